@@ -1,0 +1,44 @@
+import Sqlite from 'better-sqlite3';
+import { StateError } from './errors.ts';
+import { migrations } from './schema.ts';
+
+export type Database = Sqlite.Database;
+
+/**
+ * Opens (and creates or upgrades) the node's database. Several processes may hold it: WAL, and a writer waits for another.
+ * Errors: ERR_STATE_OPEN when the file cannot be opened or is not a database; ERR_STATE_VERSION when a newer peel wrote it.
+ */
+export function openDatabase(path: string, options: { busyTimeoutMs?: number } = {}): Database {
+  let db: Database | undefined;
+  try {
+    db = new Sqlite(path, { timeout: options.busyTimeoutMs ?? 20_000 });
+    db.pragma('journal_mode = WAL');
+    db.pragma('synchronous = NORMAL');
+    db.pragma('foreign_keys = ON');
+    db.pragma('cache_size = -512');
+    migrate(db, path);
+    return db;
+  } catch (cause) {
+    db?.close();
+    if (cause instanceof StateError) throw cause;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new StateError('ERR_STATE_OPEN', `cannot open the database ${path}: ${why}`, { cause });
+  }
+}
+
+/** One immediate transaction: of two processes starting at once the second waits and then finds nothing to do. */
+function migrate(db: Database, path: string): void {
+  const version = () => Number(db.pragma('user_version', { simple: true }));
+  if (version() === migrations.length) return;
+  db.transaction(() => {
+    const from = version();
+    if (from > migrations.length) {
+      throw new StateError(
+        'ERR_STATE_VERSION',
+        `${path} was written by a newer peel (schema ${from}): upgrade peel or use another --root`,
+      );
+    }
+    for (const sql of migrations.slice(from)) db.exec(sql);
+    db.pragma(`user_version = ${migrations.length}`);
+  }).immediate();
+}

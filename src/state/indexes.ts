@@ -1,0 +1,71 @@
+import { parseDigest } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Database } from './database.ts';
+
+export type IndexFormat = 'soci-v1' | 'soci-v2';
+
+/** What was learned when an image's seekable index was looked for. */
+export interface IndexRow {
+  readonly image: Digest;
+  /** Undefined: looked for, and there was none. */
+  readonly digest: Digest | undefined;
+  readonly format: IndexFormat | undefined;
+  /** Where it was found or looked for, for people. */
+  readonly source: string;
+  /** ms since the epoch. */
+  readonly foundAt: number;
+}
+
+interface RawRow {
+  image: string;
+  digest: string | null;
+  format: string | null;
+  source: string;
+  found_at: number;
+}
+
+export class IndexTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  get(image: Digest): IndexRow | undefined {
+    const row = this.#db.prepare<[string], RawRow>('SELECT * FROM indexes WHERE image = ?').get(image);
+    return row === undefined ? undefined : fromRaw(row);
+  }
+
+  put(row: Omit<IndexRow, 'foundAt'>): void {
+    this.#db
+      .prepare('INSERT OR REPLACE INTO indexes (image, digest, format, source, found_at) VALUES (?, ?, ?, ?, ?)')
+      .run(row.image, row.digest ?? null, row.format ?? null, row.source, Date.now());
+  }
+
+  /** The ones that exist, newest first. */
+  list(): IndexRow[] {
+    return this.#db
+      .prepare<[], RawRow>('SELECT * FROM indexes WHERE digest IS NOT NULL ORDER BY found_at DESC, image')
+      .all()
+      .map(fromRaw);
+  }
+
+  /** Forgets every image's binding to the index `digest`; returns how many there were. */
+  deleteByDigest(digest: Digest): number {
+    return this.#db.prepare('DELETE FROM indexes WHERE digest = ?').run(digest).changes;
+  }
+
+  delete(image: Digest): boolean {
+    return this.#db.prepare('DELETE FROM indexes WHERE image = ?').run(image).changes > 0;
+  }
+}
+
+function fromRaw(row: RawRow): IndexRow {
+  return {
+    image: parseDigest(row.image),
+    digest: row.digest === null ? undefined : parseDigest(row.digest),
+    format: row.format === 'soci-v1' || row.format === 'soci-v2' ? row.format : undefined,
+    source: row.source,
+    foundAt: row.found_at,
+  };
+}

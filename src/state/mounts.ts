@@ -1,0 +1,116 @@
+import { parseDigest } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Database } from './database.ts';
+
+export interface MountRow {
+  readonly id: string;
+  /** Absolute path. */
+  readonly dir: string;
+  readonly reference: string;
+  readonly digest: Digest;
+  readonly transport: string;
+  /** Why this transport. */
+  readonly why: string;
+  readonly writable: boolean;
+  readonly upper: string | undefined;
+  readonly pid: number;
+  /** Start time of `pid` as /proc says it. */
+  readonly pidStart: string;
+  readonly boot: string;
+  readonly log: string | undefined;
+  /** ms since the epoch. */
+  readonly mountedAt: number;
+  /** Each once, in no particular order. */
+  readonly layers: readonly Digest[];
+}
+
+interface RawRow {
+  id: string;
+  dir: string;
+  reference: string;
+  digest: string;
+  transport: string;
+  why: string;
+  writable: number;
+  upper: string | null;
+  pid: number;
+  pid_start: string;
+  boot: string;
+  log: string | null;
+  mounted_at: number;
+}
+
+/** What is mounted, by which process, and which layers that pins. */
+export class MountTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  put(row: MountRow): void {
+    const mount = this.#db.prepare(
+      `INSERT INTO mounts (id, dir, reference, digest, transport, why, writable, upper, pid, pid_start, boot, log, mounted_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    );
+    const pin = this.#db.prepare('INSERT OR IGNORE INTO mount_layers (mount, layer) VALUES (?, ?)');
+    this.#db.transaction(() => {
+      mount.run(
+        row.id,
+        row.dir,
+        row.reference,
+        row.digest,
+        row.transport,
+        row.why,
+        row.writable ? 1 : 0,
+        row.upper ?? null,
+        row.pid,
+        row.pidStart,
+        row.boot,
+        row.log ?? null,
+        row.mountedAt,
+      );
+      for (const layer of row.layers) pin.run(row.id, layer);
+    })();
+  }
+
+  delete(id: string): boolean {
+    return this.#db.prepare('DELETE FROM mounts WHERE id = ?').run(id).changes > 0;
+  }
+
+  /** Oldest first; several when somebody mounted over a mount, or a killed process left its row. */
+  at(dir: string): MountRow[] {
+    const rows = this.#db
+      .prepare<[string], RawRow>('SELECT * FROM mounts WHERE dir = ? ORDER BY mounted_at, id')
+      .all(dir);
+    return rows.map((row) => this.#fromRaw(row));
+  }
+
+  /** By directory. */
+  list(): MountRow[] {
+    const rows = this.#db.prepare<[], RawRow>('SELECT * FROM mounts ORDER BY dir, mounted_at, id').all();
+    return rows.map((row) => this.#fromRaw(row));
+  }
+
+  #fromRaw(row: RawRow): MountRow {
+    const layers = this.#db
+      .prepare<[string], { layer: string }>('SELECT layer FROM mount_layers WHERE mount = ? ORDER BY layer')
+      .all(row.id);
+    return {
+      id: row.id,
+      dir: row.dir,
+      reference: row.reference,
+      digest: parseDigest(row.digest),
+      transport: row.transport,
+      why: row.why,
+      writable: row.writable !== 0,
+      upper: row.upper ?? undefined,
+      pid: row.pid,
+      pidStart: row.pid_start,
+      boot: row.boot,
+      log: row.log ?? undefined,
+      mountedAt: row.mounted_at,
+      layers: layers.map(({ layer }) => parseDigest(layer)),
+    };
+  }
+}
