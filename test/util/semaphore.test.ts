@@ -1,0 +1,85 @@
+import { describe, expect, it } from 'vitest';
+import { Semaphore } from '../../src/util/semaphore.ts';
+
+describe('Semaphore', () => {
+  it('grants in the order of arrival, also past a heavy waiter', async () => {
+    const semaphore = new Semaphore(3);
+    const first = await semaphore.acquire(2);
+    const order: string[] = [];
+    const heavy = semaphore.acquire(3).then((permit) => {
+      order.push('heavy');
+      permit();
+    });
+    const light = semaphore.acquire(1).then((permit) => {
+      order.push('light');
+      permit();
+    });
+    expect(semaphore.tryAcquire(1)).toBeUndefined();
+    first();
+    await Promise.all([heavy, light]);
+    expect(order).toEqual(['heavy', 'light']);
+    expect(semaphore.available).toBe(3);
+  });
+
+  it('lets a weight above the capacity run alone', async () => {
+    const semaphore = new Semaphore(2);
+    const permit = await semaphore.acquire(100);
+    expect(semaphore.available).toBe(0);
+    permit();
+    expect(semaphore.available).toBe(2);
+  });
+
+  it('gives back once, however often the permit is called', async () => {
+    const semaphore = new Semaphore(2);
+    const permit = await semaphore.acquire();
+    permit();
+    permit();
+    expect(semaphore.available).toBe(2);
+  });
+
+  it('forgets an aborted waiter and lets those behind it go', async () => {
+    const semaphore = new Semaphore(2);
+    const held = await semaphore.acquire(1);
+    const controller = new AbortController();
+    const heavy = semaphore.acquire(2, { signal: controller.signal });
+    const light = semaphore.acquire(1);
+    controller.abort(new Error('enough'));
+    await expect(heavy).rejects.toThrow('enough');
+    (await light)();
+    held();
+    expect(semaphore.available).toBe(2);
+    expect(semaphore.waiting).toBe(0);
+  });
+
+  it('refuses a signal that is already aborted', async () => {
+    await expect(new Semaphore(1).acquire(1, { signal: AbortSignal.abort(new Error('late')) })).rejects.toThrow('late');
+  });
+
+  it('gives back what run() held when the work fails', async () => {
+    const semaphore = new Semaphore(1);
+    await expect(semaphore.run(() => Promise.reject(new Error('broken')))).rejects.toThrow('broken');
+    expect(semaphore.available).toBe(1);
+  });
+
+  it('never lends more than its capacity to 200 workers', async () => {
+    const semaphore = new Semaphore(5);
+    let used = 0;
+    let peak = 0;
+    const work = async (weight: number) => {
+      const permit = await semaphore.acquire(weight);
+      used += weight;
+      peak = Math.max(peak, used);
+      await new Promise((resolve) => setImmediate(resolve));
+      used -= weight;
+      permit();
+    };
+    await Promise.all(Array.from({ length: 200 }, (_, i) => work((i % 5) + 1)));
+    expect(peak).toBe(5);
+    expect(semaphore.available).toBe(5);
+  });
+
+  it('rejects a capacity that is not positive', () => {
+    expect(() => new Semaphore(0)).toThrow(TypeError);
+    expect(() => new Semaphore(Number.NaN)).toThrow(TypeError);
+  });
+});
