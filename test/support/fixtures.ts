@@ -1,0 +1,27 @@
+// Layer tars made on the spot by the programs in test/fixtures.
+import { mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runOk } from './run.ts';
+
+/**
+ * - `zoo`: every shape of name and inode, hard links and whiteouts across layers.
+ * - `sparse`: GNU tar's four sparse formats, a PAX global header.
+ * - `wide`: many files in one directory (arguments: how many).
+ * - `huge`: a sparse file of 5 GB.
+ */
+export type Fixture = 'zoo' | 'sparse' | 'wide' | 'huge';
+
+/** Writes the fixture's layers into the new directory `dir`. Returns the paths of the tars, lowest layer first. */
+export async function makeFixture(name: Fixture, dir: string, ...args: string[]): Promise<string[]> {
+  await mkdir(dir, { recursive: true });
+  const program = new URL(`../fixtures/${name}.py`, import.meta.url).pathname;
+  await runOk('python3', [program, dir, ...args]);
+  const names = (await readdir(dir)).filter((file) => file.endsWith('.tar'));
+  return names.sort().map((file) => join(dir, file));
+}
+
+/** How often a test repeats something: `times` scaled by PEEL_TEST_SCALE, at least `minimum`. */
+export function rounds(times: number, minimum = 10): number {
+  const scale = Number(process.env['PEEL_TEST_SCALE'] ?? '1');
+  return Math.max(Math.min(minimum, times), Math.round(times * scale));
+}
