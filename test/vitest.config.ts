@@ -4,6 +4,7 @@ export default defineConfig({
   test: {
     root: new URL('..', import.meta.url).pathname,
     include: ['test/**/*.test.ts'],
+    globalSetup: ['test/support/clean-machine.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,

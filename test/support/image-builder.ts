@@ -13,7 +13,7 @@ import type { Platform } from '../../src/oci/platform.ts';
 import type { Writer } from '../../src/registry/registry.ts';
 
 /** How a layer tar becomes a blob. `members`: a gzip member per MiB, as parallel compressors write. */
-export type Compression = 'none' | 'gzip' | 'gzip-9' | 'pigz' | 'igzip' | 'members' | 'zstd';
+export type Compression = 'none' | 'gzip' | 'gzip-9' | 'pigz' | 'members' | 'zstd';
 
 export interface LayerSource {
   /** Path of the uncompressed tar. */
@@ -47,7 +47,6 @@ const commands: Record<Exclude<Compression, 'members'>, readonly string[]> = {
   gzip: ['gzip', '-n', '-1'],
   'gzip-9': ['gzip', '-9', '--name'],
   pigz: ['pigz', '-n', '-1', '-p', '2', '-b', '128'],
-  igzip: ['igzip', '-c', '-1'],
   zstd: ['zstd', '-q', '-c'],
 };
 

@@ -1,0 +1,62 @@
+// Ways in which a registry misbehaves, for RegistryFront.interfere.
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import type { Fault, FaultRule } from './registry-front.ts';
+
+export const forBlob =
+  (digest: string): FaultRule['match'] =>
+  (request) =>
+    request.method === 'GET' && (request.url ?? '').includes(`/blobs/${digest}`);
+
+export const forManifests: FaultRule['match'] = (request) => (request.url ?? '').includes('/manifests/');
+
+export const everything: FaultRule['match'] = () => true;
+
+/** An error as the distribution spec words it. */
+export function answer(status: number, headers: OutgoingHttpHeaders = {}): Fault {
+  return (_request, response) => {
+    response.writeHead(status, { 'content-type': 'application/json', ...headers });
+    response.end(JSON.stringify({ errors: [{ code: 'TEST', message: `the test says ${status}` }] }));
+  };
+}
+
+export function body(status: number, text: string, headers: OutgoingHttpHeaders = {}): Fault {
+  return (_request, response) => {
+    response.writeHead(status, { 'content-length': Buffer.byteLength(text), ...headers });
+    response.end(text);
+  };
+}
+
+/** As if the registry had never heard of ranges: the whole blob with status 200. */
+export const ignoreRange: Fault = (request, _response, forward) => {
+  const { range: _range, ...headers } = request.headers;
+  forward(headers);
+};
+
+/** Status 206 with a Content-Range that starts elsewhere, and as many bytes as were asked for. */
+export const otherRange: Fault = (request, response) => {
+  const { start, end } = rangeOf(request);
+  const size = end - start;
+  response.writeHead(206, { 'content-length': size, 'content-range': `bytes ${start + 1}-${end}/${end + 1000}` });
+  response.end(Buffer.alloc(size));
+};
+
+/** Promises what was asked for, sends `after` bytes and drops the connection. */
+export function closeEarly(after: number): Fault {
+  return (request, response) => {
+    const { start, end } = rangeOf(request);
+    response.writeHead(request.headers.range === undefined ? 200 : 206, {
+      'content-length': end - start,
+      'content-range': `bytes ${start}-${end - 1}/${end + 1000}`,
+    });
+    response.write(Buffer.alloc(Math.min(after, end - start - 1)), () => response.destroy());
+  };
+}
+
+/** Accepts the request and never answers. */
+export const stall: Fault = () => {};
+
+function rangeOf(request: IncomingMessage): { start: number; end: number } {
+  const found = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '');
+  const start = Number(found?.[1] ?? 0);
+  return { start, end: found?.[2] ? Number(found[2]) + 1 : start + 100_000 };
+}
