@@ -1,0 +1,29 @@
+// npm run bench [-- QUESTION...] [--json FILE]: every figure is a ratio measured in this run, or a figure of memory.
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { coldFile } from './cold-file.ts';
+import { indexBuild } from './index-build.ts';
+import { metadata } from './metadata.ts';
+import { mountMemory } from './mount-memory.ts';
+import { reads } from './reads.ts';
+import { requireRoot } from './support/machine.ts';
+import { printTable } from './support/result.ts';
+
+const questions = [metadata, reads, coldFile, indexBuild, mountMemory];
+
+const { values, positionals } = parseArgs({ options: { json: { type: 'string' } }, allowPositionals: true });
+const chosen =
+  positionals.length === 0 ? questions : questions.filter((question) => positionals.includes(question.name));
+if (chosen.length === 0) {
+  process.stderr.write(`no such question; there are: ${questions.map((question) => question.name).join(', ')}\n`);
+  process.exit(2);
+}
+requireRoot();
+const results: Record<string, unknown> = {};
+for (const question of chosen) {
+  process.stderr.write(`${question.name}: ${question.asks}\n`);
+  const rows = await question.run();
+  results[question.name] = rows;
+  printTable(question.name, rows);
+}
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(results, undefined, 2)}\n`);

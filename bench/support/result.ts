@@ -1,0 +1,77 @@
+/** One measured ratio: ours against a baseline that was measured in the same run on the same input. */
+export interface Ratio {
+  /** What was measured, e.g. `cold walk, kernel transport`. */
+  readonly what: string;
+  readonly unit: string;
+  readonly ours: number;
+  readonly baseline: number;
+  /** What the baseline is, e.g. `same tree on ext4`. */
+  readonly against: string;
+  /** The goal for ours ÷ baseline (or for ours, when there is no baseline); undefined when the figure is only reported. */
+  readonly aim?: string;
+}
+
+/** A figure with no baseline, e.g. memory. */
+export interface Figure {
+  readonly what: string;
+  readonly unit: string;
+  readonly ours: number;
+  readonly aim?: string;
+}
+
+export interface Question {
+  readonly name: string;
+  readonly asks: string;
+  run(): Promise<readonly (Ratio | Figure)[]>;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const high = sorted[middle];
+  if (high === undefined) throw new RangeError('median of nothing');
+  const low = sorted[middle - 1];
+  return sorted.length % 2 === 1 || low === undefined ? high : (low + high) / 2;
+}
+
+/** Runs `ours` and `baseline` in turn, so that a drift of the machine's speed hits both. */
+export async function inTurn(
+  rounds: number,
+  ours: () => Promise<number>,
+  baseline: () => Promise<number>,
+): Promise<{ ours: number; baseline: number }> {
+  const a: number[] = [];
+  const b: number[] = [];
+  for (let round = 0; round < rounds; round++) {
+    a.push(await ours());
+    b.push(await baseline());
+  }
+  return { ours: median(a), baseline: median(b) };
+}
+
+export function printTable(name: string, rows: readonly (Ratio | Figure)[]): void {
+  const cells = rows.map((row) => [
+    row.what,
+    `${format(row.ours)} ${row.unit}`,
+    'baseline' in row ? `${format(row.baseline)} ${row.unit}` : '-',
+    'baseline' in row ? `${(row.ours / row.baseline).toFixed(2)}x` : '-',
+    'against' in row ? row.against : '',
+    row.aim ?? '',
+  ]);
+  const table = [['measured', 'peel', 'baseline', 'ratio', 'baseline is', 'aim'], ...cells];
+  const widths = table[0]?.map((_, column) => Math.max(...table.map((line) => line[column]?.length ?? 0))) ?? [];
+  process.stdout.write(`\n${name}\n`);
+  for (const line of table) {
+    process.stdout.write(
+      `  ${line
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd()}\n`,
+    );
+  }
+}
+
+function format(value: number): string {
+  if (value >= 1000) return Math.round(value).toLocaleString('en-US');
+  return value >= 10 ? value.toFixed(1) : value.toPrecision(3);
+}
