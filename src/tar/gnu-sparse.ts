@@ -52,7 +52,13 @@ export function parseRecordMap(records: PaxRecords, limit: number): SparseMap {
  * Takes the segments of an old GNU header (4 at byte 386) or of one of its extension blocks (21 at byte 0) into `map`.
  * Returns true when another extension block follows.
  */
-export function takeOldGnuSegments(buffer: Buffer, at: number, kind: 'header' | 'extension', map: SparseMap, limit: number): boolean {
+export function takeOldGnuSegments(
+  buffer: Buffer,
+  at: number,
+  kind: 'header' | 'extension',
+  map: SparseMap,
+  limit: number,
+): boolean {
   const start = at + (kind === 'header' ? 386 : 0);
   const count = kind === 'header' ? 4 : 21;
   for (let i = 0; i < count; i++) {
@@ -60,7 +66,8 @@ export function takeOldGnuSegments(buffer: Buffer, at: number, kind: 'header' | 
     if (buffer[segment] === 0) break;
     const offset = readNumber(buffer, segment, 12);
     const size = readNumber(buffer, segment + 12, 12);
-    if (offset === undefined || size === undefined) throw new SparseMapError('the sparse map holds something that is not a number');
+    if (offset === undefined || size === undefined)
+      throw new SparseMapError('the sparse map holds something that is not a number');
     map.push(offset, size);
   }
   checkCount(map.length / 2, limit);
@@ -92,7 +99,8 @@ export class DataMapParser {
         if (this.#endNumber()) return true;
       } else {
         const digit = byte - 0x30;
-        if (digit < 0 || digit > 9 || this.#digits === 16) throw new SparseMapError('the sparse map holds something that is not a number');
+        if (digit < 0 || digit > 9 || this.#digits === 16)
+          throw new SparseMapError('the sparse map holds something that is not a number');
         this.#value = this.#value * 10 + digit;
         this.#digits++;
       }
@@ -137,7 +145,9 @@ export function sparseExtents(map: SparseMap, size: number, dataStart: number, s
     streamOffset += length;
   }
   if (streamOffset - dataStart !== stored) {
-    throw new SparseMapError(`the sparse map speaks of ${streamOffset - dataStart} bytes of data, the archive has ${stored}`);
+    throw new SparseMapError(
+      `the sparse map speaks of ${streamOffset - dataStart} bytes of data, the archive has ${stored}`,
+    );
   }
   return extents;
 }

@@ -3,7 +3,7 @@
 //   0 name 100 · 100 mode 8 · 108 uid 8 · 116 gid 8 · 124 size 12 · 136 mtime 12 · 148 checksum 8 · 156 type 1
 //   157 linkname 100 · 257 magic 6 · 263 version 2 · 265 uname 32 · 297 gname 32 · 329 devmajor 8 · 337 devminor 8
 //   345 prefix 155 (ustar) | prefix 131, atime 12, ctime 12, 508 "tar\0" (star) | atime 12, ctime 12, … sparse map (GNU)
-import { byteStringFrom, type ByteString, displayBytes } from '../util/byte-string.ts';
+import { type ByteString, displayBytes } from '../util/byte-string.ts';
 import { TarError } from './errors.ts';
 import { readNumber } from './numeric.ts';
 
@@ -50,7 +50,11 @@ export function parseHeader(buffer: Buffer, at: number, offset: number): Header 
   const number = (field: string, start: number, length: number): number => {
     const value = readNumber(buffer, at + start, length);
     if (value === undefined) {
-      throw new TarError('ERR_TAR_HEADER', offset, `tar entry ${displayBytes(name)}: the ${field} field is not a number`);
+      throw new TarError(
+        'ERR_TAR_HEADER',
+        offset,
+        `tar entry ${displayBytes(name)}: the ${field} field is not a number`,
+      );
     }
     return value;
   };
@@ -127,5 +131,5 @@ function asciiOnly(value: ByteString): ByteString {
 function field(buffer: Buffer, at: number, length: number): ByteString {
   let end = at;
   while (end < at + length && buffer[end] !== 0) end++;
-  return end === at ? EMPTY : byteStringFrom(buffer.subarray(at, end));
+  return end === at ? EMPTY : (buffer.toString('latin1', at, end) as ByteString);
 }

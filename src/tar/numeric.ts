@@ -42,6 +42,6 @@ export function writeOctal(buffer: Buffer, at: number, length: number, value: nu
   if (!Number.isSafeInteger(value) || value < 0) return false;
   const text = value.toString(8);
   if (text.length >= length) return false;
-  buffer.latin1Write(text.padStart(length - 1, '0'), at);
+  buffer.write(text.padStart(length - 1, '0'), at, 'latin1');
   return true;
 }

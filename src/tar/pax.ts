@@ -26,8 +26,9 @@ export function parsePaxRecords(bytes: Buffer, offset: number): PaxRecords {
     if (bytes[at] === 0) break;
     const { key, value, end } = parseRecord(bytes, at, offset);
     if (key === SPARSE_OFFSET || key === SPARSE_NUMBYTES) {
-      if ((sparse.length % 2 === 0) !== (key === SPARSE_OFFSET)) throw malformed(offset, 'sparse offsets and lengths do not alternate');
-      sparse.push(value.latin1Slice());
+      if ((sparse.length % 2 === 0) !== (key === SPARSE_OFFSET))
+        throw malformed(offset, 'sparse offsets and lengths do not alternate');
+      sparse.push(value.toString('latin1'));
     } else {
       records.set(key, value);
     }
@@ -50,7 +51,8 @@ function parseRecord(bytes: Buffer, at: number, offset: number): { key: ByteStri
     throw malformed(offset, `no record of the form "length key=value" at byte ${at}`);
   }
   const equals = bytes.indexOf(0x3d, i + 1);
-  if (equals === -1 || equals === i + 1 || equals >= end - 1) throw malformed(offset, `record without a key at byte ${at}`);
+  if (equals === -1 || equals === i + 1 || equals >= end - 1)
+    throw malformed(offset, `record without a key at byte ${at}`);
   return { key: byteStringFrom(bytes.subarray(i + 1, equals)), value: bytes.subarray(equals + 1, end - 1), end };
 }
 

@@ -13,14 +13,14 @@ export function xattrsOf(records: PaxRecords): ReadonlyMap<ByteString, Uint8Arra
   let found: Map<ByteString, Uint8Array> | undefined;
   for (const [key, value] of records) {
     if (key.startsWith(SCHILY) && key.length > SCHILY.length) {
-      (found ??= new Map()).set(key.slice(SCHILY.length) as ByteString, value);
+      (found ??= new Map<ByteString, Uint8Array>()).set(key.slice(SCHILY.length) as ByteString, value);
     }
   }
   for (const [key, value] of records) {
     if (!key.startsWith(LIBARCHIVE)) continue;
     const name = percentDecode(key.slice(LIBARCHIVE.length));
     if (name === '' || found?.has(name) === true) continue;
-    (found ??= new Map()).set(name, Buffer.from(byteStringFrom(value), 'base64'));
+    (found ??= new Map<ByteString, Uint8Array>()).set(name, Buffer.from(byteStringFrom(value), 'base64'));
   }
   return found ?? noXattrs;
 }
@@ -34,7 +34,9 @@ export function formatXattrRecord(name: ByteString, value: Uint8Array): Buffer {
 }
 
 function percentDecode(text: string): ByteString {
-  return text.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))) as ByteString;
+  return text.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  ) as ByteString;
 }
 
 function percentEncodeByte(char: string): string {

@@ -6,12 +6,12 @@ export type ByteString = string & { readonly [byteString]: true };
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 export function byteStringFrom(bytes: Uint8Array): ByteString {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).latin1Slice() as ByteString;
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1') as ByteString;
 }
 
 /** The bytes of `text` in UTF-8, as typed by a person or found in JSON. */
 export function byteStringFromText(text: string): ByteString {
-  return Buffer.from(text, 'utf8').latin1Slice() as ByteString;
+  return Buffer.from(text, 'utf8').toString('latin1') as ByteString;
 }
 
 export function bytesOf(value: ByteString): Buffer {
