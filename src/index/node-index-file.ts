@@ -1,0 +1,132 @@
+import { createHash } from 'node:crypto';
+import { readSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { IndexError } from './errors.ts';
+import type { IndexLimits } from './limits.ts';
+import {
+  checkOf,
+  hashedHeaderSize,
+  headerSize,
+  nodeIndexMagic,
+  nodeIndexVersion,
+  type SectionName,
+  sectionNames,
+} from './node-index-format.ts';
+
+interface Section {
+  readonly offset: number;
+  readonly length: number;
+  readonly check: Buffer;
+}
+
+/** An open index file whose header is verified; sections are verified as they are read. */
+export class NodeIndexFile {
+  readonly path: string;
+  readonly size: number;
+  readonly fingerprint: Uint8Array;
+  readonly #handle: FileHandle;
+  readonly #sections: ReadonlyMap<SectionName, Section>;
+  #closing: Promise<void> | undefined;
+
+  private constructor(path: string, handle: FileHandle, header: Buffer) {
+    this.path = path;
+    this.size = Number(header.readBigUInt64LE(16));
+    this.fingerprint = new Uint8Array(header.subarray(hashedHeaderSize));
+    this.#handle = handle;
+    this.#sections = readSections(header);
+  }
+
+  /**
+   * Errors: ERR_INDEX_VERSION when a newer release wrote it, ERR_INDEX_CHECKSUM when it is damaged or cut short,
+   * ERR_INDEX_LIMIT, ENOENT and others of the file system.
+   */
+  static async open(path: string, limits: IndexLimits): Promise<NodeIndexFile> {
+    const handle = await open(path, 'r');
+    try {
+      const header = Buffer.alloc(headerSize);
+      const { bytesRead } = await handle.read(header, 0, headerSize, 0);
+      checkHeader(path, header.subarray(0, bytesRead));
+      const file = new NodeIndexFile(path, handle, header);
+      const { size } = await handle.stat();
+      if (size !== file.size) throw file.damaged(`has ${size} bytes instead of ${file.size}`);
+      for (const { offset, length } of file.#sections.values()) {
+        if (offset < headerSize || offset + length > size) throw file.damaged('has a section outside of itself');
+        if (length > limits.blobBytes)
+          throw new IndexError('ERR_INDEX_LIMIT', `${path} has a section of ${length} bytes`);
+      }
+      return file;
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** Errors: ERR_INDEX_CHECKSUM, also when the file was cut short after it was opened. */
+  async section(name: SectionName): Promise<Buffer> {
+    const section = this.#section(name);
+    const bytes = Buffer.alloc(section.length);
+    const { bytesRead } = await this.#handle.read(bytes, 0, section.length, section.offset);
+    return this.#verified(name, section, bytes.subarray(0, bytesRead));
+  }
+
+  /** As `section`, for callers that cannot wait. */
+  sectionSync(name: SectionName): Buffer {
+    const section = this.#section(name);
+    const bytes = Buffer.alloc(section.length);
+    const bytesRead = readSync(this.#handle.fd, bytes, 0, section.length, section.offset);
+    return this.#verified(name, section, bytes.subarray(0, bytesRead));
+  }
+
+  /** `length` bytes at `offset`; shorter at the end of the file. */
+  async read(offset: number, length: number): Promise<Buffer> {
+    const { buffer, bytesRead } = await this.#handle.read(Buffer.allocUnsafe(length), 0, length, offset);
+    return buffer.subarray(0, bytesRead);
+  }
+
+  damaged(how: string): IndexError {
+    return new IndexError('ERR_INDEX_CHECKSUM', `index file ${this.path} ${how}`);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#handle.close();
+    return this.#closing;
+  }
+
+  #section(name: SectionName): Section {
+    return this.#sections.get(name) as Section;
+  }
+
+  #verified(name: SectionName, section: Section, bytes: Buffer): Buffer {
+    if (bytes.length !== section.length || !checkOf(bytes).equals(section.check)) {
+      throw this.damaged(`is damaged in its ${name}`);
+    }
+    return bytes;
+  }
+}
+
+function checkHeader(path: string, header: Buffer): void {
+  const damaged = (how: string): IndexError => new IndexError('ERR_INDEX_CHECKSUM', `index file ${path} ${how}`);
+  if (header.length < headerSize) throw damaged(`has only ${header.length} bytes`);
+  if (!header.subarray(0, 8).equals(nodeIndexMagic)) throw damaged('does not begin like one');
+  // Before the checksum: a newer version may keep it elsewhere.
+  const version = header.readUInt32LE(8);
+  if (version > nodeIndexVersion) {
+    throw new IndexError(
+      'ERR_INDEX_VERSION',
+      `index file ${path} has version ${version}, this release reads up to ${nodeIndexVersion}`,
+    );
+  }
+  const hash = createHash('sha256').update(header.subarray(0, hashedHeaderSize)).digest();
+  if (!hash.equals(header.subarray(hashedHeaderSize))) throw damaged('is damaged in its header');
+}
+
+function readSections(header: Buffer): Map<SectionName, Section> {
+  return new Map(
+    sectionNames.map((name, i) => {
+      const at = 24 + 32 * i;
+      const offset = Number(header.readBigUInt64LE(at));
+      const length = Number(header.readBigUInt64LE(at + 8));
+      return [name, { offset, length, check: header.subarray(at + 16, at + 32) }];
+    }),
+  );
+}

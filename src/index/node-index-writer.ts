@@ -1,0 +1,174 @@
+import { createHash } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { constants, deflateRaw } from 'node:zlib';
+import { encodeEntries } from './entry-codec.ts';
+import type { LayerIndex, SpanTable } from './layer-index.ts';
+import {
+  checkOf,
+  checkSize,
+  hashedHeaderSize,
+  headerSize,
+  type IndexInfo,
+  type IndexProvenance,
+  nodeIndexMagic,
+  nodeIndexVersion,
+  spanLayout,
+} from './node-index-format.ts';
+
+const deflate = promisify(deflateRaw);
+/** Windows compressed at a time. */
+const batchSize = 8;
+
+export interface EncodedNodeIndex {
+  /** The file, in the order of its pieces. */
+  readonly pieces: readonly Uint8Array[];
+  readonly size: number;
+  /** 32 bytes that stand for the whole file. */
+  readonly fingerprint: Uint8Array;
+}
+
+/**
+ * The index file of a layer. Windows are read from `index` one batch at a time and kept compressed until all are there.
+ * Rejects with the reason of `signal`, or with whatever `index.spans.window` rejects with.
+ */
+export async function encodeNodeIndex(
+  index: LayerIndex,
+  provenance: IndexProvenance,
+  options: { signal?: AbortSignal | undefined } = {},
+): Promise<EncodedNodeIndex> {
+  const { spans } = index;
+  const info = Buffer.from(JSON.stringify(infoOf(index, provenance)), 'utf8');
+  const entries = encodeEntries(index.entries);
+  const spanColumns = encodeSpans(spans);
+  const infoAt = headerSize;
+  const spansAt = align8(infoAt + info.length);
+  const entriesAt = spansAt + spanColumns.length;
+  const windowsAt = entriesAt + entries.length;
+  const windows = await encodeWindows(spans, spanColumns, windowsAt, options.signal);
+  const size = windowsAt + windows.reduce((sum, window) => sum + window.length, 0);
+  const header = encodeHeader(size, [
+    [infoAt, info],
+    [spansAt, spanColumns],
+    [entriesAt, entries],
+  ]);
+  const padding = Buffer.alloc(spansAt - infoAt - info.length);
+  return {
+    pieces: [header, info, padding, spanColumns, entries, ...windows],
+    size,
+    fingerprint: new Uint8Array(header.subarray(hashedHeaderSize)),
+  };
+}
+
+/**
+ * Encodes and writes the index to `path`, which appears whole and durable or not at all; whatever was there is replaced.
+ * Returns the fingerprint. Errors: those of `encodeNodeIndex` and of the file system.
+ */
+export async function writeNodeIndex(
+  path: string,
+  index: LayerIndex,
+  provenance: IndexProvenance,
+  options: { signal?: AbortSignal | undefined } = {},
+): Promise<Uint8Array> {
+  const encoded = await encodeNodeIndex(index, provenance, options);
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    const file = await open(temporary, 'w', 0o600);
+    try {
+      await file.writev(encoded.pieces);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  return encoded.fingerprint;
+}
+
+function infoOf(index: LayerIndex, provenance: IndexProvenance): IndexInfo {
+  const { spans } = index;
+  const first = spans.count > 0 ? spans.span(0) : undefined;
+  return {
+    ...provenance,
+    entryCount: index.entries.length,
+    decoder: first?.decoder ?? 'stored',
+    blobSize: spans.blobSize,
+    streamSize: spans.streamSize,
+    openEnded: spans.openEnded,
+    spanSize: spans.spanSize,
+    spanCount: spans.count,
+    hasDigests: first?.sha256 !== undefined,
+  };
+}
+
+function encodeSpans(spans: SpanTable): Buffer {
+  const hasDigests = spans.count > 0 && spans.span(0).sha256 !== undefined;
+  const layout = spanLayout(spans.count, { hasDigests });
+  const section = Buffer.alloc(layout.length);
+  for (let i = 0; i < spans.count; i++) {
+    const span = spans.span(i);
+    section.writeDoubleLE(span.streamStart, layout.streamStarts + 8 * i);
+    section.writeDoubleLE(span.blobStart + (span.bits === 0 ? 0 : 1), layout.blobStarts + 8 * i);
+    section[layout.bits + i] = span.bits;
+    if (span.sha256 !== undefined) section.set(span.sha256, layout.sha256 + 32 * i);
+  }
+  section.writeDoubleLE(spans.streamSize, layout.streamStarts + 8 * spans.count);
+  return section;
+}
+
+/** Fills the window columns of `section` and returns the windows as stored. */
+async function encodeWindows(
+  spans: SpanTable,
+  section: Buffer,
+  start: number,
+  signal: AbortSignal | undefined,
+): Promise<Buffer[]> {
+  const layout = spanLayout(spans.count, { hasDigests: spans.count > 0 && spans.span(0).sha256 !== undefined });
+  const stored: Buffer[] = [];
+  let at = start;
+  for (let from = 0; from < spans.count; from += batchSize) {
+    signal?.throwIfAborted();
+    const batch = Array.from({ length: Math.min(batchSize, spans.count - from) }, (_, i) =>
+      encodeWindow(spans, from + i, signal),
+    );
+    for (const [i, window] of (await Promise.all(batch)).entries()) {
+      if (window === undefined) continue;
+      section.writeDoubleLE(at, layout.windowOffsets + 8 * (from + i));
+      section.writeUInt32LE(window.length, layout.windowLengths + 4 * (from + i));
+      section.set(checkOf(window), layout.windowChecks + checkSize * (from + i));
+      stored.push(window);
+      at += window.length;
+    }
+  }
+  return stored;
+}
+
+async function encodeWindow(spans: SpanTable, i: number, signal: AbortSignal | undefined): Promise<Buffer | undefined> {
+  const window = await spans.window(i, { signal });
+  if (window === undefined) return undefined;
+  const deflated = await deflate(window, { level: constants.Z_BEST_SPEED });
+  return deflated.length < window.length ? deflated : Buffer.from(window);
+}
+
+function encodeHeader(size: number, sections: readonly (readonly [number, Buffer])[]): Buffer {
+  const header = Buffer.alloc(headerSize);
+  nodeIndexMagic.copy(header);
+  header.writeUInt32LE(nodeIndexVersion, 8);
+  header.writeUInt32LE(hashedHeaderSize, 12);
+  header.writeBigUInt64LE(BigInt(size), 16);
+  for (const [i, [offset, bytes]] of sections.entries()) {
+    const at = 24 + 32 * i;
+    header.writeBigUInt64LE(BigInt(offset), at);
+    header.writeBigUInt64LE(BigInt(bytes.length), at + 8);
+    header.set(checkOf(bytes), at + 16);
+  }
+  createHash('sha256').update(header.subarray(0, hashedHeaderSize)).digest().copy(header, hashedHeaderSize);
+  return header;
+}
+
+function align8(at: number): number {
+  return Math.ceil(at / 8) * 8;
+}

@@ -1,0 +1,150 @@
+import { promisify } from 'node:util';
+import { inflateRaw } from 'node:zlib';
+import type { TarEntry } from '../tar/entry.ts';
+import { decodeEntries } from './entry-codec.ts';
+import { formatError, IndexError } from './errors.ts';
+import type { LayerIndex } from './layer-index.ts';
+import { defaultIndexLimits, type IndexLimits } from './limits.ts';
+import { NodeIndexFile } from './node-index-file.ts';
+import { checkOf, checkSize, type IndexInfo, spanLayout } from './node-index-format.ts';
+import { SpanColumns, windowSize } from './span-columns.ts';
+
+const inflate = promisify(inflateRaw);
+
+/**
+ * A layer's index file, open. Span columns are in memory; entries are decoded when they are asked for and windows read one
+ * by one, so that an open index costs little whatever the size of its layer.
+ */
+export class NodeIndex implements LayerIndex {
+  readonly info: IndexInfo;
+  readonly spans: SpanColumns;
+  readonly #file: NodeIndexFile;
+  readonly #limits: IndexLimits;
+  #entries: WeakRef<readonly TarEntry[]> | undefined;
+
+  constructor(file: NodeIndexFile, info: IndexInfo, section: Buffer, limits: IndexLimits) {
+    this.info = info;
+    this.#file = file;
+    this.#limits = limits;
+    this.spans = decodeSpans(file, info, section, limits);
+  }
+
+  /** 32 bytes that stand for the whole file. */
+  get fingerprint(): Uint8Array {
+    return this.#file.fingerprint;
+  }
+
+  /**
+   * Read and decoded when first used, synchronously, and again after the collector took them: keep the array while in use.
+   * Errors: ERR_INDEX_CHECKSUM, ERR_INDEX_FORMAT.
+   */
+  get entries(): readonly TarEntry[] {
+    const kept = this.#entries?.deref();
+    if (kept !== undefined) return kept;
+    const entries = decodeEntries(this.#file.sectionSync('entries'), this.#limits);
+    if (entries.length !== this.info.entryCount) {
+      throw formatError(
+        `index file ${this.#file.path} has ${entries.length} entries instead of ${this.info.entryCount}`,
+      );
+    }
+    this.#entries = new WeakRef(entries);
+    return entries;
+  }
+
+  /** Reads everything that opening did not. Errors: ERR_INDEX_CHECKSUM, ERR_INDEX_FORMAT. */
+  async verify(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+    decodeEntries(await this.#file.section('entries'), this.#limits);
+    for (let i = 0; i < this.spans.count; i++) await this.spans.window(i, options);
+  }
+
+  /** Windows and entries can no longer be read; the span table stays. */
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+}
+
+/**
+ * Opens the index file at `path`. Errors: ERR_INDEX_VERSION when a newer release wrote it, ERR_INDEX_CHECKSUM when it is
+ * damaged or cut short, ERR_INDEX_FORMAT, ERR_INDEX_LIMIT, ENOENT and others of the file system. All but the last kind
+ * mean that the layer has no usable index here.
+ */
+export async function openNodeIndex(
+  path: string,
+  options: { limits?: IndexLimits | undefined } = {},
+): Promise<NodeIndex> {
+  const limits = options.limits ?? defaultIndexLimits;
+  const file = await NodeIndexFile.open(path, limits);
+  try {
+    const info = readInfo(await file.section('info'), path);
+    return new NodeIndex(file, info, await file.section('spans'), limits);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+function decodeSpans(file: NodeIndexFile, info: IndexInfo, section: Buffer, limits: IndexLimits): SpanColumns {
+  const { spanCount: count, hasDigests } = info;
+  const layout = spanLayout(count, { hasDigests });
+  if (section.length !== layout.length) {
+    throw formatError(`index file ${file.path} has ${section.length} bytes of spans for ${count} of them`);
+  }
+  const aligned = new Uint8Array(section).buffer;
+  const offsets = new Float64Array(aligned, layout.windowOffsets, count);
+  const lengths = new Uint32Array(aligned, layout.windowLengths, count);
+  return new SpanColumns(
+    {
+      decoder: info.decoder,
+      blobSize: info.blobSize,
+      streamSize: info.streamSize,
+      openEnded: info.openEnded,
+      spanSize: info.spanSize,
+      streamStarts: new Float64Array(aligned, layout.streamStarts, count),
+      blobStarts: new Float64Array(aligned, layout.blobStarts, count),
+      bits: new Uint8Array(aligned, layout.bits, count),
+      sha256: hasDigests ? new Uint8Array(aligned, layout.sha256, 32 * count) : undefined,
+      window: async (i) => {
+        const check = new Uint8Array(aligned, layout.windowChecks + checkSize * i, checkSize);
+        return readWindow(file, i, offsets[i] as number, lengths[i] as number, check);
+      },
+    },
+    `index file ${file.path}`,
+    limits,
+  );
+}
+
+async function readWindow(
+  file: NodeIndexFile,
+  span: number,
+  offset: number,
+  length: number,
+  check: Uint8Array,
+): Promise<Uint8Array | undefined> {
+  if (length === 0) return undefined;
+  if (length > windowSize) throw formatError(`index file ${file.path}: window of span ${span} has ${length} bytes`);
+  const stored = await file.read(offset, length);
+  if (!checkOf(stored).equals(check)) throw file.damaged(`is damaged in the window of span ${span}`);
+  if (length === windowSize) return stored;
+  try {
+    const window = await inflate(stored, { maxOutputLength: windowSize });
+    if (window.length === windowSize) return window;
+  } catch (error) {
+    throw new IndexError('ERR_INDEX_FORMAT', `index file ${file.path}: window of span ${span} does not inflate`, {
+      cause: error,
+    });
+  }
+  throw formatError(`index file ${file.path}: window of span ${span} is too short`);
+}
+
+/** The section was written by us and has its checksum: only what sizes memory is checked again. */
+function readInfo(bytes: Buffer, path: string): IndexInfo {
+  let info: IndexInfo;
+  try {
+    info = JSON.parse(bytes.toString('utf8')) as IndexInfo;
+  } catch (error) {
+    throw new IndexError('ERR_INDEX_FORMAT', `index file ${path} has no readable info`, { cause: error });
+  }
+  if (!Number.isSafeInteger(info.spanCount) || info.spanCount < 0)
+    throw formatError(`index file ${path} has no span count`);
+  return info;
+}
