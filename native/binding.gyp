@@ -11,7 +11,7 @@
       "cflags!": ["-fno-exceptions"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
       "cflags_cc": ["-std=c++20", "-O2", "-g", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-isystem", "<(node_root_dir)/include/node"],
-      "ldflags": ["-Wl,-z,relro,-z,now"],
+      "ldflags": ["-Wl,-z,relro,-z,now", "-Wl,-z,nodelete"],
       "conditions": [["isal==1", { "defines": ["PEEL_ISAL=1"], "libraries": ["-lisal"] }]]
     }
   ]

@@ -1,0 +1,17 @@
+#include <napi.h>
+
+#include "binding/layer_cache.hpp"
+#include "binding/loop.hpp"
+
+namespace {
+
+// One line per component. Everything is a function on handles; the classes are TypeScript's (src/native).
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  peel::JsLoop::of(env);
+  peel::exportLayerCache(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(peel, init)

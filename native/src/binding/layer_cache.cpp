@@ -1,0 +1,335 @@
+#include "binding/layer_cache.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "binding/args.hpp"
+#include "binding/errors.hpp"
+#include "binding/handle.hpp"
+#include "binding/loop.hpp"
+#include "sys/file_io.hpp"
+
+namespace peel {
+namespace {
+
+constexpr napi_type_tag kTag = {0x7065656c4c617965u, 0x7243616368650001u};
+using CacheHandle = Handle<LayerCache>;
+
+std::vector<uint64_t> offsetsArg(Napi::Value value) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
+    throw Napi::TypeError::New(value.Env(), "expected a Float64Array");
+  }
+  auto numbers = value.As<Napi::Float64Array>();
+  std::vector<uint64_t> offsets(numbers.ElementLength());
+  for (size_t i = 0; i < offsets.size(); i++) {
+    double number = numbers.Data()[i];
+    if (!(number >= 0) || number > 9007199254740991.0 || number != std::floor(number)) {
+      throw Napi::RangeError::New(value.Env(), "a span offset that is no whole number");
+    }
+    offsets[i] = static_cast<uint64_t>(number);
+  }
+  return offsets;
+}
+
+uint32_t spanArg(const LayerCache& cache, Napi::Value value) {
+  uint32_t span = u32Arg(value);
+  if (span >= cache.spanCount()) throw Napi::RangeError::New(value.Env(), "no such span");
+  return span;
+}
+
+// (dir, livePath, streamSize, spanStarts, fingerprint, readOnly) -> handle
+Napi::Value open(const Napi::CallbackInfo& info) {
+  LayerCache::Options options;
+  options.dir = stringArg(info[0]);
+  options.livePath = stringArg(info[1]);
+  options.streamSize = uintArg(info[2]);
+  options.spanStarts = offsetsArg(info[3]);
+  auto fingerprint = bytesArg(info[4]);
+  if (fingerprint.ByteLength() != options.fingerprint.size()) {
+    throw Napi::RangeError::New(info.Env(), "a fingerprint has 32 bytes");
+  }
+  std::memcpy(options.fingerprint.data(), fingerprint.Data(), options.fingerprint.size());
+  options.readOnly = boolArg(info[5]);
+  std::shared_ptr<LayerCache> cache;
+  if (int err = LayerCache::open(options, cache)) throw errnoError(info.Env(), err, "open '" + options.dir + "'");
+  return CacheHandle::make(info.Env(), kTag, std::move(cache));
+}
+
+// (handle): no more reads; the files go with the last user.
+Napi::Value close(const Napi::CallbackInfo& info) {
+  if (auto cache = CacheHandle::take(info[0], kTag)) cache->shutdown();
+  return info.Env().Undefined();
+}
+
+// (handle, span) -> boolean; also wakes the reads that wait for a span which another process brought.
+Napi::Value isPresent(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  return Napi::Boolean::New(info.Env(), cache->settle(spanArg(*cache, info[1])));
+}
+
+Napi::Value stat(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  Napi::Object stat = Napi::Object::New(info.Env());
+  stat.Set("spans", Napi::Number::New(info.Env(), cache->presentCount()));
+  stat.Set("bytes", Napi::Number::New(info.Env(), static_cast<double>(cache->presentBytes())));
+  stat.Set("trailingZeros", Napi::Number::New(info.Env(), static_cast<double>(cache->trailingZeros())));
+  stat.Set("complete", Napi::Boolean::New(info.Env(), cache->complete()));
+  return stat;
+}
+
+// Misses come from FUSE threads in bursts: one posted event carries all that came meanwhile.
+struct MissQueue : std::enable_shared_from_this<MissQueue> {
+  MissQueue(std::shared_ptr<JsLoop> jsLoop, Napi::Function function)
+      : loop(std::move(jsLoop)), handler(Napi::Persistent(function)) {}
+
+  void add(const uint32_t* spans, size_t count) {
+    {
+      std::lock_guard lock(mutex);
+      bool posted = !pending.empty();
+      pending.insert(pending.end(), spans, spans + count);
+      if (posted) return;
+    }
+    loop->post([self = shared_from_this()](Napi::Env env) { self->deliver(env); });
+  }
+
+  void deliver(Napi::Env env) {
+    std::vector<uint32_t> spans;
+    {
+      std::lock_guard lock(mutex);
+      spans.swap(pending);
+    }
+    auto array = Napi::Uint32Array::New(env, spans.size());
+    std::memcpy(array.Data(), spans.data(), spans.size() * sizeof(uint32_t));
+    handler.MakeCallback(env.Global(), {array});
+  }
+
+  std::shared_ptr<JsLoop> loop;
+  Napi::FunctionReference handler;
+  std::mutex mutex;
+  std::vector<uint32_t> pending;
+};
+
+// The queue holds a JavaScript reference, so its last owner must let go on the JavaScript thread.
+std::shared_ptr<MissQueue> makeMissQueue(Napi::Env env, Napi::Function function) {
+  auto loop = JsLoop::of(env);
+  return std::shared_ptr<MissQueue>(new MissQueue(loop, function), [loop](MissQueue* queue) {
+    loop->post([queue](Napi::Env) { delete queue; });
+  });
+}
+
+Napi::Value onMiss(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  auto queue = makeMissQueue(info.Env(), functionArg(info[1]));
+  cache->setMissHandler([queue](const uint32_t* spans, size_t count) { queue->add(spans, count); });
+  return info.Env().Undefined();
+}
+
+// A promise that waits for spans like a read does, without a thread.
+struct PromiseWaiter : SpanWaiter {
+  PromiseWaiter(Napi::Env env, std::shared_ptr<LayerCache> layer, uint64_t from, uint64_t bytes)
+      : loop(JsLoop::of(env)), cache(std::move(layer)), offset(from), length(bytes),
+        deferred(Napi::Promise::Deferred::New(env)) {}
+
+  void resume(int err) override {
+    if (err == 0) {
+      int next = cache->ensure(offset, length, this);
+      if (next == 1) return;
+      err = -next;
+    }
+    loop->post([this, err](Napi::Env env) {
+      std::unique_ptr<PromiseWaiter> owned(this);
+      loop->release(env);
+      if (err == 0) {
+        deferred.Resolve(env.Undefined());
+      } else {
+        deferred.Reject(errnoError(env, err, "wait").Value());
+      }
+    });
+  }
+
+  std::shared_ptr<JsLoop> loop;
+  std::shared_ptr<LayerCache> cache;
+  uint64_t offset, length;
+  Napi::Promise::Deferred deferred;
+};
+
+Napi::Value wait(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  auto* waiter = new PromiseWaiter(info.Env(), cache, uintArg(info[1]), uintArg(info[2]));
+  Napi::Promise promise = waiter->deferred.Promise();
+  // Unlike a read through FUSE, somebody in this process wants the answer: it stays until then.
+  waiter->loop->hold(info.Env());
+  waiter->resume(0);
+  return promise;
+}
+
+// (handle, offset, length) -> Promise<Buffer>
+Napi::Value read(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  auto cache = layerCacheOf(info[0]);
+  uint64_t offset = uintArg(info[1]);
+  uint64_t length = uintArg(info[2]);
+  if (offset > cache->streamSize() || length > cache->streamSize() - offset) {
+    throw Napi::RangeError::New(env, "a read past the end of the layer stream");
+  }
+  auto buffer = Napi::Buffer<uint8_t>::New(env, length);
+  auto err = std::make_shared<int>(0);
+  auto held = std::make_shared<Napi::Reference<Napi::Buffer<uint8_t>>>(Napi::Reference<Napi::Buffer<uint8_t>>::New(buffer, 1));
+  return JsLoop::of(env)->run(
+      env, Pool::io(),
+      [cache, err, offset, length, bytes = buffer.Data()] {
+        *err = cache->covered(offset, length) ? readFully(cache->dataFd(), bytes, length, offset) : -EAGAIN;
+      },
+      [err, held](Napi::Env env) -> Napi::Value {
+        if (*err) throw errnoError(env, *err, "read");
+        return held->Value();
+      });
+}
+
+Napi::Value fail(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  int err = errnoOfName(stringArg(info[2]));
+  if (err == 0) throw Napi::RangeError::New(info.Env(), "no such errno name");
+  cache->fail(spanArg(*cache, info[1]), err);
+  return info.Env().Undefined();
+}
+
+SpanKind kindArg(Napi::Value value) {
+  const std::string name = stringArg(value);
+  if (name == "gzip-checkpoint") return SpanKind::GzipCheckpoint;
+  if (name == "gzip-member") return SpanKind::GzipMember;
+  if (name == "stored") return SpanKind::Stored;
+  throw Napi::TypeError::New(value.Env(), "unknown span decoder '" + name + "'");
+}
+
+Napi::Error decodeError(Napi::Env env, int err, const DecodeResult& result, uint32_t span) {
+  const std::string of = "span " + std::to_string(span);
+  switch (result.failure) {
+    case SpanFailure::Digest: return codedError(env, "ERR_SPAN_DIGEST", of + " does not have the digest its index states");
+    case SpanFailure::Inflate: return codedError(env, "ERR_SPAN_INFLATE", of + " does not inflate");
+    case SpanFailure::Length: return codedError(env, "ERR_SPAN_LENGTH", of + " does not have the size its index states");
+    default: return errnoError(env, err, "decode " + of);
+  }
+}
+
+// (handle, span, decoder, bits, data, window?, sha256?, openEnded) -> Promise<number>
+Napi::Value decode(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  struct Job {
+    DecodeInput input;
+    DecodeResult result;
+    int err = 0;
+  };
+  auto cache = layerCacheOf(info[0]);
+  uint32_t span = spanArg(*cache, info[1]);
+  auto job = std::make_shared<Job>();
+  job->input.kind = kindArg(info[2]);
+  job->input.bits = static_cast<uint8_t>(uintArg(info[3], 7));
+  std::vector<Napi::Value> keep{info[4]};
+  auto data = bytesArg(info[4]);
+  job->input.data = data.Data();
+  job->input.size = data.ByteLength();
+  if (!info[5].IsUndefined()) {
+    auto window = bytesArg(info[5]);
+    if (window.ByteLength() > 32768) throw Napi::RangeError::New(env, "a window has at most 32768 bytes");
+    job->input.window = window.Data();
+    job->input.windowSize = window.ByteLength();
+    keep.push_back(info[5]);
+  }
+  if (!info[6].IsUndefined()) {
+    auto digest = bytesArg(info[6]);
+    if (digest.ByteLength() != 32) throw Napi::RangeError::New(env, "a sha256 has 32 bytes");
+    job->input.sha256 = digest.Data();
+    keep.push_back(info[6]);
+  }
+  job->input.openEnded = boolArg(info[7]);
+  return JsLoop::of(env)->run(
+      env, Pool::cpu(), [cache, job, span] { job->err = cache->decode(span, job->input, job->result); },
+      [job, span](Napi::Env env) -> Napi::Value {
+        if (job->err) throw decodeError(env, job->err, job->result, span);
+        return Napi::Number::New(env, static_cast<double>(job->result.streamBytes + job->result.trailingZeros));
+      },
+      keep);
+}
+
+// A method of LayerCache without arguments as a promise.
+template <int (LayerCache::*Method)()>
+Napi::Value durable(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  auto err = std::make_shared<int>(0);
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(), [cache, err] { *err = (cache.get()->*Method)(); },
+      [err](Napi::Env env) -> Napi::Value {
+        if (*err) throw errnoError(env, *err, Method == &LayerCache::sync ? "sync" : "markComplete");
+        return env.Undefined();
+      });
+}
+
+Napi::Value digest(const Napi::CallbackInfo& info) {
+  struct Job {
+    std::array<uint8_t, 32> digest;
+    int err = 0;
+  };
+  auto cache = layerCacheOf(info[0]);
+  auto job = std::make_shared<Job>();
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(), [cache, job] { job->err = cache->digest(job->digest); },
+      [job](Napi::Env env) -> Napi::Value {
+        if (job->err) throw errnoError(env, job->err, "digest");
+        return Napi::Buffer<uint8_t>::Copy(env, job->digest.data(), job->digest.size());
+      });
+}
+
+// (handle, span) -> Promise<boolean>: false when the bytes were wrong and the bit is dropped.
+Napi::Value verify(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  uint32_t span = spanArg(*cache, info[1]);
+  auto err = std::make_shared<int>(0);
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(), [cache, err, span] { *err = cache->verify(span); },
+      [err](Napi::Env env) -> Napi::Value {
+        if (*err && *err != -EILSEQ) throw errnoError(env, *err, "verify");
+        return Napi::Boolean::New(env, *err == 0);
+      });
+}
+
+// (dir, livePath) -> Promise<boolean>: false when somebody uses the layer.
+Napi::Value removeLayer(const Napi::CallbackInfo& info) {
+  auto err = std::make_shared<int>(0);
+  std::string dir = stringArg(info[0]);
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(), [err, dir, live = stringArg(info[1])] { *err = tryRemoveLayer(dir, live); },
+      [err, dir](Napi::Env env) -> Napi::Value {
+        if (*err && *err != -EAGAIN) throw errnoError(env, *err, "remove '" + dir + "'");
+        return Napi::Boolean::New(env, *err == 0);
+      });
+}
+
+}  // namespace
+
+std::shared_ptr<LayerCache> layerCacheOf(Napi::Value handle) { return CacheHandle::get(handle, kTag); }
+
+void exportLayerCache(Napi::Env env, Napi::Object exports) {
+  const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
+      {"layerCacheOpen", open},
+      {"layerCacheClose", close},
+      {"layerCacheIsPresent", isPresent},
+      {"layerCacheStat", stat},
+      {"layerCacheOnMiss", onMiss},
+      {"layerCacheWait", wait},
+      {"layerCacheRead", read},
+      {"layerCacheDecode", decode},
+      {"layerCacheFail", fail},
+      {"layerCacheSync", durable<&LayerCache::sync>},
+      {"layerCacheMarkComplete", durable<&LayerCache::markComplete>},
+      {"layerCacheDigest", digest},
+      {"layerCacheVerify", verify},
+      {"layerCacheRemove", removeLayer},
+  };
+  for (auto [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
+}
+
+}  // namespace peel

@@ -1,0 +1,207 @@
+#include "cache/layer_cache.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+
+#include "cache/present_file.hpp"
+
+namespace peel {
+namespace {
+
+constexpr uint64_t kMaxStreamSize = std::numeric_limits<int64_t>::max() - 4096;
+constexpr size_t kMaxSpans = size_t{1} << 28;
+
+bool isSpanTable(const LayerCache::Options& options) {
+  const auto& starts = options.spanStarts;
+  if (starts.size() < 2 || starts.size() > kMaxSpans || starts.front() != 0 || starts.back() != options.streamSize) {
+    return false;
+  }
+  if (options.streamSize > kMaxStreamSize) return false;
+  for (size_t i = 0; i + 2 < starts.size(); i++) {
+    if (starts[i] >= starts[i + 1]) return false;
+  }
+  return starts[starts.size() - 2] <= starts.back();
+}
+
+void resumeAll(const std::vector<SpanWaiter*>& waiters, int err) {
+  for (SpanWaiter* waiter : waiters) waiter->resume(err);
+}
+
+}  // namespace
+
+int LayerCache::open(const Options& options, std::shared_ptr<LayerCache>& out) {
+  if (!isSpanTable(options)) return -EINVAL;
+  std::shared_ptr<LayerCache> cache(new LayerCache(options));
+  if (int err = cache->lock_.takeShared(options.dir)) return err;
+  if (int err = cache->lock_.beginLayout()) return err;
+  int err = cache->openFiles();
+  cache->lock_.endLayout();
+  if (!err) out = std::move(cache);
+  return err;
+}
+
+LayerCache::~LayerCache() { shutdown(); }
+
+int LayerCache::openFiles() {
+  const std::string present = options_.dir + "/present";
+  BitsContent content;
+  if (int err = openData()) return err;
+  const bool foreign = readPresent(present, identity_, content) == -ESTALE ||
+                       LiveBits::ofAnotherIndex(options_.livePath, identity_);
+  if (dataSize_ != paddedSize() || foreign) {
+    // New, cut short, replaced or of another index: nothing in it counts, and no bitmap may say so later. Another
+    // process may still be reading the old files, so they are left to it and new ones are made.
+    if (options_.readOnly) return -ESTALE;
+    for (const std::string& path : {present, options_.livePath, options_.dir + "/data", options_.dir + "/sums"}) {
+      if (::unlink(path.c_str()) < 0 && errno != ENOENT) return -errno;
+    }
+    content = BitsContent{};
+    if (int err = openData()) return err;
+    if (::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0) return -errno;
+  }
+  const int access = options_.readOnly ? O_RDONLY : O_RDWR | O_CREAT;
+  sums_.reset(::open((options_.dir + "/sums").c_str(), access | O_CLOEXEC, 0600));
+  if (!sums_.valid()) return -errno;
+  return live_.open(options_.livePath, identity_, [&] { return content; });
+}
+
+int LayerCache::openData() {
+  const int access = options_.readOnly ? O_RDONLY : O_RDWR | O_CREAT;
+  data_.reset(::open((options_.dir + "/data").c_str(), access | O_CLOEXEC, 0600));
+  if (!data_.valid()) return -errno;
+  struct statx info{};
+  if (::statx(data_.get(), "", AT_EMPTY_PATH, STATX_INO | STATX_SIZE | STATX_BTIME, &info) < 0) return -errno;
+  dataSize_ = info.stx_size;
+  identity_ = {spanCount(), options_.streamSize, options_.fingerprint, info.stx_ino,
+               static_cast<uint64_t>(info.stx_btime.tv_sec) * 1'000'000'000u + info.stx_btime.tv_nsec};
+  return 0;
+}
+
+bool LayerCache::present(uint32_t span) const { return span < spanCount() && live_.test(span); }
+uint32_t LayerCache::presentCount() const { return live_.count(); }
+bool LayerCache::complete() const { return live_.complete(); }
+uint64_t LayerCache::trailingZeros() const { return live_.trailingZeros(); }
+
+uint64_t LayerCache::presentBytes() const {
+  uint64_t bytes = 0;
+  for (uint32_t span = 0; span < spanCount(); span++) {
+    if (live_.test(span)) bytes += spanSize(span);
+  }
+  return bytes;
+}
+
+uint32_t LayerCache::spanAt(uint64_t offset) const {
+  auto after = std::upper_bound(options_.spanStarts.begin(), options_.spanStarts.end() - 1, offset);
+  return static_cast<uint32_t>(after - options_.spanStarts.begin() - 1);
+}
+
+bool LayerCache::rangeOf(uint64_t off, uint64_t len, uint32_t& first, uint32_t& last) const {
+  if (len == 0 || off >= options_.streamSize) return false;
+  const uint64_t end = len > options_.streamSize - off ? options_.streamSize : off + len;
+  first = spanAt(off);
+  last = spanAt(end - 1);
+  return true;
+}
+
+bool LayerCache::covered(uint64_t off, uint64_t len) const {
+  uint32_t first, last;
+  return !rangeOf(off, len, first, last) || allPresent(first, last);
+}
+
+bool LayerCache::allPresent(uint32_t first, uint32_t last) const {
+  for (uint32_t span = first; span <= last; span++) {
+    if (!live_.test(span)) return false;
+  }
+  return true;
+}
+
+int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
+  if (shut_.load(std::memory_order_acquire)) return -EIO;
+  uint32_t first, last;
+  if (!rangeOf(off, len, first, last)) return 0;
+  if (allPresent(first, last)) return 0;
+  std::vector<uint32_t> missing, fresh;
+  std::shared_ptr<MissHandler> handler;
+  {
+    std::lock_guard lock(mutex_);
+    if (shut_.load(std::memory_order_relaxed)) return -EIO;
+    // Looked at again under the mutex: finish() sets the bit before it takes the mutex to collect the waiters.
+    for (uint32_t span = first; span <= last; span++) {
+      if (!live_.test(span)) missing.push_back(span);
+    }
+    if (missing.empty()) return 0;
+    for (uint32_t span : missing) {
+      if (asked_.insert(span).second) fresh.push_back(span);
+    }
+    waits_.park(waiter, std::move(missing));
+    handler = missHandler_;
+  }
+  if (handler && !fresh.empty()) (*handler)(fresh.data(), fresh.size());
+  return 1;
+}
+
+bool LayerCache::cancel(SpanWaiter* waiter) {
+  std::lock_guard lock(mutex_);
+  return waits_.cancel(waiter);
+}
+
+void LayerCache::setMissHandler(MissHandler handler) {
+  std::vector<uint32_t> pending;
+  std::shared_ptr<MissHandler> shared;
+  if (handler) shared = std::make_shared<MissHandler>(std::move(handler));
+  {
+    std::lock_guard lock(mutex_);
+    if (shut_.load(std::memory_order_relaxed)) return;
+    missHandler_ = shared;
+    pending.assign(asked_.begin(), asked_.end());
+  }
+  if (shared && !pending.empty()) {
+    std::sort(pending.begin(), pending.end());
+    (*shared)(pending.data(), pending.size());
+  }
+}
+
+void LayerCache::wake(uint32_t span) {
+  std::vector<SpanWaiter*> ready;
+  {
+    std::lock_guard lock(mutex_);
+    asked_.erase(span);
+    ready = waits_.done(span);
+  }
+  resumeAll(ready, 0);
+}
+
+bool LayerCache::settle(uint32_t span) {
+  if (!present(span)) return false;
+  wake(span);
+  return true;
+}
+
+void LayerCache::fail(uint32_t span, int err) {
+  std::vector<SpanWaiter*> waiters;
+  {
+    std::lock_guard lock(mutex_);
+    asked_.erase(span);
+    waiters = waits_.failed(span);
+  }
+  resumeAll(waiters, err);
+}
+
+void LayerCache::shutdown() {
+  std::vector<SpanWaiter*> waiters;
+  {
+    std::lock_guard lock(mutex_);
+    shut_.store(true, std::memory_order_release);
+    missHandler_.reset();
+    asked_.clear();
+    waiters = waits_.takeAll();
+  }
+  resumeAll(waiters, EIO);
+}
+
+}  // namespace peel

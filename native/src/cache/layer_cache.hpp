@@ -1,0 +1,125 @@
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "cache/layer_lock.hpp"
+#include "cache/live_bits.hpp"
+#include "cache/span_claims.hpp"
+#include "cache/span_waits.hpp"
+#include "gzip/span_decoder.hpp"
+#include "sys/fd.hpp"
+
+namespace peel {
+
+// The block cache of one layer: a sparse file with the layer stream and the set of spans that are in it.
+//
+// Any number of LayerCache objects, in any number of processes, may be open on one directory. They share the live bits
+// (memory) and the data file; a bit is set after its bytes are written and is never cleared while anybody holds the
+// shared lock, so a read that ensure() approved stays valid for as long as the object lives.
+//
+// Every method may be called from any thread. Nothing here waits for the network or for JavaScript.
+class LayerCache : public std::enable_shared_from_this<LayerCache> {
+ public:
+  struct Options {
+    std::string dir;
+    std::string livePath;
+    uint64_t streamSize = 0;
+    std::vector<uint64_t> spanStarts;  // count + 1, ascending, last == streamSize; only the last span may be empty
+    std::array<uint8_t, 32> fingerprint{};
+    bool readOnly = false;
+  };
+
+  using MissHandler = std::function<void(const uint32_t* spans, size_t n)>;
+
+  // 0 or -errno. Takes the shared flock on <dir>/lock and maps the live bits; -EINVAL for a table that is no span table.
+  static int open(const Options& options, std::shared_ptr<LayerCache>& out);
+  ~LayerCache();
+  LayerCache(const LayerCache&) = delete;
+  LayerCache& operator=(const LayerCache&) = delete;
+
+  uint64_t streamSize() const { return options_.streamSize; }
+  uint32_t spanCount() const { return static_cast<uint32_t>(options_.spanStarts.size() - 1); }
+  uint64_t spanStart(uint32_t span) const { return options_.spanStarts[span]; }
+  uint64_t spanSize(uint32_t span) const { return options_.spanStarts[span + 1] - options_.spanStarts[span]; }
+  int dataFd() const { return data_.get(); }
+
+  bool present(uint32_t span) const;
+  uint32_t presentCount() const;
+  uint64_t presentBytes() const;
+  bool complete() const;  // marked complete: the whole stream was checked against the diffID
+  uint64_t trailingZeros() const;  // bytes of the stream past streamSize, known once an open-ended last span is decoded
+  uint32_t spanAt(uint64_t offset) const;  // offset < streamSize
+  bool covered(uint64_t offset, uint64_t length) const;  // what ensure() would answer 0 to, without asking for anything
+
+  // 0: every byte of [off, off+len) is present and may be pread from dataFd(); bytes past streamSize read as zero up to
+  //    the next 512 boundary.
+  // 1: parked, w will be resumed. <0: -errno (-EIO after shutdown).
+  // Missing spans nobody asked for yet are reported once through the miss handler.
+  int ensure(uint64_t off, uint64_t len, SpanWaiter* w);
+  // true: w was parked and is removed, resume() will not be called.
+  bool cancel(SpanWaiter* w);
+
+  // Called from any thread without locks held. Spans already asked for and not settled are reported to a new handler.
+  void setMissHandler(MissHandler handler);
+
+  // CPU work on the calling (pool) thread: sha256, inflate, pwrite, checksum, bit, resume waiters.
+  // 0, or -errno with result.failure telling a bad span (-EBADMSG) from a failing disk. A failed decode leaves the
+  // waiters parked: the caller refetches, or calls fail().
+  int decode(uint32_t span, const DecodeInput& input, DecodeResult& result);
+  // Resumes waiters when the span is present, for example because another process brought it. True when present.
+  bool settle(uint32_t span);
+  // Resumes waiters with err (> 0) and forgets that the span was asked for.
+  void fail(uint32_t span, int err);
+  // Reads the span back and compares with the checksum made at decode: 0 it is right, -EILSEQ it was wrong and its bit
+  // is dropped, -ENODATA not present.
+  int verify(uint32_t span);
+
+  // fdatasync(data), then the durable bitmap: write new, fsync, rename. 0 or -errno.
+  int sync();
+  // sync() with the complete flag; -ENODATA while a span is missing.
+  int markComplete();
+  // sha256 of the whole stream, trailing zeros included; -ENODATA while a span is missing.
+  int digest(std::array<uint8_t, 32>& out);
+
+  // No more reads: ensure() answers -EIO, parked waiters get EIO, the miss handler is dropped. Files and the shared
+  // lock stay until the last owner lets go, so that a read in flight never meets an evictor.
+  void shutdown();
+
+ private:
+  explicit LayerCache(const Options& options) : options_(options) {}
+  int openFiles();
+  int openData();
+  // Rounded up, because a block device reader asks for whole 512-byte blocks and a short answer would be an error to it.
+  uint64_t paddedSize() const { return (options_.streamSize + 511) / 512 * 512; }
+  bool rangeOf(uint64_t off, uint64_t len, uint32_t& first, uint32_t& last) const;
+  bool allPresent(uint32_t first, uint32_t last) const;
+  void wake(uint32_t span);
+  int writePresent(bool complete);
+
+  Options options_;
+  BitsIdentity identity_;
+  uint64_t dataSize_ = 0;
+  LayerLock lock_;
+  Fd data_;
+  Fd sums_;
+  LiveBits live_;
+  SpanClaims claims_;
+
+  std::mutex mutex_;  // guards the three below, and closing
+  SpanWaits waits_;
+  std::unordered_set<uint32_t> asked_;
+  std::shared_ptr<MissHandler> missHandler_;
+  std::atomic<bool> shut_{false};
+
+  std::mutex syncMutex_;
+};
+
+}  // namespace peel

@@ -1,0 +1,126 @@
+// The part of LayerCache that touches the bytes: decode, verify, sync, digest.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "cache/layer_cache.hpp"
+#include "cache/present_file.hpp"
+#include "cache/xxh64.hpp"
+#include "gzip/sha256.hpp"
+#include "sys/file_io.hpp"
+
+namespace peel {
+namespace {
+
+constexpr size_t kReadBuffer = size_t{256} << 10;
+
+// 0 in `sums` means that nothing is known.
+uint64_t sumOf(const Xxh64& hash) {
+  uint64_t sum = hash.digest();
+  return sum == 0 ? 1 : sum;
+}
+
+template <class Each>
+int readRange(int fd, uint64_t from, uint64_t to, Each each) {
+  std::vector<uint8_t> buffer(kReadBuffer);
+  while (from < to) {
+    size_t n = static_cast<size_t>(std::min<uint64_t>(buffer.size(), to - from));
+    if (int err = readFully(fd, buffer.data(), n, from)) return err;
+    each(buffer.data(), n);
+    from += n;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& result) {
+  result = DecodeResult{};
+  if (span >= spanCount()) return -EINVAL;
+  if (input.openEnded && span + 1 != spanCount()) return -EINVAL;
+  if (options_.readOnly) return -EROFS;
+  const uint64_t size = spanSize(span);
+  if (int err = claims_.acquire(data_.get(), span)) return err;
+  int err = 0;
+  if (!live_.test(span)) {
+    uint64_t at = spanStart(span);
+    Xxh64 sum;
+    err = decodeSpan(
+        input, size,
+        [&](const uint8_t* bytes, size_t length) {
+          int failed = writeFully(data_.get(), bytes, length, at);
+          sum.update(bytes, length);
+          at += length;
+          return failed;
+        },
+        result);
+    const uint64_t stored = sumOf(sum);
+    if (!err) err = writeFully(sums_.get(), &stored, sizeof stored, uint64_t{span} * sizeof stored);
+    if (!err) {
+      if (input.openEnded) live_.setTrailingZeros(result.trailingZeros);
+      live_.set(span);
+    } else if (result.failure == SpanFailure::None) {
+      result.failure = SpanFailure::Disk;
+    }
+  } else {
+    result.streamBytes = size;
+    if (input.openEnded) result.trailingZeros = live_.trailingZeros();
+  }
+  claims_.release(data_.get(), span);
+  if (!err) wake(span);
+  return err;
+}
+
+int LayerCache::verify(uint32_t span) {
+  if (span >= spanCount()) return -EINVAL;
+  if (!live_.test(span)) return -ENODATA;
+  uint64_t expected = 0;
+  Xxh64 sum;
+  int err = readFully(sums_.get(), &expected, sizeof expected, uint64_t{span} * sizeof expected);
+  if (!err) {
+    err = readRange(data_.get(), spanStart(span), spanStart(span) + spanSize(span),
+                    [&](const uint8_t* bytes, size_t length) { sum.update(bytes, length); });
+  }
+  if (err && err != -ENODATA) return err;
+  if (!err && expected == sumOf(sum)) return 0;
+  if (!options_.readOnly) live_.clear(span);
+  return -EILSEQ;
+}
+
+int LayerCache::writePresent(bool complete) {
+  if (options_.readOnly) return -EROFS;
+  std::lock_guard lock(syncMutex_);
+  // Taken before the sync: a bit that is set meanwhile may speak of bytes that are not on the disk yet.
+  BitsContent content = live_.snapshot();
+  content.complete = content.complete || complete;
+  if (::fdatasync(data_.get()) < 0 || ::fdatasync(sums_.get()) < 0) return -errno;
+  return peel::writePresent(options_.dir + "/present", identity_, content);
+}
+
+int LayerCache::sync() { return writePresent(false); }
+
+int LayerCache::markComplete() {
+  if (!live_.all()) return -ENODATA;
+  if (int err = writePresent(true)) return err;
+  live_.setComplete();
+  return 0;
+}
+
+int LayerCache::digest(std::array<uint8_t, 32>& out) {
+  if (!live_.all()) return -ENODATA;
+  Sha256 hash;
+  int err = readRange(data_.get(), 0, options_.streamSize,
+                      [&](const uint8_t* bytes, size_t length) { hash.update(bytes, length); });
+  if (err) return err;
+  const std::vector<uint8_t> zeros(kReadBuffer);
+  for (uint64_t left = live_.trailingZeros(); left > 0;) {
+    size_t n = static_cast<size_t>(std::min<uint64_t>(left, zeros.size()));
+    hash.update(zeros.data(), n);
+    left -= n;
+  }
+  out = hash.finish();
+  return 0;
+}
+
+}  // namespace peel

@@ -1,0 +1,56 @@
+#include "sys/pool.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <thread>
+
+namespace peel {
+
+// Never destroyed: at process exit a thread may still be inside work().
+Pool& Pool::cpu() {
+  static Pool* pool = new Pool(std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 16));
+  return *pool;
+}
+
+Pool& Pool::io() {
+  static Pool* pool = new Pool(4);
+  return *pool;
+}
+
+Pool::Pool(size_t threads) : threads_(threads) {
+  // Signals are for the JavaScript thread.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  for (size_t i = 0; i < threads; i++) {
+    std::thread thread([this] { work(); });
+    pthread_setname_np(thread.native_handle(), "peel-pool");
+    thread.detach();
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void Pool::submit(std::function<void()> job) {
+  {
+    std::lock_guard lock(mutex_);
+    jobs_.push_back(std::move(job));
+  }
+  wakeUp_.notify_one();
+}
+
+void Pool::work() {
+  for (;;) {
+    std::function<void()> job;
+    {
+      std::unique_lock lock(mutex_);
+      wakeUp_.wait(lock, [&] { return !jobs_.empty(); });
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+    }
+    job();
+  }
+}
+
+}  // namespace peel

@@ -1,0 +1,31 @@
+#pragma once
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+
+namespace peel {
+
+// Threads of our own, so that a burst of decoding never queues behind (or in front of) libuv's file system and DNS work.
+// Two of them exist: cpu() for work that is short and never waits for a disk on purpose, io() for reads and syncs.
+class Pool {
+ public:
+  static Pool& cpu();
+  static Pool& io();
+
+  // Runs `job` on some thread of the pool, in the order of arrival. The job must not throw.
+  void submit(std::function<void()> job);
+  size_t threads() const { return threads_; }
+
+ private:
+  explicit Pool(size_t threads);
+  void work();
+
+  const size_t threads_;
+  std::mutex mutex_;
+  std::condition_variable wakeUp_;
+  std::deque<std::function<void()>> jobs_;
+};
+
+}  // namespace peel

@@ -1,0 +1,218 @@
+import { constants } from 'node:os';
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { addon } from './addon.ts';
+
+export interface LayerCacheOptions {
+  /** The layer's directory; made when missing. */
+  readonly dir: string;
+  /** File of the live bits, in the run directory; made when missing. */
+  readonly livePath: string;
+  /** Bytes of the layer stream as the index states them. */
+  readonly streamSize: number;
+  /** Stream offset of every span and, last, `streamSize`: ascending, only the last span may be empty. */
+  readonly spanStarts: Float64Array;
+  /** sha256 of the index file; bits of another index are discarded. */
+  readonly fingerprint: Uint8Array;
+  /** Open what is there and change nothing. */
+  readonly readOnly?: boolean;
+}
+
+export interface DecodeRequest {
+  readonly span: number;
+  readonly decoder: 'gzip-checkpoint' | 'gzip-member' | 'stored';
+  /** gzip-checkpoint: high bits of the first byte that belong to the first block, 0..7. */
+  readonly bits: number;
+  /** Blob bytes [blobStart, blobEnd). Must not change until the promise settles. */
+  readonly data: Uint8Array;
+  /** The stream before the span, oldest byte first, at most 32 768 bytes. */
+  readonly window: Uint8Array | undefined;
+  readonly sha256: Uint8Array | undefined;
+  /** Last span: decode to the end of the blob; bytes beyond `streamSize` must be zeros and are only counted. */
+  readonly openEnded: boolean;
+}
+
+/** What native/src/binding/layer_cache.cpp exports; `handle` is opaque. */
+interface Native {
+  layerCacheOpen(dir: string, live: string, size: number, starts: Float64Array, of: Uint8Array, ro: boolean): object;
+  layerCacheClose(handle: object): void;
+  layerCacheIsPresent(handle: object, span: number): boolean;
+  layerCacheStat(handle: object): { spans: number; bytes: number; trailingZeros: number; complete: boolean };
+  layerCacheOnMiss(handle: object, handler: (spans: Uint32Array) => void): void;
+  layerCacheWait(handle: object, offset: number, length: number): Promise<void>;
+  layerCacheRead(handle: object, offset: number, length: number): Promise<Buffer>;
+  layerCacheDecode(
+    handle: object,
+    span: number,
+    decoder: string,
+    bits: number,
+    data: Uint8Array,
+    window: Uint8Array | undefined,
+    sha256: Uint8Array | undefined,
+    openEnded: boolean,
+  ): Promise<number>;
+  layerCacheFail(handle: object, span: number, errnoName: string): void;
+  layerCacheSync(handle: object): Promise<void>;
+  layerCacheMarkComplete(handle: object): Promise<void>;
+  layerCacheDigest(handle: object): Promise<Buffer>;
+  layerCacheVerify(handle: object, span: number): Promise<boolean>;
+  layerCacheRemove(dir: string, live: string): Promise<boolean>;
+}
+
+let handleOf: (cache: LayerCache) => object;
+
+/**
+ * The block cache of one layer: which spans of the layer stream are on this node, and their bytes. Any number of
+ * processes may have it open; nobody can evict or remove it meanwhile.
+ *
+ * Errors of the system carry `code` (`ENOSPC`), `errno` and `syscall`; calls on a closed cache throw or reject with code
+ * ERR_CLOSED, wrong arguments throw TypeError or RangeError.
+ */
+export class LayerCache {
+  readonly #native = addon<Native>();
+  readonly #handle: object;
+  readonly #spanCount: number;
+  readonly #running = new Set<Promise<unknown>>();
+  #closing: Promise<void> | undefined;
+
+  static {
+    handleOf = (cache) => cache.#handle;
+  }
+
+  private constructor(options: LayerCacheOptions) {
+    mkdirSync(dirname(options.dir), { recursive: true, mode: 0o700 });
+    mkdirSync(dirname(options.livePath), { recursive: true, mode: 0o700 });
+    this.#spanCount = options.spanStarts.length - 1;
+    const { dir, livePath, streamSize, spanStarts, fingerprint } = options;
+    this.#handle = this.#native.layerCacheOpen(
+      dir,
+      livePath,
+      streamSize,
+      spanStarts,
+      fingerprint,
+      options.readOnly ?? false,
+    );
+  }
+
+  /** Opens or makes the cache. Throws with an errno code: EINVAL for offsets that are no span table. */
+  static open(options: LayerCacheOptions): LayerCache {
+    return new LayerCache(options);
+  }
+
+  /** Removes a layer from disk and its live bits; false when some process has it open. */
+  static async tryRemove(dir: string, livePath: string): Promise<boolean> {
+    return addon<Native>().layerCacheRemove(dir, livePath);
+  }
+
+  /**
+   * Called with spans that somebody waits for, each once until it is decoded or failed. Replaces the handler before;
+   * spans already asked for are reported to the new one. Does not keep the process alive.
+   */
+  onMiss(handler: (spans: Uint32Array) => void): void {
+    this.#native.layerCacheOnMiss(this.#handle, handler);
+  }
+
+  /** Whether the span can be read now. True also wakes the reads that wait for it, when another process brought it. */
+  isPresent(span: number): boolean {
+    return this.#native.layerCacheIsPresent(this.#handle, this.#span(span));
+  }
+
+  get presentSpans(): number {
+    return this.#native.layerCacheStat(this.#handle).spans;
+  }
+
+  /** Stream bytes of the present spans. */
+  get presentBytes(): number {
+    return this.#native.layerCacheStat(this.#handle).bytes;
+  }
+
+  /** Bytes of the stream past `streamSize`, all zeros; known once an open-ended last span was decoded. */
+  get trailingZeros(): number {
+    return this.#native.layerCacheStat(this.#handle).trailingZeros;
+  }
+
+  /** The whole stream was checked against the layer's diffID: the registry is not needed any more. */
+  get complete(): boolean {
+    return this.#native.layerCacheStat(this.#handle).complete;
+  }
+
+  /** Resolves when every byte of the stream range is present; rejects with the errno code given to fail(). */
+  async wait(offset: number, length: number): Promise<void> {
+    return this.#native.layerCacheWait(this.#handle, offset, length);
+  }
+
+  /** Bytes of the stream. Rejects with EAGAIN when not all of them are present. */
+  async read(offset: number, length: number): Promise<Buffer> {
+    return this.#track(this.#native.layerCacheRead(this.#handle, offset, length));
+  }
+
+  /**
+   * Verifies, decodes and stores one span and wakes whoever waits for it. Resolves to the stream bytes it gave, for an
+   * open-ended span with the zeros past `streamSize`. Rejects with ERR_SPAN_DIGEST, ERR_SPAN_INFLATE, ERR_SPAN_LENGTH
+   * or an errno code; the span is then not present, and its waiters wait on until another decode() or fail().
+   */
+  async decode(request: DecodeRequest): Promise<number> {
+    const { span, decoder, bits, data, window, sha256, openEnded } = request;
+    return this.#track(
+      this.#native.layerCacheDecode(this.#handle, this.#span(span), decoder, bits, data, window, sha256, openEnded),
+    );
+  }
+
+  /** Gives up on a span: whoever waits for it gets this error; the next read asks for it again. */
+  fail(span: number, errnoName: string): void {
+    if (!(errnoName in constants.errno)) throw new TypeError(`not the name of an errno: ${errnoName}`);
+    this.#native.layerCacheFail(this.#handle, this.#span(span), errnoName);
+  }
+
+  /** Records durably that the stream is whole and checked. Rejects with ENODATA while a span is missing. */
+  async markComplete(): Promise<void> {
+    return this.#track(this.#native.layerCacheMarkComplete(this.#handle));
+  }
+
+  /** Makes what is present survive a power cut. */
+  async sync(): Promise<void> {
+    return this.#track(this.#native.layerCacheSync(this.#handle));
+  }
+
+  /** sha256 of the whole stream, zeros past `streamSize` included. Rejects with ENODATA while a span is missing. */
+  async digest(): Promise<Buffer> {
+    return this.#track(this.#native.layerCacheDigest(this.#handle));
+  }
+
+  /** Reads a span back and compares with the checksum made at decode; false: it was wrong and is not present any more. */
+  async verify(span: number): Promise<boolean> {
+    return this.#track(this.#native.layerCacheVerify(this.#handle, this.#span(span)));
+  }
+
+  /** Waiters get EIO; work that runs is waited for. The files and the lock go with the last native user. Idempotent. */
+  async close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#native.layerCacheClose(this.#handle);
+    await Promise.allSettled(this.#running);
+  }
+
+  async #track<T>(work: Promise<T>): Promise<T> {
+    this.#running.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#running.delete(work);
+    }
+  }
+
+  #span(span: number): number {
+    if (!Number.isInteger(span) || span < 0 || span >= this.#spanCount) {
+      throw new RangeError(`span ${span} of a layer with ${this.#spanCount} spans`);
+    }
+    return span;
+  }
+}
+
+/** The native object behind a cache, for other faces of the addon (a FUSE server reads through it). */
+export function nativeLayerCache(cache: LayerCache): object {
+  return handleOf(cache);
+}
