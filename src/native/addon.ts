@@ -7,10 +7,10 @@ const path = fileURLToPath(new URL('../../native/build/Release/peel.node', impor
 let loaded: unknown;
 
 /**
- * The functions of the native addon, seen through the interface of one component's face. Nothing else loads the `.node`
+ * The functions of the native addon; a face casts them to the interface of its component. Nothing else loads the `.node`
  * file. Throws with code ERR_NATIVE_MISSING when the addon is not built or does not load.
  */
-export function addon<T>(): T {
+export function addon(): unknown {
   if (loaded === undefined) {
     try {
       loaded = createRequire(import.meta.url)(path);
@@ -19,5 +19,5 @@ export function addon<T>(): T {
       throw Object.assign(new Error(message, { cause }), { code: 'ERR_NATIVE_MISSING' });
     }
   }
-  return loaded as T;
+  return loaded;
 }

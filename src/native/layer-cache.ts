@@ -69,7 +69,7 @@ let handleOf: (cache: LayerCache) => object;
  * ERR_CLOSED, wrong arguments throw TypeError or RangeError.
  */
 export class LayerCache {
-  readonly #native = addon<Native>();
+  readonly #native = addon() as Native;
   readonly #handle: object;
   readonly #spanCount: number;
   readonly #running = new Set<Promise<unknown>>();
@@ -101,7 +101,7 @@ export class LayerCache {
 
   /** Removes a layer from disk and its live bits; false when some process has it open. */
   static async tryRemove(dir: string, livePath: string): Promise<boolean> {
-    return addon<Native>().layerCacheRemove(dir, livePath);
+    return (addon() as Native).layerCacheRemove(dir, livePath);
   }
 
   /**
