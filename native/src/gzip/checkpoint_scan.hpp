@@ -1,0 +1,62 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+struct z_stream_s;
+
+namespace peel {
+
+constexpr size_t kWindow = 32768;
+
+// A place where inflating can start again, by the rule of SOCI's zinfo: at the first block of the stream and at every
+// block boundary more than `spanSize` bytes after the one before.
+struct Checkpoint {
+  uint64_t in = 0;   // blob offset of the first byte that is wholly behind the boundary
+  uint64_t out = 0;  // stream offset
+  uint8_t bits = 0;  // high bits of blob byte in-1 that belong to the next block
+};
+
+enum class ScanStatus : uint8_t { NeedInput, OutputFull, BadData, TrailingGarbage };
+
+// Inflates a gzip blob of any number of members once, front to back, noting checkpoints on the way.
+class CheckpointScan {
+ public:
+  explicit CheckpointScan(uint64_t spanSize);
+  ~CheckpointScan();
+  CheckpointScan(const CheckpointScan&) = delete;
+  CheckpointScan& operator=(const CheckpointScan&) = delete;
+
+  // The next blob bytes; not copied. Only after NeedInput or at the start.
+  void feed(const uint8_t* bytes, size_t length);
+  // The stream goes to `out`, in order. An error is final.
+  ScanStatus run(uint8_t* out, size_t capacity, size_t& produced);
+
+  uint64_t consumed() const { return in_; }
+  uint64_t produced() const { return out_; }
+  // Whether the blob may end here: behind a member's trailer or in the padding after it.
+  bool atEnd() const { return state_ == State::Between || state_ == State::Padding; }
+
+  const std::vector<Checkpoint>& checkpoints() const { return checkpoints_; }
+  // The 32 KiB of stream before checkpoint i, oldest first, zeros where the stream had not begun.
+  const uint8_t* window(size_t i) const { return windows_[i].get(); }
+
+ private:
+  enum class State : uint8_t { Inflating, Between, Padding };
+  void note(const uint8_t* out, size_t fresh);
+  void remember(const uint8_t* out, size_t produced);
+  ScanStatus between();
+
+  const uint64_t spanSize_;
+  std::unique_ptr<z_stream_s> stream_;
+  State state_ = State::Inflating;
+  uint64_t in_ = 0;
+  uint64_t out_ = 0;
+  std::vector<Checkpoint> checkpoints_;
+  std::deque<std::unique_ptr<uint8_t[]>> windows_;
+  std::unique_ptr<uint8_t[]> history_;  // the last 32 KiB before the current output buffer
+};
+
+}  // namespace peel

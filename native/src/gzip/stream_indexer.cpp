@@ -1,0 +1,201 @@
+#include "gzip/stream_indexer.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "sys/file_io.hpp"
+
+namespace peel {
+
+StreamIndexer::StreamIndexer(const Options& options) : options_(options), scan_(options.spanSize) {
+  if (options_.format == Format::Stored) stored_.push_back({});
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  inflater_ = std::thread([this] { inflateLoop(); });
+  hasher_ = std::thread([this] { hashLoop(); });
+  pthread_setname_np(inflater_.native_handle(), "peel-inflate");
+  pthread_setname_np(hasher_.native_handle(), "peel-hash");
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+StreamIndexer::~StreamIndexer() { close(); }
+
+void StreamIndexer::close() {
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+  changed_.notify_all();
+  if (inflater_.joinable()) inflater_.join();
+  if (hasher_.joinable()) hasher_.join();
+}
+
+void StreamIndexer::push(std::vector<uint8_t> blob) {
+  auto shared = std::make_shared<const std::vector<uint8_t>>(std::move(blob));
+  std::lock_guard lock(mutex_);
+  asks_.push_back([this, shared] {
+    blobBase_ += blob_ ? blob_->size() : 0;
+    blob_ = shared;
+    used_ = 0;
+    scan_.feed(blob_->data(), blob_->size());
+  });
+  changed_.notify_all();
+}
+
+void StreamIndexer::pull(std::shared_ptr<Chunk> chunk, std::function<void(const Pulled&)> done) {
+  std::lock_guard lock(mutex_);
+  asks_.push_back([this, chunk = std::move(chunk), done = std::move(done)] { done(fill(chunk)); });
+  changed_.notify_all();
+}
+
+void StreamIndexer::finish(std::function<void(const Index&)> done) {
+  std::lock_guard lock(mutex_);
+  asks_.push_back([this, done = std::move(done)] { done(seal()); });
+  changed_.notify_all();
+}
+
+void StreamIndexer::inflateLoop() {
+  for (;;) {
+    std::function<void()> ask;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return closed_ || !asks_.empty(); });
+      if (asks_.empty()) return;
+      ask = std::move(asks_.front());
+      asks_.pop_front();
+    }
+    ask();
+  }
+}
+
+StreamIndexer::Pulled StreamIndexer::fill(const std::shared_ptr<Chunk>& chunk) {
+  if (!blob_) return {};
+  HashJob job;
+  job.blob = blob_;
+  job.from = used_;
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return closed_ || !chunk->busy; });
+    if (closed_) return {0, false, Failure::Closed, 0};
+    if (diskError_) return {0, false, Failure::Disk, diskError_};
+    if (failure_ != Failure::None) return {0, false, failure_, 0};
+    chunk->busy = true;
+  }
+  Pulled pulled = options_.format == Format::Gzip ? fillGzip(*chunk, job) : fillStored(*chunk, job);
+  failure_ = pulled.failure;
+  job.to = used_;
+  job.chunk = chunk;
+  job.length = pulled.length;
+  job.offset = streamOffset_;
+  streamOffset_ += pulled.length;
+  {
+    std::lock_guard lock(mutex_);
+    hashJobs_.push_back(std::move(job));
+  }
+  changed_.notify_all();
+  return pulled;
+}
+
+StreamIndexer::Pulled StreamIndexer::fillGzip(Chunk& chunk, HashJob& job) {
+  Pulled pulled;
+  const size_t known = scan_.checkpoints().size();
+  const ScanStatus status = scan_.run(chunk.bytes.get(), chunk.size, pulled.length);
+  used_ = static_cast<size_t>(scan_.consumed() - blobBase_);
+  for (size_t i = known; i < scan_.checkpoints().size(); i++) {
+    const Checkpoint& checkpoint = scan_.checkpoints()[i];
+    job.cuts.push_back({static_cast<size_t>(checkpoint.in - blobBase_), checkpoint.bits});
+  }
+  pulled.more = status == ScanStatus::OutputFull;
+  if (status == ScanStatus::BadData) pulled.failure = Failure::BadData;
+  if (status == ScanStatus::TrailingGarbage) pulled.failure = Failure::TrailingGarbage;
+  return pulled;
+}
+
+StreamIndexer::Pulled StreamIndexer::fillStored(Chunk& chunk, HashJob& job) {
+  Pulled pulled;
+  pulled.length = std::min(chunk.size, blob_->size() - used_);
+  if (pulled.length > 0) std::memcpy(chunk.bytes.get(), blob_->data() + used_, pulled.length);
+  used_ += pulled.length;
+  const uint64_t end = blobBase_ + used_;
+  if (job.from == 0 && blobBase_ == 0 && pulled.length > 0) job.cuts.push_back({0, 0});
+  while (stored_.back().out + options_.spanSize < end) {
+    const uint64_t at = stored_.back().out + options_.spanSize;
+    stored_.push_back({at, at, 0});
+    job.cuts.push_back({static_cast<size_t>(at - blobBase_), 0});
+  }
+  pulled.more = used_ < blob_->size();
+  return pulled;
+}
+
+void StreamIndexer::hashLoop() {
+  for (;;) {
+    HashJob job;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return closed_ || !hashJobs_.empty(); });
+      if (closed_) return;
+      job = std::move(hashJobs_.front());
+      hashJobs_.pop_front();
+      hashing_ = true;
+    }
+    hash(job);
+    int err = 0;
+    if (options_.dataFd >= 0) err = writeFully(options_.dataFd, job.chunk->bytes.get(), job.length, job.offset);
+    {
+      std::lock_guard lock(mutex_);
+      if (err && !diskError_) diskError_ = -err;
+      job.chunk->busy = false;
+      hashing_ = false;
+    }
+    changed_.notify_all();
+  }
+}
+
+void StreamIndexer::hash(const HashJob& job) {
+  const uint8_t* blob = job.blob->data();
+  blobHash_.update(blob + job.from, job.to - job.from);
+  size_t at = job.from;
+  for (const Cut& cut : job.cuts) {
+    // A stored span may begin at the first byte of the next slice.
+    spanHash_.feed(blob + at, cut.at - at);
+    spanHash_.cut(cut.bits);
+    at = cut.at;
+  }
+  spanHash_.feed(blob + at, job.to - at);
+  if (options_.format == Format::Gzip) streamHash_.update(job.chunk->bytes.get(), job.length);
+}
+
+StreamIndexer::Index StreamIndexer::seal() {
+  Index index;
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return closed_ || (hashJobs_.empty() && !hashing_); });
+    if (closed_) index.failure = Failure::Closed;
+    else if (diskError_) index.failure = Failure::Disk;
+    else if (failure_ != Failure::None) index.failure = failure_;
+    else if (options_.format == Format::Gzip && !scan_.atEnd()) index.failure = Failure::Truncated;
+    index.err = diskError_;
+    if (index.failure != Failure::None) return index;
+  }
+  index.blobSize = blobBase_ + used_;
+  index.streamSize = streamOffset_;
+  index.blobSha256 = blobHash_.finish();
+  if (options_.format == Format::Gzip) {
+    index.streamSha256 = streamHash_.finish();
+    index.checkpoints = scan_.checkpoints();
+    for (size_t i = 0; i < index.checkpoints.size(); i++) index.windows.push_back(scan_.window(i));
+  } else {
+    index.streamSha256 = index.blobSha256;
+    if (index.blobSize == 0) spanHash_.cut(0);
+    index.checkpoints = stored_;
+  }
+  spanHash_.finish();
+  index.spanSha256 = spanHash_.digests();
+  return index;
+}
+
+}  // namespace peel
