@@ -1,15 +1,16 @@
 // The entries of a node index, one row per tar member in archive order:
 //   string table: count, then strings (owner names, PAX keys) · entry count · rows:
-//   flags · path: bytes shared with the path before, rest · mode uid gid uname gname · mtime (delta) mtimeNs
+//   flags · path: bytes shared with the path before, rest · mode (raw mode) uid gid uname gname · mtime (delta) mtimeNs
 //   header start (from the end of the data before) · header length · size
 //   then as flags say: link · devices · extents · PAX records · xattrs
 // flags: bits 0-2 type, 3 has a link, 4 has PAX records, 5 has xattrs other than those PAX records, 6 has extents other than
-// one that covers all of a file's data, 7 sparse. Numbers are varints.
+// one that covers all of a file's data, 7 sparse, 8 has a raw mode. Numbers are varints.
 import type { EntryType, Extent, TarEntry } from '../tar/entry.ts';
+import { noRecords, type PaxRecords } from '../tar/pax.ts';
+import { xattrsOf } from '../tar/xattr-records.ts';
 import type { ByteString } from '../util/byte-string.ts';
 import { formatError, limitError } from './errors.ts';
 import type { IndexLimits } from './limits.ts';
-import { emptyBytes, noRecords, type PaxRecords, xattrsOfPax } from './pax-records.ts';
 import { ByteReader, ByteWriter } from './varint.ts';
 
 const types: readonly EntryType[] = ['file', 'dir', 'symlink', 'hardlink', 'char', 'block', 'fifo'];
@@ -19,6 +20,7 @@ const hasPax = 16;
 const hasXattrs = 32;
 const hasExtents = 64;
 const isSparse = 128;
+const hasRawMode = 256;
 
 export function encodeEntries(entries: readonly TarEntry[]): Buffer {
   const rows = new ByteWriter();
@@ -28,7 +30,7 @@ export function encodeEntries(entries: readonly TarEntry[]): Buffer {
     strings.set(value, known);
     return known;
   };
-  const before: Before = { path: emptyBytes, mtime: 0, end: 0 };
+  const before: Before = { path: '' as ByteString, mtime: 0, end: 0 };
   for (const entry of entries) encodeRow(rows, entry, before, intern);
   const head = new ByteWriter();
   head.uint(strings.size);
@@ -88,19 +90,21 @@ class PathDecoder {
 
 function encodeRow(rows: ByteWriter, entry: TarEntry, before: Before, intern: (value: ByteString) => number): void {
   const ordinary = isOrdinary(entry);
-  const ownXattrs = !sameRecords(entry.xattrs, xattrsOfPax(entry.pax));
+  const ownXattrs = !sameRecords(entry.xattrs, xattrsOf(entry.pax));
   rows.uint(
     types.indexOf(entry.type) |
       (entry.link === '' ? 0 : hasLink) |
       (entry.pax.size === 0 ? 0 : hasPax) |
       (ownXattrs ? hasXattrs : 0) |
       (ordinary ? 0 : hasExtents) |
-      (entry.sparse ? isSparse : 0),
+      (entry.sparse ? isSparse : 0) |
+      (entry.rawMode === undefined ? 0 : hasRawMode),
   );
   const shared = sharedPrefix(before.path, entry.path);
   rows.uint(shared);
   rows.string(entry.path, shared);
   rows.uint(entry.mode);
+  if (entry.rawMode !== undefined) rows.uint(entry.rawMode);
   rows.uint(entry.uid);
   rows.uint(entry.gid);
   rows.uint(intern(entry.uname));
@@ -131,9 +135,10 @@ function decodeRow(
 ): TarEntry {
   const flags = reader.uint();
   const type = types[flags & typeMask];
-  if (type === undefined || flags > 255) throw formatError(`node index has an entry with the flags ${flags}`);
+  if (type === undefined || flags > 511) throw formatError(`node index has an entry with the flags ${flags}`);
   const path = paths.next(reader);
   const mode = reader.uint();
+  const rawMode = (flags & hasRawMode) === 0 ? undefined : reader.uint();
   const uid = reader.uint();
   const gid = reader.uint();
   const uname = stringAt(strings, reader.uint());
@@ -143,19 +148,20 @@ function decodeRow(
   const headerOffset = before.end + reader.int();
   const dataOffset = headerOffset + reader.uint();
   const size = reader.uint();
-  const link = (flags & hasLink) === 0 ? emptyBytes : reader.string();
+  const link = (flags & hasLink) === 0 ? ('' as ByteString) : reader.string();
   const devMajor = isDevice(type) ? reader.uint() : 0;
   const devMinor = isDevice(type) ? reader.uint() : 0;
   const ordinary = (flags & hasExtents) === 0;
   const extents = ordinary ? ordinaryExtents(dataOffset, size) : decodeExtents(reader, dataOffset);
   const pax = (flags & hasPax) === 0 ? noRecords : decodeRecords(reader, strings);
-  const xattrs = (flags & hasXattrs) === 0 ? xattrsOfPax(pax) : decodeRecords(reader, strings);
+  const xattrs = (flags & hasXattrs) === 0 ? xattrsOf(pax) : decodeRecords(reader, strings);
   before.mtime = mtime;
   before.end = dataEnd(dataOffset, ordinary, size);
   return {
     path,
     type,
     mode,
+    ...(rawMode === undefined ? undefined : { rawMode }),
     uid,
     gid,
     uname,

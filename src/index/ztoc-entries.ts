@@ -2,10 +2,11 @@
 // Those follow from the archive being gapless: a header starts where the padded data of the member before it ends.
 import { type ByteString, byteStringFrom, displayBytes } from '../util/byte-string.ts';
 import type { EntryType, TarEntry } from '../tar/entry.ts';
+import { noRecords, type PaxRecords } from '../tar/pax.ts';
+import { xattrsOf } from '../tar/xattr-records.ts';
 import { formatError, IndexError, limitError } from './errors.ts';
 import type { FlatTable } from './flatbuffer-reader.ts';
 import type { IndexLimits } from './limits.ts';
-import { emptyBytes, isPaxSparse, noRecords, type PaxRecords, xattrsOfPax } from './pax-records.ts';
 import { parseRfc3339 } from './rfc3339.ts';
 import { entryTypeOf, fileSlots, paxSlots, tocSlots } from './ztoc-schema.ts';
 
@@ -88,17 +89,20 @@ class EntryReader {
     const time = parseRfc3339(table.string(fileSlots.modTime, `mod_time ${what}`));
     if (time === undefined) throw formatError(`mod_time ${what} is not an RFC 3339 time`);
     const pax = this.#pax(table, what);
-    if (isPaxSparse(pax)) {
+    if (isSparse(pax)) {
       throw new IndexError(
         'ERR_INDEX_UNSUPPORTED',
         `PAX records ${what} say it is sparse, which a zTOC cannot describe`,
       );
     }
+    const rawMode = table.int64(fileSlots.mode, `mode ${what}`);
+    if (rawMode < 0) throw formatError(`mode ${what} is ${rawMode}`);
     const isDevice = type === 'char' || type === 'block';
     return {
       path,
       type,
-      mode: table.int64(fileSlots.mode, `mode ${what}`) & permissionBits,
+      mode: rawMode & permissionBits,
+      ...(rawMode === (rawMode & permissionBits) ? undefined : { rawMode }),
       uid: table.uint32(fileSlots.uid),
       gid: table.uint32(fileSlots.gid),
       uname: this.#owner(table, fileSlots.uname),
@@ -106,10 +110,13 @@ class EntryReader {
       mtime: time.seconds,
       mtimeNs: time.nanoseconds,
       size,
-      link: type === 'symlink' || type === 'hardlink' ? this.#name(table, fileSlots.link, `link ${what}`) : emptyBytes,
+      link:
+        type === 'symlink' || type === 'hardlink'
+          ? this.#name(table, fileSlots.link, `link ${what}`)
+          : ('' as ByteString),
       devMajor: isDevice ? readDevice(table, fileSlots.devMajor, `devmajor ${what}`) : 0,
       devMinor: isDevice ? readDevice(table, fileSlots.devMinor, `devminor ${what}`) : 0,
-      xattrs: xattrsOfPax(pax),
+      xattrs: xattrsOf(pax),
       pax,
       extents: size > 0 ? [{ fileOffset: 0, streamOffset: dataOffset, size }] : [],
       sparse: false,
@@ -163,6 +170,13 @@ class EntryReader {
       throw new IndexError('ERR_INDEX_LIMIT', `zTOC strings are shared more than ${sharingFactor} times over its size`);
     }
   }
+}
+
+function isSparse(pax: PaxRecords): boolean {
+  for (const key of pax.keys()) {
+    if (key.startsWith('GNU.sparse.')) return true;
+  }
+  return false;
 }
 
 function readDevice(table: FlatTable, slot: number, what: string): number {

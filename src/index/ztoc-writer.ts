@@ -80,7 +80,7 @@ function writeEntry(builder: Builder, entry: TarEntry): Offset {
   builder.addFieldInt64(fileSlots.offset, BigInt(entry.dataOffset), 0n);
   builder.addFieldInt64(fileSlots.size, BigInt(entry.size), 0n);
   builder.addFieldOffset(fileSlots.link, link, 0);
-  builder.addFieldInt64(fileSlots.mode, BigInt(entry.mode), 0n);
+  builder.addFieldInt64(fileSlots.mode, BigInt(entry.rawMode ?? entry.mode), 0n);
   builder.addFieldInt32(fileSlots.uid, entry.uid | 0, 0);
   builder.addFieldInt32(fileSlots.gid, entry.gid | 0, 0);
   builder.addFieldOffset(fileSlots.uname, uname, 0);

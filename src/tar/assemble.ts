@@ -92,6 +92,7 @@ export function buildEntry(
     path,
     type,
     mode: header.mode & 0o7777,
+    ...(header.mode === (header.mode & 0o7777) || header.mode < 0 ? undefined : { rawMode: header.mode }),
     uid: owner(pending, 'uid', header.uid),
     gid: owner(pending, 'gid', header.gid),
     uname: plain ? header.uname : (text(records, 'uname') ?? header.uname),

@@ -19,6 +19,8 @@ export interface TarEntry {
   readonly type: EntryType;
   /** Permission bits with setuid, setgid and sticky (07777). */
   readonly mode: number;
+  /** The header's mode field where it holds more than `mode`: old tars repeat the file type in it. A zTOC stores it. */
+  readonly rawMode?: number;
   readonly uid: number;
   readonly gid: number;
   readonly uname: ByteString;
