@@ -28,7 +28,13 @@ export interface Reader {
    * Bytes [start, end) of a blob; `end` beyond the blob or undefined means to its end. Never returns other bytes than those
    * asked for: an ignored or wrong range is ERR RANGE_INVALID. Not verified (a range has no digest of its own).
    */
-  getBlobRange(repository: string, digest: Digest, start: number, end: number | undefined, options?: CallOptions): Promise<BlobReader>;
+  getBlobRange(
+    repository: string,
+    digest: Digest,
+    start: number,
+    end: number | undefined,
+    options?: CallOptions,
+  ): Promise<BlobReader>;
   getManifest(repository: string, digest: Digest, options?: CallOptions): Promise<ManifestContent>;
   getTag(repository: string, tag: string, options?: CallOptions): Promise<ManifestContent>;
   resolveBlob(repository: string, digest: Digest, options?: CallOptions): Promise<Descriptor>;
@@ -52,16 +58,32 @@ export interface BlobWriter {
   cancel(): Promise<void>;
 }
 
+export interface PushManifestOptions extends CallOptions {
+  /** The name to store it under when that is not its sha256. Errors: DIGEST_INVALID when the bytes do not hash to it. */
+  readonly digest?: Digest | undefined;
+}
+
 export interface Writer {
   /** `body` is called again for a retry, so it must return a new stream each time. Errors: DIGEST_INVALID, SIZE_INVALID. */
-  pushBlob(repository: string, descriptor: Descriptor, body: () => Readable, options?: CallOptions): Promise<Descriptor>;
+  pushBlob(
+    repository: string,
+    descriptor: Descriptor,
+    body: () => Readable,
+    options?: CallOptions,
+  ): Promise<Descriptor>;
   pushBlobChunked(repository: string, chunkSize: number | undefined, options?: CallOptions): Promise<BlobWriter>;
   /** `offset` undefined asks the registry how far it got. Errors: BLOB_UPLOAD_UNKNOWN, RANGE_INVALID. */
   resumeBlob(repository: string, id: string, offset: number | undefined, options?: CallOptions): Promise<BlobWriter>;
   /** Errors: UNSUPPORTED when the registry cannot mount; nothing is uploaded then. */
   mountBlob(fromRepository: string, toRepository: string, digest: Digest, options?: CallOptions): Promise<Descriptor>;
   /** Stores `bytes` under its digest and, when given, under `tag`. Errors: MANIFEST_INVALID, MANIFEST_BLOB_UNKNOWN. */
-  pushManifest(repository: string, tag: string | undefined, bytes: Uint8Array, mediaType: string, options?: CallOptions): Promise<Descriptor>;
+  pushManifest(
+    repository: string,
+    tag: string | undefined,
+    bytes: Uint8Array,
+    mediaType: string,
+    options?: PushManifestOptions,
+  ): Promise<Descriptor>;
 }
 
 export interface Deleter {

@@ -1,0 +1,144 @@
+// Pulling and pushing manifests (distribution spec, "Pulling manifests", "Pushing Manifests").
+import type { Descriptor } from '../../oci/descriptor.ts';
+import { digestAlgorithm, isDigest } from '../../oci/digest.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { maxManifestBytes } from '../../oci/manifest.ts';
+import { baseMediaType, isIndexType, isManifestType, manifestMediaTypes, mediaTypes } from '../../oci/media-type.ts';
+import { Scope } from '../auth/scope.ts';
+import { digestOf } from '../blob-content.ts';
+import { RegistryError, hasCode } from '../errors.ts';
+import type { CallOptions, ManifestContent } from '../registry.ts';
+import type { HttpResponse } from './http.ts';
+import { discard } from './registry-client.ts';
+import type { RegistryClient } from './registry-client.ts';
+
+const accept = [...manifestMediaTypes, '*/*'].join(', ');
+
+export interface PushedManifest {
+  readonly descriptor: Descriptor;
+  /** The subject's digest when the registry keeps its list of referrers itself. */
+  readonly subjectKept: string | undefined;
+}
+
+export class ManifestCalls {
+  readonly #client: RegistryClient;
+
+  constructor(client: RegistryClient) {
+    this.#client = client;
+  }
+
+  async get(repository: string, name: string, options: CallOptions = {}): Promise<ManifestContent> {
+    const request = {
+      ...this.#request(repository, name, 'pull'),
+      method: 'GET',
+      headers: { accept },
+      accept: [200],
+      ...options,
+    } as const;
+    const { response, bytes } = await this.#client.sendAndCollect(request, maxManifestBytes);
+    const digest = this.#checkedDigest(response, bytes, name, request.what);
+    const mediaType = manifestMediaType(bytes, response.header('content-type'));
+    return { descriptor: { mediaType, digest, size: bytes.byteLength }, bytes };
+  }
+
+  /** One HEAD; a GET only where a registry does not answer HEAD with digest and size. */
+  async resolve(repository: string, name: string, options: CallOptions = {}): Promise<Descriptor> {
+    let response: HttpResponse;
+    try {
+      const request = this.#request(repository, name, 'pull');
+      response = await this.#client.send({
+        ...request,
+        method: 'HEAD',
+        headers: { accept },
+        accept: [200],
+        ...options,
+      });
+    } catch (error) {
+      if (hasCode(error, 'UNSUPPORTED')) return (await this.get(repository, name, options)).descriptor;
+      throw error;
+    }
+    discard(response);
+    const told = response.header('docker-content-digest') ?? (isDigest(name) ? name : '');
+    const size = Number(response.header('content-length') ?? Number.NaN);
+    const type = baseMediaType(response.header('content-type') ?? '');
+    const typeKnown = isManifestType(type) || isIndexType(type);
+    if (!isDigest(told) || !Number.isSafeInteger(size) || !typeKnown)
+      return (await this.get(repository, name, options)).descriptor;
+    if (isDigest(name) && digestAlgorithm(told) === digestAlgorithm(name) && told !== name)
+      throw this.#wrongDigest(`manifest ${name}`, name, told);
+    return { mediaType: type, digest: isDigest(name) ? name : told, size };
+  }
+
+  async put(
+    repository: string,
+    name: string,
+    bytes: Uint8Array,
+    mediaType: string,
+    options: CallOptions = {},
+  ): Promise<PushedManifest> {
+    const request = this.#request(repository, name, 'pull', 'push');
+    const response = await this.#client.send({
+      ...request,
+      method: 'PUT',
+      headers: { 'content-type': mediaType },
+      body: { size: bytes.byteLength, open: () => bytes },
+      accept: [201, 200, 202],
+      ...options,
+    });
+    discard(response);
+    const digest = isDigest(name) ? name : this.#checkedDigest(response, bytes, name, request.what);
+    return { descriptor: { mediaType, digest, size: bytes.byteLength }, subjectKept: response.header('oci-subject') };
+  }
+
+  async delete(repository: string, name: string, options: CallOptions = {}): Promise<void> {
+    discard(
+      await this.#client.send({
+        ...this.#request(repository, name, 'pull', 'delete'),
+        method: 'DELETE',
+        accept: [202, 200, 204],
+        ...options,
+      }),
+    );
+  }
+
+  /** The digest asked for or told by the registry, which the bytes must have; their sha256 when there is neither. */
+  #checkedDigest(response: HttpResponse, bytes: Uint8Array, name: string, what: string): Digest {
+    const told = response.header('docker-content-digest');
+    for (const expected of [isDigest(name) ? name : undefined, told]) {
+      if (expected === undefined || !isDigest(expected)) continue;
+      const actual = digestOf(bytes, digestAlgorithm(expected));
+      if (actual !== expected) throw this.#wrongDigest(what, expected, actual);
+    }
+    if (isDigest(name)) return name;
+    return told !== undefined && isDigest(told) ? told : digestOf(bytes);
+  }
+
+  #wrongDigest(what: string, expected: string, actual: string): RegistryError {
+    return new RegistryError(
+      'DIGEST_INVALID',
+      `${what} at ${this.#client.options.host}: expected ${expected}, the registry has ${actual}`,
+    );
+  }
+
+  #request(repository: string, name: string, ...actions: readonly string[]) {
+    return {
+      url: this.#client.url(`/v2/${repository}/manifests/${name}`),
+      what: `manifest ${repository}${isDigest(name) ? '@' : ':'}${name}`,
+      subject: 'manifest',
+      scope: Scope.repository(repository, ...actions),
+    } as const;
+  }
+}
+
+/** The Content-Type when it names a manifest; else what the document says of itself; else octet-stream. */
+export function manifestMediaType(bytes: Uint8Array, contentType: string | undefined): string {
+  const told = baseMediaType(contentType ?? '');
+  if (isManifestType(told) || isIndexType(told)) return told;
+  try {
+    const own = (JSON.parse(Buffer.from(bytes).toString('utf8')) as { mediaType?: unknown } | null)?.mediaType;
+    if (typeof own === 'string' && own !== '') return baseMediaType(own);
+  } catch {
+    // The parser of manifests says what is wrong with it.
+  }
+  return told === '' ? mediaTypes.octetStream : told;
+}

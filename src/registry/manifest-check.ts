@@ -1,0 +1,40 @@
+// What a store looks at before it takes a manifest.
+import type { Descriptor } from '../oci/descriptor.ts';
+import { digestAlgorithm } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
+import { OciError } from '../oci/errors.ts';
+import { maxManifestBytes, parseManifestOrIndex } from '../oci/manifest.ts';
+import type { ImageIndex, Manifest } from '../oci/manifest.ts';
+import { isIndexType, isManifestType, layerType } from '../oci/media-type.ts';
+import { digestOf } from './blob-content.ts';
+import { RegistryError } from './errors.ts';
+
+/** Undefined for media types that are stored as they are. Errors: TOO_LARGE, MANIFEST_INVALID. */
+export function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | ImageIndex | undefined {
+  if (bytes.byteLength > maxManifestBytes) {
+    throw new RegistryError(
+      'TOO_LARGE',
+      `manifest has ${bytes.byteLength} bytes, more than the ${maxManifestBytes} allowed`,
+    );
+  }
+  if (!isManifestType(mediaType) && !isIndexType(mediaType)) return undefined;
+  try {
+    return parseManifestOrIndex(bytes, mediaType);
+  } catch (error) {
+    if (!(error instanceof OciError)) throw error;
+    throw new RegistryError('MANIFEST_INVALID', error.message, { cause: error });
+  }
+}
+
+/** The blobs that must be there before a manifest is of use. Foreign layers lie elsewhere; the manifests of an index may come later. */
+export function requiredBlobs(document: Manifest | ImageIndex): readonly Descriptor[] {
+  if (document.kind === 'index') return [];
+  return [document.config, ...document.layers.filter(({ mediaType }) => layerType(mediaType)?.foreign !== true)];
+}
+
+/** The digest a manifest is stored under. Errors: DIGEST_INVALID when it is not the one wanted. */
+export function nameOfManifest(bytes: Uint8Array, wanted: Digest | undefined): Digest {
+  const digest = digestOf(bytes, wanted === undefined ? 'sha256' : digestAlgorithm(wanted));
+  if (wanted === undefined || wanted === digest) return digest;
+  throw new RegistryError('DIGEST_INVALID', `manifest announced as ${wanted} is ${digest}`);
+}

@@ -1,0 +1,7 @@
+import { digestAlgorithm, digestHex } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
+
+/** The tag that holds the list of referrers where there is no referrers API (distribution spec, "Referrers Tag Schema"). */
+export function referrersTag(subject: Digest): string {
+  return `${digestAlgorithm(subject).slice(0, 32)}-${digestHex(subject).slice(0, 64)}`;
+}

@@ -1,0 +1,82 @@
+// Tags, repositories and referrers, page by page.
+import type { Descriptor } from '../../oci/descriptor.ts';
+import { mediaTypes } from '../../oci/media-type.ts';
+import { RegistryError } from '../errors.ts';
+import { checkDigest } from '../names.ts';
+import type { ListOptions } from '../registry.ts';
+import { methodNotAllowed, respondJson } from './exchange.ts';
+import type { Exchange } from './exchange.ts';
+
+/** A page of referrers stays well below what clients are willing to read. */
+const maxReferrersBytes = 3 * 1024 * 1024;
+
+export async function handleTags(exchange: Exchange, repository: string): Promise<void> {
+  const { page, link } = await namePage(exchange, (options) => exchange.registry.tags(repository, options));
+  if (page !== undefined) respondJson(exchange, 200, { name: repository, tags: page }, link);
+}
+
+export async function handleCatalog(exchange: Exchange): Promise<void> {
+  const { page, link } = await namePage(exchange, (options) => exchange.registry.repositories(options));
+  if (page !== undefined) respondJson(exchange, 200, { repositories: page }, link);
+}
+
+/** `last`, our own parameter in the Link, is the digest of the last one on the page before. */
+export async function handleReferrers(exchange: Exchange, repository: string, digestText: string): Promise<void> {
+  const { registry, url, signal, options } = exchange;
+  if (!isGet(exchange)) return;
+  if (!options.referrersApi) throw new RegistryError('NAME_UNKNOWN', 'this registry has no referrers api');
+  const digest = checkDigest(digestText);
+  const artifactType = url.searchParams.get('artifactType') ?? undefined;
+  const last = url.searchParams.get('last') ?? undefined;
+  const manifests: Descriptor[] = [];
+  let bytes = 0;
+  let skipping = last !== undefined;
+  let more = false;
+  for await (const referrer of registry.referrers(repository, digest, { signal, artifactType })) {
+    if (skipping) {
+      skipping = referrer.digest !== last;
+      continue;
+    }
+    bytes += JSON.stringify(referrer).length;
+    more = manifests.length === options.maxPageSize || (bytes > maxReferrersBytes && manifests.length > 0);
+    if (more) break;
+    manifests.push(referrer);
+  }
+  const filtered = artifactType === undefined ? {} : { 'oci-filters-applied': 'artifactType' };
+  const link = more ? nextLink(url, { last: manifests.at(-1)?.digest ?? '' }) : {};
+  const index = { schemaVersion: 2, mediaType: mediaTypes.imageIndex, manifests };
+  respondJson(exchange, 200, index, { 'content-type': mediaTypes.imageIndex, ...filtered, ...link });
+}
+
+async function namePage(
+  exchange: Exchange,
+  list: (options: ListOptions) => AsyncIterable<string>,
+): Promise<{ page: string[] | undefined; link: Record<string, string> }> {
+  if (!isGet(exchange)) return { page: undefined, link: {} };
+  const { url, signal, options } = exchange;
+  const wanted = url.searchParams.get('n');
+  if (wanted !== null && !/^\d{1,9}$/.test(wanted))
+    throw new RegistryError('UNSUPPORTED', `n is not a number: ${JSON.stringify(wanted.slice(0, 50))}`);
+  const limit = Math.min(wanted === null ? Number.POSITIVE_INFINITY : Number(wanted), options.maxPageSize);
+  const page: string[] = [];
+  let more = false;
+  for await (const name of list({ signal, startAfter: url.searchParams.get('last') ?? undefined })) {
+    more = page.length >= limit;
+    if (more) break;
+    page.push(name);
+  }
+  const last = page.at(-1);
+  return { page, link: more && last !== undefined ? nextLink(url, { n: String(limit), last }) : {} };
+}
+
+function nextLink(url: URL, query: Readonly<Record<string, string>>): Record<string, string> {
+  const next = new URL(url);
+  for (const [name, value] of Object.entries(query)) next.searchParams.set(name, value);
+  return { link: `<${next.pathname}${next.search}>; rel="next"` };
+}
+
+function isGet(exchange: Exchange): boolean {
+  if (exchange.request.method === 'GET' || exchange.request.method === 'HEAD') return true;
+  methodNotAllowed(exchange, 'GET');
+  return false;
+}
