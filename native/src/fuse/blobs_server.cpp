@@ -1,0 +1,188 @@
+#include "fuse/blobs_server.hpp"
+
+#include <errno.h>
+#include <linux/ioctl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace peel::fuse {
+namespace {
+
+constexpr uint64_t kFirstBlob = 2;
+constexpr unsigned long kBackingOpen = _IOW(229, 1, BackingMap);
+
+/** EROFS counts the devices in blocks of 512: the last one must be there in full, or its read is EIO. */
+uint64_t roundUp(uint64_t size) { return (size + 511) & ~uint64_t{511}; }
+
+}  // namespace
+
+int BlobsServer::add(const std::string& name, std::shared_ptr<LayerCache> cache, bool passthrough) {
+  if (name.empty() || name.size() > 255 || name == "." || name == ".." || name.find('/') != std::string::npos ||
+      name.find('\0') != std::string::npos) {
+    return -EINVAL;
+  }
+  if (passthrough && !cache->complete()) return -EINVAL;
+  auto blob = std::make_unique<Blob>();
+  blob->name = name;
+  blob->size = roundUp(cache->streamSize());
+  blob->cache = std::move(cache);
+  blob->passthrough = passthrough;
+  timespec now;
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  std::unique_lock lock(mutex_);
+  if (!nodes_.emplace(name, blobs_.size() + kFirstBlob).second) return -EEXIST;
+  blobs_.push_back(std::move(blob));
+  // The root's listing is cached by the kernel; a new mtime is what makes it ask again.
+  changedSec_ = now.tv_sec;
+  changedNs_ = static_cast<uint32_t>(now.tv_nsec);
+  return 0;
+}
+
+uint64_t BlobsServer::initFlags() const { return init_flag::kPassthrough; }
+
+void BlobsServer::onInit(uint64_t flags) { canPassthrough_ = (flags & init_flag::kPassthrough) != 0; }
+
+BlobsServer::Blob* BlobsServer::find(uint64_t node) const {
+  std::shared_lock lock(mutex_);
+  return node >= kFirstBlob && node - kFirstBlob < blobs_.size() ? blobs_[node - kFirstBlob].get() : nullptr;
+}
+
+void BlobsServer::fill(const Blob& blob, uint64_t node, Attr& attr) const {
+  attr.ino = node;
+  attr.size = blob.size;
+  attr.blocks = blob.size / 512;
+  attr.mode = S_IFREG | 0400;
+  attr.nlink = 1;
+  attr.uid = ::geteuid();
+  attr.gid = ::getegid();
+  attr.blksize = 4096;
+}
+
+void BlobsServer::fillRoot(Attr& attr) const {
+  std::shared_lock lock(mutex_);
+  attr.ino = kRootId;
+  attr.mode = S_IFDIR | 0500;
+  attr.nlink = 2;
+  attr.uid = ::geteuid();
+  attr.gid = ::getegid();
+  attr.blksize = 4096;
+  attr.mtime = attr.ctime = attr.atime = static_cast<uint64_t>(changedSec_);
+  attr.mtimeNs = attr.ctimeNs = attr.atimeNs = changedNs_;
+}
+
+int BlobsServer::lookup(uint64_t parent, std::string_view name, EntryOut& out) {
+  if (parent != kRootId) return ENOTDIR;
+  uint64_t node = 0;
+  {
+    std::shared_lock lock(mutex_);
+    const auto found = nodes_.find(std::string(name));
+    // Not cached: the name may be added the next moment.
+    if (found == nodes_.end()) return ENOENT;
+    node = found->second;
+  }
+  out.nodeid = node;
+  out.entryValid = kForever;
+  out.attrValid = kForever;
+  fill(*find(node), node, out.attr);
+  return 0;
+}
+
+int BlobsServer::getattr(uint64_t node, AttrOut& out) {
+  if (node == kRootId) {
+    fillRoot(out.attr);
+    return 0;
+  }
+  const Blob* blob = find(node);
+  if (blob == nullptr) return ESTALE;
+  out.attrValid = kForever;
+  fill(*blob, node, out.attr);
+  return 0;
+}
+
+int BlobsServer::readlink(uint64_t, std::string_view&) { return EINVAL; }
+
+int BlobsServer::readdir(uint64_t node, uint64_t offset, DirBuffer& out) {
+  if (node != kRootId) return ENOTDIR;
+  constexpr uint32_t kDir = 4;
+  constexpr uint32_t kFile = 8;
+  const EntryOut none{};
+  if (offset == 0 && !out.add(".", kRootId, 1, kDir, none)) return 0;
+  if (offset <= 1 && !out.add("..", kRootId, 2, kDir, none)) return 0;
+  for (uint64_t at = std::max<uint64_t>(offset, kFirstBlob);; ++at) {
+    const Blob* blob = find(at);
+    if (blob == nullptr) return 0;
+    EntryOut entry{};
+    entry.nodeid = at;
+    entry.entryValid = kForever;
+    entry.attrValid = kForever;
+    fill(*blob, at, entry.attr);
+    if (!out.add(blob->name, at, at + 1, kFile, entry)) return 0;
+  }
+}
+
+// Never ENOSYS: that would switch xattrs off for the whole connection.
+int BlobsServer::getxattr(uint64_t, std::string_view, std::string_view&) { return ENODATA; }
+int BlobsServer::listxattr(uint64_t, const Caller&, std::string&) { return 0; }
+
+int BlobsServer::open(int deviceFd, uint64_t node, OpenOut& out) {
+  Blob* blob = find(node);
+  if (blob == nullptr) return ESTALE;
+  std::lock_guard lock(blob->mutex);
+  if (blob->mode == Mode::Undecided) decide(deviceFd, *blob);
+  if (blob->mode == Mode::Passthrough) {
+    out.openFlags = kOpenPassthrough | kOpenNoFlush;
+    out.backingId = blob->backingId;
+  } else {
+    out.openFlags = kOpenKeepCache | kOpenNoFlush;
+  }
+  return 0;
+}
+
+void BlobsServer::decide(int deviceFd, Blob& blob) const {
+  blob.mode = Mode::Plain;
+  if (!blob.passthrough || !canPassthrough_) return;
+  const int fd = blob.cache->dataFd();
+  struct stat st;
+  if (::fstat(fd, &st) < 0) return;
+  // The kernel now sees the file's own end: it must reach to the end of the last block.
+  if (static_cast<uint64_t>(st.st_size) < blob.size && ::ftruncate(fd, static_cast<off_t>(blob.size)) < 0) return;
+  const BackingMap map{fd, 0, 0};
+  const int id = ::ioctl(deviceFd, kBackingOpen, &map);
+  // Refused (no CAP_SYS_ADMIN, or a filesystem that is stacked itself): served by us, never an error.
+  if (id <= 0) return;
+  blob.backingId = id;
+  blob.mode = Mode::Passthrough;
+}
+
+int BlobsServer::read(uint64_t node, uint64_t offset, uint32_t size, ReadPlan& plan) {
+  const Blob* blob = find(node);
+  if (blob == nullptr) return ESTALE;
+  if (offset >= blob->size) return 0;
+  plan.size = static_cast<uint32_t>(std::min<uint64_t>(size, blob->size - offset));
+  const uint64_t end = blob->cache->streamSize();
+  if (offset >= end || plan.size == 0) return 0;
+  const auto length = static_cast<uint32_t>(std::min<uint64_t>(plan.size, end - offset));
+  plan.segments.push_back(ReadSegment{0, length, blob->cache, offset, nullptr});
+  return 0;
+}
+
+int BlobsServer::lseek(uint64_t node, uint64_t offset, uint32_t whence, uint64_t& out) {
+  const Blob* blob = find(node);
+  if (blob == nullptr) return ESTALE;
+  if (offset >= blob->size) return ENXIO;
+  out = whence == SEEK_DATA ? offset : blob->size;
+  return 0;
+}
+
+void BlobsServer::statfs(Statfs& out) {
+  std::shared_lock lock(mutex_);
+  out.bsize = out.frsize = 512;
+  out.files = blobs_.size();
+  for (const auto& blob : blobs_) out.blocks += blob->size / 512;
+}
+
+}  // namespace peel::fuse

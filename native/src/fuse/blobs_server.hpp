@@ -1,0 +1,62 @@
+// A flat directory of layer streams: what the kernel's EROFS opens as the devices of an image.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "fuse/filesystem.hpp"
+
+namespace peel::fuse {
+
+class BlobsServer final : public Filesystem {
+ public:
+  /**
+   * 0, -EEXIST for a name that was ever used, -EINVAL for one that is no file name. `passthrough` asks the kernel to read
+   * the data file by itself; only for a complete layer.
+   */
+  int add(const std::string& name, std::shared_ptr<LayerCache> cache, bool passthrough);
+  /** Whether the kernel agreed to passthrough at all. */
+  bool canPassthrough() const { return canPassthrough_; }
+
+  uint64_t initFlags() const override;
+  void onInit(uint64_t flags) override;
+  int lookup(uint64_t parent, std::string_view name, EntryOut& out) override;
+  int getattr(uint64_t node, AttrOut& out) override;
+  int readlink(uint64_t node, std::string_view& target) override;
+  int readdir(uint64_t node, uint64_t offset, DirBuffer& out) override;
+  int getxattr(uint64_t node, std::string_view name, std::string_view& value) override;
+  int listxattr(uint64_t node, const Caller& caller, std::string& names) override;
+  int open(int deviceFd, uint64_t node, OpenOut& out) override;
+  int read(uint64_t node, uint64_t offset, uint32_t size, ReadPlan& plan) override;
+  int lseek(uint64_t node, uint64_t offset, uint32_t whence, uint64_t& out) override;
+  void statfs(Statfs& out) override;
+
+ private:
+  /** How a nodeid is opened never changes: the kernel answers EIO to an inode that is open in both ways. */
+  enum class Mode { Undecided, Plain, Passthrough };
+  struct Blob {
+    std::string name;
+    std::shared_ptr<LayerCache> cache;
+    uint64_t size;  // rounded up to 512
+    bool passthrough;
+    std::mutex mutex;
+    Mode mode = Mode::Undecided;
+    int32_t backingId = 0;
+  };
+  Blob* find(uint64_t node) const;
+  void fill(const Blob& blob, uint64_t node, Attr& attr) const;
+  void fillRoot(Attr& attr) const;
+  void decide(int deviceFd, Blob& blob) const;
+
+  mutable std::shared_mutex mutex_;
+  std::vector<std::unique_ptr<Blob>> blobs_;  // never shrinks: nodeid = index + 2
+  std::unordered_map<std::string, uint64_t> nodes_;
+  int64_t changedSec_ = 0;
+  uint32_t changedNs_ = 0;
+  std::atomic<bool> canPassthrough_{false};
+};
+
+}  // namespace peel::fuse

@@ -1,0 +1,180 @@
+#include "fuse/parked_reads.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "fuse/reply.hpp"
+#include "sys/fd.hpp"
+
+namespace peel::fuse {
+namespace {
+
+/** One buffer per thread that answers reads; grows to the largest answer, 1 MiB at most in practice. */
+uint8_t* answerBuffer(size_t size) {
+  thread_local std::vector<uint8_t> buffer;
+  if (buffer.size() < size) buffer.resize(size);
+  return buffer.data();
+}
+
+}  // namespace
+
+PendingRead::Progress PendingRead::advance(int& err) {
+  while (next_ < plan.segments.size()) {
+    const ReadSegment& segment = plan.segments[next_];
+    if (segment.cache) {
+      // From the moment ensure() parks, another thread may own this object: nothing below may touch it then.
+      self_ = shared_from_this();
+      const int state = segment.cache->ensure(segment.streamOffset, segment.length, this);
+      if (state == 1) return Progress::Parked;
+      self_.reset();
+      if (state < 0) {
+        err = -state;
+        return Progress::Failed;
+      }
+    }
+    ++next_;
+  }
+  return Progress::Ready;
+}
+
+void PendingRead::resume(int err) {
+  const std::shared_ptr<PendingRead> self = std::move(self_);
+  if (err == 0) {
+    {
+      std::lock_guard lock(home_->mutex_);
+      if (done_) return;
+    }
+    if (advance(err) == Progress::Parked) {
+      // An INTERRUPT or the end of the session may have claimed it meanwhile, when there was nothing to cancel yet.
+      std::unique_lock lock(home_->mutex_);
+      if (!done_) return;
+      lock.unlock();
+      cancel();
+      return;
+    }
+  }
+  if (home_->claim(*this)) home_->answer(*this, err);
+}
+
+void PendingRead::cancel() {
+  for (const ReadSegment& segment : plan.segments) {
+    // True: no resume() will come, so the reference kept for it is dropped here.
+    if (segment.cache && segment.cache->cancel(this)) self_.reset();
+  }
+}
+
+bool ParkedReads::start(const std::shared_ptr<PendingRead>& read) {
+  read->next_ = 0;
+  read->done_ = false;
+  read->listed_ = false;
+  int err = 0;
+  if (read->advance(err) == PendingRead::Progress::Parked) {
+    list(read);
+    return true;
+  }
+  if (claim(*read)) answer(*read, err);
+  return false;
+}
+
+void ParkedReads::list(const std::shared_ptr<PendingRead>& read) {
+  std::lock_guard lock(mutex_);
+  // The span may have come, and the read been answered, before we got here.
+  if (read->done_) return;
+  read->listed_ = true;
+  reads_[read->request.unique] = read;
+}
+
+bool ParkedReads::claim(PendingRead& read) {
+  std::lock_guard lock(mutex_);
+  if (read.done_ || closed_) return false;
+  read.done_ = true;
+  if (read.listed_) reads_.erase(read.request.unique);
+  ++answering_;
+  return true;
+}
+
+void ParkedReads::release() {
+  std::lock_guard lock(mutex_);
+  if (--answering_ == 0) idle_.notify_all();
+}
+
+void ParkedReads::answer(PendingRead& read, int err) {
+  if (err == 0) {
+    uint8_t* buffer = answerBuffer(read.plan.size);
+    err = collect(read.plan, buffer);
+    if (err == 0) {
+      hooks_.onAnswer(read.request, read.plan.size);
+      replyData(fd_, read.request.unique, buffer, read.plan.size);
+    }
+  }
+  if (err != 0) {
+    hooks_.onError(read.request, err);
+    replyError(fd_, read.request.unique, err);
+  }
+  release();
+}
+
+ParkedReads::Interrupt ParkedReads::interrupt(uint64_t unique) {
+  std::shared_ptr<PendingRead> read;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = reads_.find(unique);
+    if (found == reads_.end()) return Interrupt::Unknown;
+    read = found->second;
+  }
+  // INTERRUPT comes for every signal; EINTR for a timer's would reach programs that asked for SA_RESTART.
+  if (!killPending(read->request.pid)) return Interrupt::Waiting;
+  if (claim(*read)) {
+    replyError(fd_, unique, EINTR);
+    release();
+    read->cancel();
+  }
+  return Interrupt::Answered;
+}
+
+void ParkedReads::drain(int err) {
+  std::unordered_map<uint64_t, std::shared_ptr<PendingRead>> left;
+  {
+    std::lock_guard lock(mutex_);
+    left = reads_;
+  }
+  for (const auto& [unique, read] : left) {
+    if (claim(*read)) {
+      replyError(fd_, unique, err);
+      release();
+    }
+    read->cancel();
+  }
+  std::unique_lock lock(mutex_);
+  closed_ = true;
+  idle_.wait(lock, [this] { return answering_ == 0; });
+}
+
+size_t ParkedReads::size() const {
+  std::lock_guard lock(mutex_);
+  return reads_.size();
+}
+
+bool killPending(uint32_t tid) {
+  char path[48];
+  ::snprintf(path, sizeof path, "/proc/%u/status", tid);
+  const Fd fd(::open(path, O_RDONLY | O_CLOEXEC));
+  // A thread of a pid namespace that cannot be seen from here has the number 0. Waiting is the answer that is never wrong.
+  if (!fd.valid()) return false;
+  char text[8192];
+  const ssize_t size = ::read(fd.get(), text, sizeof text - 1);
+  if (size <= 0) return false;
+  text[size] = 0;
+  const char* line = ::strstr(text, "\nSigPnd:");
+  if (line == nullptr) return false;
+  constexpr unsigned long long kSigkill = 1ull << (9 - 1);
+  return (::strtoull(line + 8, nullptr, 16) & kSigkill) != 0;
+}
+
+}  // namespace peel::fuse

@@ -1,0 +1,27 @@
+#include "fuse/read_plan.hpp"
+
+#include <errno.h>
+
+#include <cstring>
+
+#include "sys/file_io.hpp"
+
+namespace peel::fuse {
+
+int collect(const ReadPlan& plan, uint8_t* to) {
+  uint32_t filled = 0;
+  for (const ReadSegment& segment : plan.segments) {
+    std::memset(to + filled, 0, segment.at - filled);
+    filled = segment.at + segment.length;
+    if (!segment.cache) {
+      std::memcpy(to + segment.at, segment.bytes, segment.length);
+      continue;
+    }
+    const int err = readFully(segment.cache->dataFd(), to + segment.at, segment.length, segment.streamOffset);
+    if (err) return err == -ENODATA ? EIO : -err;
+  }
+  std::memset(to + filled, 0, plan.size - filled);
+  return 0;
+}
+
+}  // namespace peel::fuse

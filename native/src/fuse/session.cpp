@@ -1,0 +1,143 @@
+#include "fuse/session.hpp"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <chrono>
+
+namespace peel::fuse {
+namespace {
+
+/** What the kernel needs at least; requests are small because INIT asks for writes of 4096 bytes. */
+constexpr size_t kRequestBuffer = 8192 + 4096;
+
+/** Ends a blocking read(2) of a thread that shall stop. A real-time signal that Node and libuv leave alone. */
+int wakeSignal() { return SIGRTMIN + 9; }
+
+void installWakeSignal() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  // Without SA_RESTART: the read must come back with EINTR.
+  ::sigaction(wakeSignal(), &action, nullptr);
+}
+
+}  // namespace
+
+Session::Session(Options options) : options_(std::move(options)), fd_(options_.fd) {
+  ParkedReads::Hooks hooks;
+  hooks.onAnswer = [this](const ReadRequest&, size_t bytes) {
+    stats_.reads.fetch_add(1, std::memory_order_relaxed);
+    stats_.readBytes.fetch_add(bytes, std::memory_order_relaxed);
+  };
+  hooks.onError = [this](const ReadRequest& read, int err) { report(Opcode::kRead, read.node, read.offset, err); };
+  parked_ = std::make_shared<ParkedReads>(fd_.get(), std::move(hooks));
+  watch_ = std::make_unique<InterruptWatch>(parked_);
+  installWakeSignal();
+  const unsigned threads = options_.threads == 0 ? 1 : options_.threads;
+  std::lock_guard lock(mutex_);
+  running_ = threads;
+  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+}
+
+Session::~Session() {
+  stop();
+  join();
+}
+
+void Session::stop() { stopping_.store(true); }
+
+void Session::join() {
+  std::unique_lock lock(mutex_);
+  while (!finished_) {
+    // A thread between its look at stopping_ and its read(2) misses one signal, so they are repeated until all are out.
+    if (stopping_.load()) wakeThreads();
+    ended_.wait_for(lock, std::chrono::milliseconds(stopping_.load() ? 2 : 50), [this] { return finished_; });
+  }
+  std::vector<std::thread> threads = std::move(threads_);
+  threads_.clear();
+  lock.unlock();
+  for (std::thread& thread : threads) thread.join();
+}
+
+void Session::work() {
+  sigset_t mask;
+  ::sigfillset(&mask);
+  ::sigdelset(&mask, wakeSignal());
+  ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+  ::pthread_setname_np(::pthread_self(), "peel-fuse");
+
+  alignas(8) uint8_t buffer[kRequestBuffer];
+  std::shared_ptr<PendingRead> spare;
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    const ssize_t size = ::read(fd(), buffer, sizeof buffer);
+    if (size < 0) {
+      // ENOENT: the request was interrupted before it could be read.
+      if (errno == EINTR || errno == EAGAIN || errno == ENOENT) continue;
+      endWith(errno == ENODEV ? "unmounted" : errno == ECONNABORTED ? "aborted" : ::strerror(errno));
+      break;
+    }
+    Request request;
+    if (size == 0 || !Request::parse(buffer, static_cast<size_t>(size), request)) {
+      endWith(size == 0 ? "unmounted" : "message of the wrong length");
+      break;
+    }
+    if (!handle(request, spare)) break;
+  }
+  spare.reset();
+  std::unique_lock lock(mutex_);
+  const bool ender = ender_ == std::this_thread::get_id();
+  if (ender) {
+    // A broken connection wakes the others by itself; a DESTROY or a malformed message does not.
+    while (running_ > 1) {
+      wakeThreads();
+      ended_.wait_for(lock, std::chrono::milliseconds(2));
+    }
+  }
+  if (--running_ > 0) {
+    ended_.notify_all();
+    return;
+  }
+  lock.unlock();
+  finish();
+}
+
+void Session::wakeThreads() {
+  for (std::thread& thread : threads_) ::pthread_kill(thread.native_handle(), wakeSignal());
+}
+
+void Session::endWith(const std::string& reason) {
+  std::lock_guard lock(mutex_);
+  if (ender_ != std::thread::id() || stopping_.load()) return;
+  ender_ = std::this_thread::get_id();
+  reason_ = reason;
+  stopping_.store(true);
+}
+
+void Session::finish() {
+  watch_->stop();
+  parked_->drain(ENOTCONN);
+  fd_.reset();
+  std::string reason;
+  {
+    std::lock_guard lock(mutex_);
+    reason = reason_.empty() ? "stopped" : reason_;
+  }
+  if (options_.onClosed) options_.onClosed(reason);
+  std::lock_guard lock(mutex_);
+  finished_ = true;
+  ended_.notify_all();
+}
+
+void Session::report(Opcode opcode, uint64_t node, uint64_t offset, int err) {
+  stats_.errors.fetch_add(1, std::memory_order_relaxed);
+  if (!options_.onError) return;
+  char text[160];
+  ::snprintf(text, sizeof text, "fuse request %u on node %llu at %llu answered %s", static_cast<unsigned>(opcode),
+             static_cast<unsigned long long>(node), static_cast<unsigned long long>(offset), ::strerrorname_np(err));
+  options_.onError(text);
+}
+
+}  // namespace peel::fuse
