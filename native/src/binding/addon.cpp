@@ -1,7 +1,10 @@
 #include <napi.h>
 
+#include "binding/fuse_server.hpp"
 #include "binding/layer_cache.hpp"
 #include "binding/loop.hpp"
+#include "binding/mounts.hpp"
+#include "binding/sys.hpp"
 
 namespace {
 
@@ -9,6 +12,9 @@ namespace {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   peel::JsLoop::of(env);
   peel::exportLayerCache(env, exports);
+  peel::exportFuseServer(env, exports);
+  peel::exportMounts(env, exports);
+  peel::exportSys(env, exports);
   return exports;
 }
 

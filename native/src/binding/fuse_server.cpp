@@ -1,0 +1,158 @@
+#include "binding/fuse_server.hpp"
+
+#include <mutex>
+#include <thread>
+
+#include "binding/args.hpp"
+#include "binding/errors.hpp"
+#include "binding/handle.hpp"
+#include "binding/layer_cache.hpp"
+#include "binding/loop.hpp"
+#include "fuse/blobs_server.hpp"
+#include "fuse/session.hpp"
+#include "fuse/tree_server.hpp"
+
+namespace peel {
+namespace {
+
+constexpr napi_type_tag kTag = {0x7065656c66757365u, 0x5365727665720001u};
+constexpr size_t kErrorsKept = 64;  // messages of one turn of the loop; the rest is only counted
+
+// The functions keep the TypeScript object alive, which keeps this alive, until the connection has ended.
+struct ServerBox : std::enable_shared_from_this<ServerBox> {
+  std::shared_ptr<JsLoop> loop;
+  Napi::FunctionReference onClosed;
+  Napi::FunctionReference onError;
+  std::shared_ptr<fuse::BlobsServer> blobs;  // null for a tree
+  std::mutex mutex;
+  std::vector<std::string> errors;
+  std::shared_ptr<fuse::Session> session;  // last member: it ends before what its threads use
+};
+using ServerHandle = Handle<ServerBox>;
+
+// The session's threads hold the box weakly: its last owner is the JavaScript thread.
+void reportError(const std::weak_ptr<ServerBox>& weak, const std::shared_ptr<JsLoop>& loop, const std::string& text) {
+  const auto box = weak.lock();
+  if (!box) return;
+  {
+    std::lock_guard lock(box->mutex);
+    if (box->errors.size() >= kErrorsKept) return;
+    box->errors.push_back(text);
+    if (box->errors.size() > 1) return;
+  }
+  loop->post([box](Napi::Env env) {
+    std::vector<std::string> messages;
+    {
+      std::lock_guard lock(box->mutex);
+      messages.swap(box->errors);
+    }
+    if (box->onError.IsEmpty()) return;
+    Napi::Array list = Napi::Array::New(env, messages.size());
+    for (size_t i = 0; i < messages.size(); ++i) list.Set(static_cast<uint32_t>(i), messages[i]);
+    box->onError.MakeCallback(env.Global(), {list});
+  });
+}
+
+Napi::Object serve(const Napi::CallbackInfo& info, std::shared_ptr<fuse::Filesystem> filesystem,
+                   std::shared_ptr<fuse::BlobsServer> blobs) {
+  Napi::Env env = info.Env();
+  auto box = std::make_shared<ServerBox>();
+  const auto loop = JsLoop::of(env);
+  box->loop = loop;
+  box->onClosed = Napi::Persistent(functionArg(info[2]));
+  box->onError = Napi::Persistent(functionArg(info[3]));
+  box->blobs = std::move(blobs);
+  const std::weak_ptr<ServerBox> weak = box;
+  fuse::Session::Options options;
+  options.fd = intArg(info[0]);
+  options.threads = u32Arg(info[1]);
+  options.filesystem = std::move(filesystem);
+  options.onError = [weak, loop](const std::string& text) { reportError(weak, loop, text); };
+  options.onClosed = [weak, loop](const std::string& reason) {
+    loop->post([weak, loop, reason](Napi::Env closedEnv) {
+      const auto closed = weak.lock();
+      if (!closed) return;
+      loop->release(closedEnv);
+      const Napi::FunctionReference callback = std::move(closed->onClosed);
+      closed->onError.Reset();
+      callback.MakeCallback(closedEnv.Global(), {Napi::String::New(closedEnv, reason)});
+    });
+  };
+  Napi::Object handle = ServerHandle::make(env, kTag, box);
+  loop->hold(env);
+  box->session = std::make_shared<fuse::Session>(std::move(options));
+  return handle;
+}
+
+// (fd, threads, onClosed, onError) -> handle; owns fd
+Napi::Value blobs(const Napi::CallbackInfo& info) {
+  auto server = std::make_shared<fuse::BlobsServer>();
+  return serve(info, server, server);
+}
+
+// (fd, threads, onClosed, onError, treePath, cacheHandles) -> handle
+Napi::Value tree(const Napi::CallbackInfo& info) {
+  const std::string path = stringArg(info[4]);
+  if (!info[5].IsArray()) throw Napi::TypeError::New(info.Env(), "expected an array");
+  auto list = info[5].As<Napi::Array>();
+  std::vector<std::shared_ptr<LayerCache>> caches;
+  for (uint32_t i = 0; i < list.Length(); ++i) caches.push_back(layerCacheOf(list.Get(i)));
+  std::unique_ptr<erofs::Image> image;
+  if (const int err = erofs::Image::open(path, image)) throw errnoError(info.Env(), err, "open '" + path + "'");
+  std::shared_ptr<fuse::TreeServer> server;
+  if (const int err = fuse::TreeServer::create(std::move(image), std::move(caches), server)) {
+    throw errnoError(info.Env(), err, "serve '" + path + "' (its devices and the layers differ in number)");
+  }
+  return serve(info, server, nullptr);
+}
+
+// (handle, name, cacheHandle, passthrough)
+Napi::Value addBlob(const Napi::CallbackInfo& info) {
+  const auto box = ServerHandle::get(info[0], kTag);
+  if (!box->blobs) throw Napi::TypeError::New(info.Env(), "a tree server has no blobs");
+  const std::string name = stringArg(info[1]);
+  if (const int err = box->blobs->add(name, layerCacheOf(info[2]), boolArg(info[3]))) {
+    throw errnoError(info.Env(), err, "add blob '" + name + "'");
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value stats(const Napi::CallbackInfo& info) {
+  const auto box = ServerHandle::get(info[0], kTag);
+  const fuse::SessionStats& stats = box->session->stats();
+  Napi::Object out = Napi::Object::New(info.Env());
+  const auto set = [&](const char* name, uint64_t value) {
+    out.Set(name, Napi::Number::New(info.Env(), static_cast<double>(value)));
+  };
+  set("lookups", stats.lookups);
+  set("reads", stats.reads);
+  set("readBytes", stats.readBytes);
+  set("parked", stats.parked);
+  set("waiting", box->session->waiting());
+  set("errors", stats.errors);
+  out.Set("passthrough", Napi::Boolean::New(info.Env(), box->blobs && box->blobs->canPassthrough()));
+  return out;
+}
+
+// (handle): onClosed follows.
+Napi::Value stop(const Napi::CallbackInfo& info) {
+  const auto box = ServerHandle::get(info[0], kTag);
+  // A thread of its own: those of a pool may be waiting for an answer of this very session.
+  std::thread([session = box->session] {
+    session->stop();
+    session->join();
+  }).detach();
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void exportFuseServer(Napi::Env env, Napi::Object exports) {
+  exports.Set("fuseServerBlobs", Napi::Function::New(env, blobs));
+  exports.Set("fuseServerTree", Napi::Function::New(env, tree));
+  exports.Set("fuseServerAddBlob", Napi::Function::New(env, addBlob));
+  exports.Set("fuseServerStats", Napi::Function::New(env, stats));
+  exports.Set("fuseServerStop", Napi::Function::New(env, stop));
+}
+
+}  // namespace peel

@@ -1,0 +1,120 @@
+#include "binding/sys.hpp"
+
+#include <errno.h>
+
+#include "binding/args.hpp"
+#include "binding/errors.hpp"
+#include "binding/path_arg.hpp"
+#include "sys/files.hpp"
+
+namespace peel {
+namespace {
+
+void check(Napi::Env env, int err, const std::string& what) {
+  if (err != 0) throw errnoError(env, err, what);
+}
+
+// (fd, exclusive) -> boolean: false when another holds it
+Napi::Value lock(const Napi::CallbackInfo& info) {
+  const int err = tryLockFile(intArg(info[0]), boolArg(info[1]));
+  if (err == -EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
+  check(info.Env(), err, "flock");
+  return Napi::Boolean::New(info.Env(), true);
+}
+
+Napi::Value unlock(const Napi::CallbackInfo& info) {
+  check(info.Env(), unlockFile(intArg(info[0])), "flock");
+  return info.Env().Undefined();
+}
+
+// (path, mode, major, minor)
+Napi::Value mknod(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  check(info.Env(), makeNode(path, u32Arg(info[1]), u32Arg(info[2]), u32Arg(info[3])), "mknod '" + path + "'");
+  return info.Env().Undefined();
+}
+
+// (path, name) -> Buffer
+Napi::Value getxattr(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  std::vector<uint8_t> value;
+  check(info.Env(), getXattr(path, pathArg(info[1]), value), "lgetxattr '" + path + "'");
+  return Napi::Buffer<uint8_t>::Copy(info.Env(), value.data(), value.size());
+}
+
+// (path, name, value)
+Napi::Value setxattr(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  const Napi::Uint8Array value = bytesArg(info[2]);
+  check(info.Env(), setXattr(path, pathArg(info[1]), value.Data(), value.ByteLength()), "lsetxattr '" + path + "'");
+  return info.Env().Undefined();
+}
+
+// (path) -> Buffer[]
+Napi::Value listxattr(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  std::vector<std::string> names;
+  check(info.Env(), listXattrs(path, names), "llistxattr '" + path + "'");
+  Napi::Array out = Napi::Array::New(info.Env(), names.size());
+  for (uint32_t i = 0; i < names.size(); ++i) {
+    out.Set(i, Napi::Buffer<char>::Copy(info.Env(), names[i].data(), names[i].size()));
+  }
+  return out;
+}
+
+// (path, seconds, nanoseconds); seconds may be negative
+Napi::Value utimens(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  const int64_t seconds = info[1].ToNumber().Int64Value();
+  check(info.Env(), setTimes(path, seconds, static_cast<uint32_t>(uintArg(info[2], 999999999))),
+        "utimensat '" + path + "'");
+  return info.Env().Undefined();
+}
+
+// (path) -> { type, freeBytes, totalBytes }
+Napi::Value statfs(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  FsStat stat;
+  check(info.Env(), statFs(path, stat), "statfs '" + path + "'");
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("type", Napi::Number::New(info.Env(), static_cast<double>(stat.type)));
+  out.Set("freeBytes", Napi::Number::New(info.Env(), static_cast<double>(stat.freeBytes)));
+  out.Set("totalBytes", Napi::Number::New(info.Env(), static_cast<double>(stat.totalBytes)));
+  return out;
+}
+
+Napi::Value directIo(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  bool can = false;
+  check(info.Env(), canDirectIo(path, can), "open '" + path + "'");
+  return Napi::Boolean::New(info.Env(), can);
+}
+
+Napi::Value undumpable(const Napi::CallbackInfo& info) {
+  check(info.Env(), makeUndumpable(), "prctl");
+  return info.Env().Undefined();
+}
+
+// (address, text)
+Napi::Value notify(const Napi::CallbackInfo& info) {
+  check(info.Env(), sendNotify(stringArg(info[0]), stringArg(info[1])), "sendto");
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void exportSys(Napi::Env env, Napi::Object exports) {
+  exports.Set("sysLock", Napi::Function::New(env, lock));
+  exports.Set("sysUnlock", Napi::Function::New(env, unlock));
+  exports.Set("sysMknod", Napi::Function::New(env, mknod));
+  exports.Set("sysGetxattr", Napi::Function::New(env, getxattr));
+  exports.Set("sysSetxattr", Napi::Function::New(env, setxattr));
+  exports.Set("sysListxattr", Napi::Function::New(env, listxattr));
+  exports.Set("sysUtimens", Napi::Function::New(env, utimens));
+  exports.Set("sysStatfs", Napi::Function::New(env, statfs));
+  exports.Set("sysCanDirectIo", Napi::Function::New(env, directIo));
+  exports.Set("sysUndumpable", Napi::Function::New(env, undumpable));
+  exports.Set("sysNotify", Napi::Function::New(env, notify));
+}
+
+}  // namespace peel
