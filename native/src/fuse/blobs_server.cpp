@@ -42,7 +42,9 @@ int BlobsServer::add(const std::string& name, std::shared_ptr<LayerCache> cache,
   return 0;
 }
 
-uint64_t BlobsServer::initFlags() const { return init_flag::kPassthrough; }
+// ASYNC_DIO: EROFS with `directio` keeps several requests going. Not for a tree: a program's own O_DIRECT read would wait
+// for it where no signal reaches, SIGKILL included.
+uint64_t BlobsServer::initFlags() const { return init_flag::kPassthrough | init_flag::kAsyncDio; }
 
 void BlobsServer::onInit(uint64_t flags) { canPassthrough_ = (flags & init_flag::kPassthrough) != 0; }
 

@@ -11,8 +11,8 @@ namespace {
 
 // DO_READDIRPLUS without READDIRPLUS_AUTO: every listing brings the attributes, no storm of LOOKUPs follows.
 // ALLOW_IDMAP needs default_permissions, which all our mounts have; HAS_RESEND is for a server that takes over.
-constexpr uint64_t kWanted = init_flag::kAsyncRead | init_flag::kAsyncDio | init_flag::kParallelDirops |
-                             init_flag::kDoReaddirplus | init_flag::kCacheSymlinks | init_flag::kNoOpendirSupport |
+constexpr uint64_t kWanted = init_flag::kAsyncRead | init_flag::kParallelDirops | init_flag::kDoReaddirplus |
+                             init_flag::kCacheSymlinks | init_flag::kNoOpendirSupport |
                              init_flag::kMaxPages | init_flag::kAbortError | init_flag::kExplicitInvalData |
                              init_flag::kHasResend | init_flag::kAllowIdmap;
 
