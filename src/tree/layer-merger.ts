@@ -1,5 +1,5 @@
 import type { TarEntry } from '../tar/entry.ts';
-import { type Whiteout, whiteoutOf } from '../tar/whiteout.ts';
+import { whiteoutOf } from '../tar/whiteout.ts';
 import { type ByteString, displayBytes } from '../util/byte-string.ts';
 import { TreeError, type TreeErrorCode } from './errors.ts';
 import { type DirectoryNode, isDirectory, newDirectory, newNode } from './node.ts';
@@ -68,19 +68,17 @@ export class LayerMerger {
       ordinary[i] = 0;
       if (whiteout === undefined || whiteout.kind === 'meta') continue;
       this.#entry = entries[i] as TarEntry;
+      if (whiteout.kind === 'name') this.#checkWhiteout(whiteout.name);
       const parent = this.#folder(path, slash, { onLink });
-      if (parent !== undefined) this.#whiteOut(parent, whiteout);
+      if (whiteout.kind === 'opaque') parent?.children.clear();
+      else parent?.children.delete(whiteout.name);
     }
     return ordinary;
   }
 
-  #whiteOut(parent: DirectoryNode, whiteout: Whiteout): void {
-    if (whiteout.kind === 'opaque') parent.children.clear();
-    if (whiteout.kind !== 'name') return;
-    const { name } = whiteout;
-    if (name === '' || name === '.' || name === '..')
-      throw this.#refuse('ERR_TREE_WHITEOUT', 'is a whiteout of nothing');
-    parent.children.delete(name);
+  #checkWhiteout(name: ByteString): void {
+    if (name !== '' && name !== '.' && name !== '..') return;
+    throw this.#refuse('ERR_TREE_WHITEOUT', 'is a whiteout of nothing');
   }
 
   #add(entry: TarEntry, path: ByteString): void {

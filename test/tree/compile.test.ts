@@ -1,0 +1,48 @@
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { readTar } from '../../src/tar/reader.ts';
+import { compileTree, saveImage } from '../../src/tree/compile.ts';
+import { tarOf } from '../support/tar-members.ts';
+import { tempDir } from '../support/tmp.ts';
+
+describe('compileTree', () => {
+  it('gives the tree and its image', () => {
+    const { tree, image } = compileTree([{ entries: readTar(tarOf({ path: 'a', data: 'a' })) }, { entries: [] }]);
+    expect(tree.layers).toBe(2);
+    expect(image.readUInt32LE(1024)).toBe(0xe0f5e1e2);
+    expect(image.readUInt16LE(1024 + 86)).toBe(2);
+  });
+
+  it('takes in the order of a second for 100 000 entries', () => {
+    const [one] = readTar(tarOf({ path: 'a', data: 'a' }));
+    const entries = Array.from({ length: 100_000 }, (_, i) => ({
+      ...(one as NonNullable<typeof one>),
+      path: `usr/share/doc/package-${i % 1000}/some/file-${i}` as never,
+      headerOffset: i * 1024,
+      dataOffset: i * 1024 + 512,
+      extents: [{ fileOffset: 0, streamOffset: i * 1024 + 512, size: 1 }],
+    }));
+    const start = performance.now();
+    compileTree([{ entries, streamSize: 100_000 * 1024 }]);
+    expect(performance.now() - start).toBeLessThan(5000);
+  });
+});
+
+describe('saveImage', () => {
+  it('replaces the file whole and leaves nothing beside it', async () => {
+    const dir = tempDir();
+    const file = path.join(dir, 'tree.erofs');
+    await saveImage(file, Buffer.from('one'));
+    await saveImage(file, Buffer.from('two'));
+    expect(readFileSync(file, 'utf8')).toBe('two');
+    expect(readdirSync(dir)).toEqual(['tree.erofs']);
+  });
+
+  it('cleans up when the place is taken', async () => {
+    const dir = tempDir();
+    mkdirSync(path.join(dir, 'tree.erofs'));
+    await expect(saveImage(path.join(dir, 'tree.erofs'), Buffer.from('one'))).rejects.toThrow(/EISDIR|directory/);
+    expect(readdirSync(dir)).toEqual(['tree.erofs']);
+  });
+});
