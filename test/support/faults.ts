@@ -1,5 +1,6 @@
 // Ways in which a registry misbehaves, for RegistryFront.interfere.
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { Fault, FaultRule } from './registry-front.ts';
 
 export const forBlob =
@@ -23,6 +24,18 @@ export function body(status: number, text: string, headers: OutgoingHttpHeaders 
   return (_request, response) => {
     response.writeHead(status, { 'content-length': Buffer.byteLength(text), ...headers });
     response.end(text);
+  };
+}
+
+/** As if the registry had this manifest, at whatever path. */
+export function serveManifest({ descriptor, bytes }: { descriptor: Descriptor; bytes: Uint8Array }): Fault {
+  return (request, response) => {
+    response.writeHead(200, {
+      'content-type': descriptor.mediaType,
+      'content-length': descriptor.size,
+      'docker-content-digest': descriptor.digest,
+    });
+    response.end(request.method === 'HEAD' ? undefined : bytes);
   };
 }
 

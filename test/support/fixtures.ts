@@ -8,8 +8,9 @@ import { runOk } from './run.ts';
  * - `sparse`: GNU tar's four sparse formats, a PAX global header.
  * - `wide`: many files in one directory (arguments: how many).
  * - `huge`: a sparse file of 5 GB.
+ * - `bulk`: files of 1 MiB (arguments: how many, and optionally a seed).
  */
-export type Fixture = 'zoo' | 'sparse' | 'wide' | 'huge';
+export type Fixture = 'zoo' | 'sparse' | 'wide' | 'huge' | 'bulk';
 
 /** Writes the fixture's layers into the new directory `dir`. Returns the paths of the tars, lowest layer first. */
 export async function makeFixture(name: Fixture, dir: string, ...args: string[]): Promise<string[]> {

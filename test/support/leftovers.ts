@@ -25,3 +25,10 @@ function rootOf(pid: number): string | undefined {
     return undefined; // ended meanwhile
   }
 }
+
+/** Type of the file system mounted at `dir`, without its subtype; undefined when nothing is. */
+export function fileSystemAt(dir: string): string | undefined {
+  const lines = readFileSync('/proc/self/mountinfo', 'latin1').split('\n');
+  const line = lines.filter((candidate) => candidate.split(' ')[4] === dir).at(-1);
+  return line?.split(' - ')[1]?.split(/[ .]/)[0];
+}
