@@ -3,10 +3,11 @@ import type { Descriptor } from '../../oci/descriptor.ts';
 import { digestAlgorithm, isDigest } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { maxManifestBytes } from '../../oci/manifest.ts';
-import { baseMediaType, isIndexType, isManifestType, manifestMediaTypes, mediaTypes } from '../../oci/media-type.ts';
+import { baseMediaType, isIndexType, isManifestType, manifestMediaTypes } from '../../oci/media-type.ts';
 import { Scope } from '../auth/scope.ts';
 import { digestOf } from '../blob-content.ts';
 import { RegistryError, hasCode } from '../errors.ts';
+import { manifestMediaType } from '../manifest-media-type.ts';
 import type { CallOptions, ManifestContent } from '../registry.ts';
 import type { HttpResponse } from './http.ts';
 import { discard } from './registry-client.ts';
@@ -128,17 +129,4 @@ export class ManifestCalls {
       scope: Scope.repository(repository, ...actions),
     } as const;
   }
-}
-
-/** The Content-Type when it names a manifest; else what the document says of itself; else octet-stream. */
-export function manifestMediaType(bytes: Uint8Array, contentType: string | undefined): string {
-  const told = baseMediaType(contentType ?? '');
-  if (isManifestType(told) || isIndexType(told)) return told;
-  try {
-    const own = (JSON.parse(Buffer.from(bytes).toString('utf8')) as { mediaType?: unknown } | null)?.mediaType;
-    if (typeof own === 'string' && own !== '') return baseMediaType(own);
-  } catch {
-    // The parser of manifests says what is wrong with it.
-  }
-  return told === '' ? mediaTypes.octetStream : told;
 }
