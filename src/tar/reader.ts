@@ -13,6 +13,7 @@ import {
 } from './gnu-sparse.ts';
 import { isZeroBlock, parseHeader, TAR_BLOCK } from './header.ts';
 import { noRecords, parsePaxRecords } from './pax.ts';
+import { StreamCutter } from './stream-cutter.ts';
 
 export interface TarReaderOptions {
   /** Stream offset of the first pushed byte; default 0. */
@@ -35,15 +36,8 @@ export interface TarEnd {
   readonly streamSize: number;
 }
 
-type State =
-  | 'header'
-  /** Collecting a PAX header or a long name. */
-  | 'meta'
-  /** Passing over data and padding. */
-  | 'skip'
-  | 'sparse-extension'
-  | 'sparse-map'
-  | 'end';
+/** What the next block is. */
+type State = 'header' | 'sparse-extension' | 'sparse-map' | 'end';
 
 const none: TarEntry[] = [];
 
@@ -61,17 +55,10 @@ export class TarReader {
   readonly #maxSparseSegments: number;
   #nameBytesLeft: number;
   #sparseSegments = 0;
+  readonly #cutter: StreamCutter;
   #state: State = 'header';
-  /** Stream offset of the next byte to take. */
-  #position: number;
-  /** Bytes still to pass over in state `skip`. */
-  #skip = 0;
-  /** Stream offset behind the current member's data, padding not included. */
+  /** Stream offset behind the latest member's data, padding not included; at the end, behind the archive. */
   #dataEnd = 0;
-  readonly #block = Buffer.alloc(TAR_BLOCK);
-  #blockFill = 0;
-  #meta = Buffer.alloc(0);
-  #metaFill = 0;
   #pending: Pending | undefined;
   #mapParser: DataMapParser | undefined;
   #afterZeroBlock = false;
@@ -81,7 +68,13 @@ export class TarReader {
   #failure: unknown;
 
   constructor(options: TarReaderOptions = {}) {
-    this.#position = options.startOffset ?? 0;
+    this.#cutter = new StreamCutter(
+      {
+        onBlock: (buffer, at) => this.#onBlock(buffer, at),
+        onBytes: (bytes) => this.#onMeta(bytes, this.#pending as Pending),
+      },
+      options.startOffset ?? 0,
+    );
     this.#maxMetaSize = options.maxMetaSize ?? 1024 * 1024;
     this.#maxEntries = options.maxEntries ?? 10_000_000;
     this.#nameBytesLeft = options.maxNameBytes ?? 1024 ** 3;
@@ -102,7 +95,7 @@ export class TarReader {
     if (this.#failure !== undefined) throw this.#failure;
     this.#found = none;
     try {
-      this.#take(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+      this.#cutter.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
     } catch (error) {
       this.#failure = error;
       throw error;
@@ -116,59 +109,12 @@ export class TarReader {
    */
   finish(): TarEnd {
     if (this.#failure !== undefined) throw this.#failure;
-    const cut = this.#position < this.#dataEnd;
-    if (cut) throw this.#truncated(`the data of ${displayBytes(this.#lastPath)}`);
-    if (this.#pending !== undefined) throw this.#truncated('a member whose extended header is there');
-    if (this.#blockFill > 0 && this.#block.subarray(0, this.#blockFill).some((byte) => byte !== 0)) {
-      throw this.#truncated('a header');
-    }
-    return {
-      entries: this.#entries,
-      endOffset: this.#state === 'end' ? this.#dataEnd : this.#position,
-      streamSize: this.#position,
-    };
-  }
-
-  #take(chunk: Buffer): void {
-    let at = 0;
-    while (at < chunk.length) {
-      const available = chunk.length - at;
-      let taken: number;
-      switch (this.#state) {
-        case 'skip':
-          taken = Math.min(this.#skip, available);
-          this.#skip -= taken;
-          this.#position += taken;
-          if (this.#skip === 0) this.#state = 'header';
-          break;
-        case 'end':
-          taken = available;
-          this.#position += taken;
-          break;
-        case 'meta':
-          taken = this.#takeMeta(chunk, at);
-          break;
-        default:
-          taken = this.#takeBlock(chunk, at);
-      }
-      at += taken;
-    }
-  }
-
-  #takeBlock(chunk: Buffer, at: number): number {
-    if (this.#blockFill === 0 && chunk.length - at >= TAR_BLOCK) {
-      this.#position += TAR_BLOCK;
-      this.#onBlock(chunk, at);
-      return TAR_BLOCK;
-    }
-    const taken = chunk.copy(this.#block, this.#blockFill, at, at + TAR_BLOCK - this.#blockFill);
-    this.#blockFill += taken;
-    this.#position += taken;
-    if (this.#blockFill === TAR_BLOCK) {
-      this.#blockFill = 0;
-      this.#onBlock(this.#block, 0);
-    }
-    return taken;
+    const { position, partialBlock } = this.#cutter;
+    if (this.#pending !== undefined) throw this.#truncated(`the headers of ${displayBytes(nameSoFar(this.#pending))}`);
+    if (position < this.#dataEnd) throw this.#truncated(`the data of ${displayBytes(this.#lastPath)}`);
+    if (partialBlock.some((byte) => byte !== 0)) throw this.#truncated('a header');
+    const endOffset = this.#state === 'end' ? this.#dataEnd : position;
+    return { entries: this.#entries, endOffset, streamSize: position };
   }
 
   #onBlock(buffer: Buffer, at: number): void {
@@ -178,7 +124,7 @@ export class TarReader {
   }
 
   #onHeader(buffer: Buffer, at: number): void {
-    const offset = this.#position - TAR_BLOCK;
+    const offset = this.#cutter.position - TAR_BLOCK;
     if (buffer[at] === 0 && isZeroBlock(buffer, at)) {
       this.#onZeroBlock(offset);
       return;
@@ -193,12 +139,12 @@ export class TarReader {
       longName: undefined,
       longLink: undefined,
       header,
-      dataOffset: this.#position,
+      dataOffset: this.#cutter.position,
       map: [],
       realSize: undefined,
     });
     pending.header = header;
-    pending.dataOffset = this.#position;
+    pending.dataOffset = this.#cutter.position;
     if (isMetaFlag(header.flag)) {
       this.#onMetaHeader(pending, offset);
       return;
@@ -220,7 +166,8 @@ export class TarReader {
     }
     if (this.#afterZeroBlock) {
       this.#state = 'end';
-      this.#dataEnd = this.#position;
+      this.#dataEnd = this.#cutter.position;
+      this.#cutter.skipRest();
     }
     this.#afterZeroBlock = true;
   }
@@ -242,30 +189,15 @@ export class TarReader {
       );
     }
     this.#charge(size, offset);
-    this.#meta = Buffer.allocUnsafe(size);
-    this.#metaFill = 0;
-    if (size === 0) this.#onMeta(pending);
-    else this.#state = 'meta';
-    this.#dataEnd = this.#position + size;
+    this.#cutter.collect(size);
   }
 
-  #takeMeta(chunk: Buffer, at: number): number {
-    const taken = chunk.copy(this.#meta, this.#metaFill, at);
-    this.#metaFill += taken;
-    this.#position += taken;
-    if (this.#metaFill === this.#meta.length) this.#onMeta(this.#pending as Pending);
-    return taken;
-  }
-
-  #onMeta(pending: Pending): void {
-    const offset = pending.dataOffset - TAR_BLOCK;
+  #onMeta(bytes: Buffer, pending: Pending): void {
     const { flag } = pending.header;
-    if (flag === 0x4c) pending.longName = untilNul(this.#meta);
-    else if (flag === 0x4b) pending.longLink = untilNul(this.#meta);
-    else pending.records = parsePaxRecords(this.#meta, offset);
-    const padding = paddingOf(this.#meta.length);
-    this.#skip = padding;
-    this.#state = padding === 0 ? 'header' : 'skip';
+    if (flag === 0x4c) pending.longName = untilNul(bytes);
+    else if (flag === 0x4b) pending.longLink = untilNul(bytes);
+    else pending.records = parsePaxRecords(bytes, pending.dataOffset - TAR_BLOCK);
+    this.#cutter.skip(paddingOf(bytes.length));
   }
 
   #onOldGnuSparse(pending: Pending, buffer: Buffer, at: number): void {
@@ -286,7 +218,7 @@ export class TarReader {
 
   #onSparseExtension(buffer: Buffer, at: number): void {
     const pending = this.#pending as Pending;
-    pending.dataOffset = this.#position;
+    pending.dataOffset = this.#cutter.position;
     this.#inSparseMap(pending, () => {
       if (takeOldGnuSegments(buffer, at, 'extension', pending.map, this.#segmentsLeft())) return;
       this.#state = 'header';
@@ -301,7 +233,7 @@ export class TarReader {
     const form = pending.header.flag === 0x53 ? undefined : paxSparseForm(pending.records);
     if (form === 'data') {
       this.#mapParser = new DataMapParser(this.#segmentsLeft());
-      this.#dataEnd = this.#position + stored;
+      this.#dataEnd = this.#cutter.position + stored;
       this.#state = 'sparse-map';
       return;
     }
@@ -317,11 +249,12 @@ export class TarReader {
     const pending = this.#pending as Pending;
     const parser = this.#mapParser as DataMapParser;
     this.#inSparseMap(pending, () => {
-      if (this.#position > this.#dataEnd) throw new SparseMapError('the sparse map reaches past the end of its data');
+      if (this.#cutter.position > this.#dataEnd)
+        throw new SparseMapError('the sparse map reaches past the end of its data');
       if (!parser.take(buffer, at)) return;
       pending.map = parser.map;
       this.#mapParser = undefined;
-      this.#complete(pending, this.#dataEnd - this.#position, true);
+      this.#complete(pending, this.#dataEnd - this.#cutter.position, true);
     });
   }
 
@@ -330,7 +263,7 @@ export class TarReader {
       throw new TarError('ERR_TAR_LIMIT', pending.headerOffset, `more than ${this.#maxEntries} members`);
     }
     this.#sparseSegments += pending.map.length / 2;
-    const dataStart = this.#position;
+    const dataStart = this.#cutter.position;
     const entry = buildEntry(pending, stored, sparse, (size) =>
       this.#inSparseMap(pending, () => sparseExtents(pending.map, size, dataStart, stored)),
     );
@@ -343,9 +276,9 @@ export class TarReader {
   }
 
   #passOver(size: number): void {
-    this.#dataEnd = this.#position + size;
-    this.#skip = size + paddingOf(size);
-    this.#state = this.#skip === 0 ? 'header' : 'skip';
+    this.#state = 'header';
+    this.#dataEnd = this.#cutter.position + size;
+    this.#cutter.skip(size + paddingOf(size));
   }
 
   #inSparseMap<T>(pending: Pending, work: () => T): T {
@@ -365,7 +298,7 @@ export class TarReader {
   }
 
   #checkSize(size: number, pending: Pending): void {
-    if (size >= 0 && Number.isSafeInteger(this.#position + size + TAR_BLOCK)) return;
+    if (size >= 0 && Number.isSafeInteger(this.#cutter.position + size + TAR_BLOCK)) return;
     const name = displayBytes(pending.header.name);
     throw new TarError('ERR_TAR_HEADER', pending.headerOffset, `tar entry ${name}: impossible size ${size}`);
   }
@@ -377,7 +310,7 @@ export class TarReader {
   }
 
   #truncated(what: string): TarError {
-    return new TarError('ERR_TAR_TRUNCATED', this.#position, `the tar stream ends inside ${what}`);
+    return new TarError('ERR_TAR_TRUNCATED', this.#cutter.position, `the tar stream ends inside ${what}`);
   }
 }
 
@@ -394,6 +327,10 @@ export function readTar(bytes: Uint8Array, options?: TarReaderOptions): readonly
 
 function paddingOf(size: number): number {
   return (TAR_BLOCK - (size % TAR_BLOCK)) % TAR_BLOCK;
+}
+
+function nameSoFar({ longName, header }: Pending): ByteString {
+  return longName ?? header.name;
 }
 
 function untilNul(bytes: Buffer): ByteString {

@@ -36,7 +36,7 @@ export const fileType = {
   symlink: { dirent: 7, mode: 0o120000 },
 } as const;
 
-/** Name spaces of extended attributes; others do not exist in the format. The first match counts. */
+/** Name spaces of extended attributes, others do not exist in the format. Those without a dot are whole names. */
 export const xattrPrefixes: readonly { readonly prefix: string; readonly index: number }[] = [
   { prefix: 'user.', index: 1 },
   { prefix: 'system.posix_acl_access', index: 2 },

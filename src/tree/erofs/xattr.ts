@@ -78,7 +78,9 @@ export class XattrTable {
     const found: Attribute[] = [];
     const names = xattrs.size > 1 ? [...xattrs.keys()].sort() : xattrs.keys();
     for (const full of names) {
-      const space = xattrPrefixes.find(({ prefix }) => full.startsWith(prefix));
+      const space = xattrPrefixes.find(
+        ({ prefix }) => full.startsWith(prefix) && prefix.endsWith('.') === full.length > prefix.length,
+      );
       // The format cannot say them; a tar program on Linux cannot set them either (ENOTSUP) and goes on.
       if (space === undefined) continue;
       const value = xattrs.get(full) as Uint8Array;
