@@ -104,7 +104,7 @@ describe('FuseServer.blobs', () => {
     const first = await run('dd', [`if=${dir}/a`, 'of=/dev/null', 'bs=4096', 'count=1']);
     expect(first.err).toContain('Input/output error');
     expect(server.stats().errors).toBeGreaterThan(0);
-    expect(messages[0]).toMatch(/^fuse request 15 on node 2 at 0 answered EIO$/);
+    expect(messages[0]).toMatch(/^read of node 2 at 0 answered EIO$/);
     layer.serve();
     expect((await run('dd', [`if=${dir}/a`, 'of=/dev/null', 'bs=4096', 'count=1'])).code).toBe(0);
   });

@@ -8,6 +8,8 @@ export class StoredLayer {
   readonly cache: LayerCache;
   readonly bytes: Buffer;
   readonly spanSize: number;
+  /** Where `data` is. */
+  readonly dir: string;
   /** Every span that was asked for, in order. */
   readonly misses: number[] = [];
   #stalled = false;
@@ -15,11 +17,12 @@ export class StoredLayer {
   constructor(dir: string, o: { size: number; spanSize: number; bytes?: Buffer }) {
     this.bytes = o.bytes ?? randomBytes(o.size);
     this.spanSize = o.spanSize;
+    this.dir = path.join(dir, 'blob');
     const starts = [];
     for (let at = 0; at < o.size; at += o.spanSize) starts.push(at);
     starts.push(o.size);
     this.cache = LayerCache.open({
-      dir: path.join(dir, 'blob'),
+      dir: this.dir,
       livePath: path.join(dir, 'live'),
       streamSize: o.size,
       spanStarts: Float64Array.from(starts),

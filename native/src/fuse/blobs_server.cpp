@@ -128,7 +128,7 @@ int BlobsServer::readdir(uint64_t node, uint64_t offset, DirBuffer& out) {
 
 // Never ENOSYS: that would switch xattrs off for the whole connection.
 int BlobsServer::getxattr(uint64_t, std::string_view, std::string_view&) { return ENODATA; }
-int BlobsServer::listxattr(uint64_t, const Caller&, std::string&) { return 0; }
+int BlobsServer::listxattr(uint64_t, uint32_t, std::string&) { return 0; }
 
 int BlobsServer::open(int deviceFd, uint64_t node, OpenOut& out) {
   Blob* blob = find(node);

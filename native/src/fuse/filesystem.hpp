@@ -12,11 +12,6 @@ namespace peel::fuse {
 /** Seconds; the kernel clamps it to the longest it knows. What is immutable is asked for once. */
 inline constexpr uint64_t kForever = 0x3fffffff;
 
-struct Caller {
-  uint32_t uid;
-  uint32_t gid;
-};
-
 class Filesystem {
  public:
   virtual ~Filesystem() = default;
@@ -32,8 +27,8 @@ class Filesystem {
   virtual int readlink(uint64_t node, std::string_view& target) = 0;
   virtual int readdir(uint64_t node, uint64_t offset, DirBuffer& out) = 0;
   virtual int getxattr(uint64_t node, std::string_view name, std::string_view& value) = 0;
-  /** NUL-terminated names, one after the other. */
-  virtual int listxattr(uint64_t node, const Caller& caller, std::string& names) = 0;
+  /** NUL-terminated names, one after the other. `tid` is the thread that asks, as far as it can be seen. */
+  virtual int listxattr(uint64_t node, uint32_t tid, std::string& names) = 0;
   /** ENOSYS: the kernel opens files by itself from then on. */
   virtual int open(int deviceFd, uint64_t node, OpenOut& out) = 0;
   virtual int read(uint64_t node, uint64_t offset, uint32_t size, ReadPlan& plan) = 0;

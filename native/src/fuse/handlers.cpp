@@ -71,8 +71,8 @@ void Session::listxattr(const Request& request) {
   XattrSize in;
   if (!request.args(in)) return fail(request, EPROTO);
   std::string names;
-  const Caller caller{request.header().uid, request.header().gid};
-  if (const int err = options_.filesystem->listxattr(request.node(), caller, names)) return fail(request, err);
+  const uint32_t tid = request.header().pid;
+  if (const int err = options_.filesystem->listxattr(request.node(), tid, names)) return fail(request, err);
   replyXattr(request, in.size, names);
 }
 

@@ -1,16 +1,11 @@
 #include "fuse/parked_reads.hpp"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include <vector>
 
 #include "fuse/reply.hpp"
-#include "sys/fd.hpp"
+#include "sys/thread_status.hpp"
 
 namespace peel::fuse {
 namespace {
@@ -162,19 +157,8 @@ size_t ParkedReads::size() const {
 }
 
 bool killPending(uint32_t tid) {
-  char path[48];
-  ::snprintf(path, sizeof path, "/proc/%u/status", tid);
-  const Fd fd(::open(path, O_RDONLY | O_CLOEXEC));
-  // A thread of a pid namespace that cannot be seen from here has the number 0. Waiting is the answer that is never wrong.
-  if (!fd.valid()) return false;
-  char text[8192];
-  const ssize_t size = ::read(fd.get(), text, sizeof text - 1);
-  if (size <= 0) return false;
-  text[size] = 0;
-  const char* line = ::strstr(text, "\nSigPnd:");
-  if (line == nullptr) return false;
-  constexpr unsigned long long kSigkill = 1ull << (9 - 1);
-  return (::strtoull(line + 8, nullptr, 16) & kSigkill) != 0;
+  constexpr unsigned kSigkill = 9;
+  return threadStatusBit(tid, "SigPnd", kSigkill - 1);
 }
 
 }  // namespace peel::fuse

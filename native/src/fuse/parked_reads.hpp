@@ -81,7 +81,7 @@ class ParkedReads : public std::enable_shared_from_this<ParkedReads> {
   bool closed_ = false;
 };
 
-/** True when SIGKILL is pending for the thread. */
+/** True when SIGKILL is pending for the thread; false when that cannot be told, since waiting is never wrong. */
 bool killPending(uint32_t tid);
 
 }  // namespace peel::fuse

@@ -17,6 +17,20 @@ constexpr size_t kRequestBuffer = 8192 + 4096;
 /** Ends a blocking read(2) of a thread that shall stop. A real-time signal that Node and libuv leave alone. */
 int wakeSignal() { return SIGRTMIN + 9; }
 
+std::string operationName(Opcode opcode) {
+  switch (opcode) {
+    case Opcode::kLookup: return "lookup";
+    case Opcode::kGetattr: return "getattr";
+    case Opcode::kRead: return "read";
+    case Opcode::kReaddir:
+    case Opcode::kReaddirplus: return "readdir";
+    case Opcode::kReadlink: return "readlink";
+    case Opcode::kGetxattr:
+    case Opcode::kListxattr: return "getxattr";
+    default: return "request " + std::to_string(static_cast<uint32_t>(opcode));
+  }
+}
+
 void installWakeSignal() {
   struct sigaction action {};
   action.sa_handler = [](int) {};
@@ -134,10 +148,9 @@ void Session::finish() {
 void Session::report(Opcode opcode, uint64_t node, uint64_t offset, int err) {
   stats_.errors.fetch_add(1, std::memory_order_relaxed);
   if (!options_.onError) return;
-  char text[160];
-  ::snprintf(text, sizeof text, "fuse request %u on node %llu at %llu answered %s", static_cast<unsigned>(opcode),
-             static_cast<unsigned long long>(node), static_cast<unsigned long long>(offset), ::strerrorname_np(err));
-  options_.onError(text);
+  const char* name = ::strerrorname_np(err);
+  options_.onError(operationName(opcode) + " of node " + std::to_string(node) + " at " + std::to_string(offset) +
+                   " answered " + (name != nullptr ? name : std::to_string(err)));
 }
 
 }  // namespace peel::fuse

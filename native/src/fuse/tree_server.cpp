@@ -6,12 +6,15 @@
 
 #include <algorithm>
 
+#include "sys/thread_status.hpp"
+
 namespace peel::fuse {
 namespace {
 
 constexpr unsigned kSlotShift = 40;
 /** One image per connection: the slot only keeps its nodeids away from the protocol's root. */
 constexpr uint64_t kSlot = 1;
+constexpr unsigned kCapSysAdmin = 21;
 
 }  // namespace
 
@@ -110,12 +113,12 @@ int TreeServer::getxattr(uint64_t node, std::string_view name, std::string_view&
   return -image_->getxattr(inode, name, value);
 }
 
-int TreeServer::listxattr(uint64_t node, const Caller& caller, std::string& names) {
+int TreeServer::listxattr(uint64_t node, uint32_t tid, std::string& names) {
   erofs::Inode inode;
   if (const int err = inodeOf(node, inode)) return err;
   return -image_->xattrs(inode, [&](std::string_view prefix, std::string_view rest, std::string_view) {
-    // The protocol does not say who has CAP_SYS_ADMIN; other filesystems list trusted.* for those who do.
-    if (prefix == "trusted." && caller.uid != 0) return true;
+    // Listed for those who may read them. The request does not say who asks: with ALLOW_IDMAP its uid is always -1.
+    if (prefix == "trusted." && !threadStatusBit(tid, "CapEff", kCapSysAdmin)) return true;
     names.append(prefix).append(rest).push_back('\0');
     return true;
   });

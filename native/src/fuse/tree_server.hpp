@@ -24,7 +24,7 @@ class TreeServer final : public Filesystem {
   int readlink(uint64_t node, std::string_view& target) override;
   int readdir(uint64_t node, uint64_t offset, DirBuffer& out) override;
   int getxattr(uint64_t node, std::string_view name, std::string_view& value) override;
-  int listxattr(uint64_t node, const Caller& caller, std::string& names) override;
+  int listxattr(uint64_t node, uint32_t tid, std::string& names) override;
   int open(int deviceFd, uint64_t node, OpenOut& out) override;
   int read(uint64_t node, uint64_t offset, uint32_t size, ReadPlan& plan) override;
   int lseek(uint64_t node, uint64_t offset, uint32_t whence, uint64_t& out) override;
