@@ -2,6 +2,7 @@ import { closeSync, openSync, readFileSync, readSync, statSync, truncateSync, wr
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readTar, TarReader } from '../../src/tar/reader.ts';
+import { formatTarHeader } from '../../src/tar/writer.ts';
 import { writeErofs } from '../../src/tree/erofs-writer.ts';
 import { mergeLayers } from '../../src/tree/merge.ts';
 import type { Tree } from '../../src/tree/tree.ts';
@@ -10,7 +11,7 @@ import { listTree, treeDifference } from '../support/list-tree.ts';
 import { unpackWithTar, unpackWithUmoci } from '../support/reference-tree.ts';
 import { run, runOk } from '../support/run.ts';
 import { archive, base256, oldGnuSparse } from '../support/tar-builder.ts';
-import { type Described, memberBytes, tarOf } from '../support/tar-members.ts';
+import { type Described, memberBytes, tarMember, tarOf } from '../support/tar-members.ts';
 import { tempDir } from '../support/tmp.ts';
 
 const root: Described = { path: './', type: 'dir', mtime: 1_600_000_000 };
@@ -102,9 +103,19 @@ describe.skipIf(!canMount)('writeErofs, mounted by the kernel', () => {
 
   it('equals tar for extended attributes, shared and not', async () => {
     const capability = Buffer.from('0100000200200000000000000000000000000000', 'hex');
+    // Version 2, then tag, permissions and id of: owner, user 1000, group, mask, others.
+    const entries = [
+      '01000600ffffffff',
+      '02000400e8030000',
+      '04000400ffffffff',
+      '10000400ffffffff',
+      '20000400ffffffff',
+    ];
+    const acl = Buffer.from(`02000000${entries.join('')}`, 'hex');
     const tree = await expectEqual([
       tarOf(
         root,
+        { path: 'acl', data: 'a', xattrs: { 'system.posix_acl_access': acl } },
         { path: 'ping', data: 'p', xattrs: { 'security.capability': capability, 'user.own': 'ping' } },
         { path: 'traceroute', data: 't', xattrs: { 'security.capability': capability } },
         {
@@ -124,7 +135,7 @@ describe.skipIf(!canMount)('writeErofs, mounted by the kernel', () => {
         ...Array.from({ length: 300 }, (_, i) => ({ path: `file${i}`, data: `${i}`, xattrs: { 'user.same': 'same' } })),
       ),
     ]);
-    expect(tree.tree.root.children.size).toBe(306);
+    expect(tree.tree.root.children.size).toBe(307);
   });
 
   it('keeps large attributes and leaves out name spaces that Linux does not have', async () => {
@@ -137,6 +148,8 @@ describe.skipIf(!canMount)('writeErofs, mounted by the kernel', () => {
         'user.large': large,
         'user.second': large.subarray(1),
         'com.apple.x': 'no',
+        'user.': 'no',
+        'system.posix_acl_access2': 'no',
         [`user.${'n'.repeat(250)}`]: 'long',
       },
     });
@@ -202,7 +215,7 @@ describe.skipIf(!canMount)('writeErofs, mounted by the kernel', () => {
     try {
       expect(statSync(path.join(mount, 'big')).size).toBe(size);
       for (let i = 0; i < 200; i++) {
-        const at = i < 100 ? (runs[i] as number) - 1000 : Math.floor(Math.random() * size);
+        const at = i < 100 ? (runs[i] as number) - 1000 : ((i * 2_654_435_761) % 2 ** 32) + 2 ** 30;
         const [is, should] = [Buffer.alloc(20_000), Buffer.alloc(20_000)];
         const read = readSync(mounted, is, 0, 20_000, Math.max(at, 0));
         expect(read).toBe(readSync(fd, should, 0, 20_000, Math.max(at, 0)));
@@ -214,18 +227,28 @@ describe.skipIf(!canMount)('writeErofs, mounted by the kernel', () => {
     }
   });
 
-  it('reaches bytes past 4 GiB of the layer', async () => {
+  it('serves a file of 5 GiB in one chunk, and what lies behind it in the layer', async () => {
     const dir = tempDir();
     const tar = path.join(dir, 'layer.tar');
-    const start = 5 * 2 ** 30;
-    const reader = new TarReader({ startOffset: start });
-    const bytes = tarOf({ path: 'far', data: 'far away' });
-    const entries = [...reader.push(bytes)];
+    const size = 5 * 2 ** 30 + 777;
+    const header = formatTarHeader(tarMember({ path: 'large' }, size));
+    const behind = header.length + Math.ceil(size / 512) * 512;
+    const far = tarOf({ path: 'far', data: 'far away' });
+    const reader = new TarReader();
+    const entries = [...reader.push(header)];
+    const zeros = Buffer.alloc(64 * 2 ** 20);
+    for (let at = header.length; at < behind; at += zeros.length) reader.push(zeros.subarray(0, behind - at));
+    entries.push(...reader.push(far));
     const fd = openSync(tar, 'w');
-    writeSync(fd, bytes, 0, bytes.length, start);
+    writeSync(fd, header);
+    writeSync(fd, 'the end', header.length + size - 7);
+    writeSync(fd, far, 0, far.length, behind);
     closeSync(fd);
-    const mount = await mountErofs(dir, writeErofs(mergeLayers([{ entries }])), [tar]);
+    const image = writeErofs(mergeLayers([{ entries, streamSize: reader.finish().streamSize }]));
+    expect(image.length).toBeLessThan(4096);
+    const mount = await mountErofs(dir, image, [tar]);
     expect(readFileSync(path.join(mount, 'far'), 'utf8')).toBe('far away');
+    expect(await runOk('tail', ['-c', '7', path.join(mount, 'large')])).toBe('the end');
   });
 
   it('equals umoci for layers with whiteouts, opaque directories and links', async () => {
