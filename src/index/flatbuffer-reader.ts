@@ -3,16 +3,16 @@
 // Offsets only lead to places inside the buffer, but several may lead to the same place, so a small buffer can describe
 // a lot: callers bound what they collect.
 import { formatError } from './errors.ts';
-import { type ByteString, byteStringFrom } from '../util/byte-string.ts';
+import type { ByteString } from '../util/byte-string.ts';
 
 export class FlatBufferReader {
-  readonly bytes: Uint8Array;
+  readonly bytes: Buffer;
   readonly view: DataView;
   /** Names the buffer in error messages. */
   readonly what: string;
 
   constructor(bytes: Uint8Array, what: string) {
-    this.bytes = bytes;
+    this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.what = what;
   }
@@ -30,6 +30,10 @@ export class FlatBufferReader {
     const target = at + offset;
     this.check(target, 4, field);
     return target;
+  }
+
+  text(at: number, length: number): ByteString {
+    return this.bytes.toString('latin1', at, at + length) as ByteString;
   }
 
   check(at: number, length: number, field: string): void {
@@ -102,7 +106,13 @@ export class FlatTable {
   }
 
   string(slot: number, field: string): ByteString {
-    return byteStringFrom(this.bytes(slot, field));
+    const start = this.#vector(slot, 1, field);
+    return start === 0 ? ('' as ByteString) : this.#buffer.text(start, this.#length(start));
+  }
+
+  stringLength(slot: number, field: string): number {
+    const start = this.#vector(slot, 1, field);
+    return start === 0 ? 0 : this.#length(start);
   }
 
   /** Where a string's bytes begin, to recognise one that is shared; 0 when absent. */
@@ -124,7 +134,7 @@ export class FlatTable {
     const at = this.#buffer.follow(this.#vector(slot, 4, field) + 4 * index, field);
     const length = this.#buffer.view.getUint32(at, true);
     this.#buffer.check(at + 4, length, field);
-    return byteStringFrom(this.#buffer.bytes.subarray(at + 4, at + 4 + length));
+    return this.#buffer.text(at + 4, length);
   }
 
   #field(slot: number, size: number): number {

@@ -24,6 +24,8 @@ export interface BuildOptions {
   readonly blobDigest?: Digest | undefined;
   readonly blobSize?: number | undefined;
   readonly diffId?: Digest | undefined;
+  /** Most stream bytes, against blobs that unpack to more than the machine holds; default 16 TiB. */
+  readonly maxStreamBytes?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   onProgress?(progress: BuildProgress): void;
 }

@@ -12,31 +12,24 @@ const windowLogMax = 27;
  */
 export class ZstdSlices {
   readonly #context = new binding.DCtx();
-  readonly #limit: number;
-  #total = 0;
+  readonly #output = Buffer.allocUnsafeSlow(sliceSize);
   #inFrame = false;
 
-  /** `limit`: most decoded bytes. */
-  constructor(limit: number) {
-    this.#limit = limit;
+  constructor() {
     this.#context.setParameter(binding.DParameter.windowLogMax, windowLogMax);
   }
 
-  /** The bytes that `chunk` decodes to; each slice is the caller's. Errors: ERR_INDEX_LAYER, ERR_INDEX_LIMIT. */
+  /** The bytes that `chunk` decodes to; a slice is valid until the next one is asked for. Errors: ERR_INDEX_LAYER. */
   *decode(chunk: Uint8Array): Generator<Uint8Array> {
     let rest = chunk;
     let full = false;
     while (rest.length > 0 || full) {
-      const output = Buffer.allocUnsafeSlow(sliceSize);
-      const [hint, produced, consumed] = this.#step(output, rest);
+      const [hint, produced, consumed] = this.#step(rest);
       rest = rest.subarray(consumed);
-      full = produced === output.length;
+      // At the end of a frame (hint 0) nothing is left to flush, and asking for more would begin another frame.
+      full = produced === sliceSize && hint !== 0;
       this.#inFrame = hint !== 0;
-      this.#total += produced;
-      if (this.#total > this.#limit) {
-        throw new IndexError('ERR_INDEX_LIMIT', `zstd layer decodes to more than ${this.#limit} bytes`);
-      }
-      if (produced > 0) yield output.subarray(0, produced);
+      if (produced > 0) yield this.#output.subarray(0, produced);
     }
   }
 
@@ -45,9 +38,9 @@ export class ZstdSlices {
     if (this.#inFrame) throw new IndexError('ERR_INDEX_LAYER', 'zstd layer ends in the middle of a frame');
   }
 
-  #step(output: Uint8Array, input: Uint8Array): [number, number, number] {
+  #step(input: Uint8Array): [number, number, number] {
     try {
-      return this.#context.decompressStream(output, input);
+      return this.#context.decompressStream(this.#output, input);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new IndexError('ERR_INDEX_LAYER', `zstd layer is damaged: ${reason}`, { cause: error });

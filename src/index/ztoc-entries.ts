@@ -1,13 +1,13 @@
 // The table of contents inside a SOCI zTOC 0.9: one FileMetadata per tar member, in any order, without header offsets.
 // Those follow from the archive being gapless: a header starts where the padded data of the member before it ends.
-import { type ByteString, byteStringFrom, displayBytes } from '../util/byte-string.ts';
+import { type ByteString, displayBytes } from '../util/byte-string.ts';
 import type { EntryType, TarEntry } from '../tar/entry.ts';
 import { noRecords, type PaxRecords } from '../tar/pax.ts';
 import { xattrsOf } from '../tar/xattr-records.ts';
 import { formatError, IndexError, limitError } from './errors.ts';
 import type { FlatTable } from './flatbuffer-reader.ts';
 import type { IndexLimits } from './limits.ts';
-import { parseRfc3339 } from './rfc3339.ts';
+import { type Instant, parseRfc3339 } from './rfc3339.ts';
 import { entryTypeOf, fileSlots, paxSlots, tocSlots } from './ztoc-schema.ts';
 
 const blockSize = 512;
@@ -32,7 +32,8 @@ export function readZtocEntries(toc: FlatTable, streamSize: number, budget: numb
   if (count > limits.entries) throw limitError('number of zTOC entries', count, limits.entries);
   const members: Member[] = [];
   for (let i = 0; i < count; i++) {
-    members.push(readMember(toc.tableAt(tocSlots.metadata, i, `entry ${i}`), i));
+    const member = named(`zTOC entry ${i}`, () => readMember(toc.tableAt(tocSlots.metadata, i, 'table')));
+    members.push(member);
   }
   members.sort((a, b) => a.dataOffset - b.dataOffset);
   const reader = new EntryReader(budget * sharingFactor + limits.nameBytes, limits);
@@ -45,15 +46,24 @@ export function readZtocEntries(toc: FlatTable, streamSize: number, budget: numb
   });
 }
 
-function readMember(table: FlatTable, index: number): Member {
-  const typeName = table.string(fileSlots.type, `type of entry ${index}`);
-  const type = entryTypeOf(typeName);
-  if (type === undefined) {
-    throw formatError(`zTOC entry ${index} has the unknown type ${JSON.stringify(typeName.slice(0, 32))}`);
+/** Says in the message of an error which entry it is about. */
+function named<T>(what: string | (() => string), read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof IndexError)) throw error;
+    const name = typeof what === 'string' ? what : what();
+    throw new IndexError(error.code, `${name}: ${error.message}`, { cause: error });
   }
-  const dataOffset = table.int64(fileSlots.offset, `data offset of entry ${index}`);
-  const size = table.int64(fileSlots.size, `size of entry ${index}`);
-  if (dataOffset < 0 || size < 0) throw formatError(`zTOC entry ${index} lies at ${dataOffset} with size ${size}`);
+}
+
+function readMember(table: FlatTable): Member {
+  const typeName = table.string(fileSlots.type, 'type');
+  const type = entryTypeOf(typeName);
+  if (type === undefined) throw formatError(`unknown type ${JSON.stringify(typeName.slice(0, 32))}`);
+  const dataOffset = table.int64(fileSlots.offset, 'data offset');
+  const size = table.int64(fileSlots.size, 'size');
+  if (dataOffset < 0 || size < 0) throw formatError(`lies at ${dataOffset} with size ${size}`);
   // Links may state the size of their target, but only regular files have data in an archive.
   return { table, type, dataOffset, size: type === 'file' ? size : 0 };
 }
@@ -76,6 +86,8 @@ class EntryReader {
   readonly #limits: IndexLimits;
   readonly #owners = new Map<number, ByteString>();
   #budget: number;
+  #timeText = '';
+  #lastTime: Instant | undefined;
 
   constructor(budget: number, limits: IndexLimits) {
     this.#budget = budget;
@@ -83,26 +95,32 @@ class EntryReader {
   }
 
   read(member: Member, headerOffset: number): TarEntry {
-    const { table, type, dataOffset, size } = member;
-    const path = this.#name(table, fileSlots.name, 'name');
-    const what = `of zTOC entry ${displayBytes(path.slice(0, 256) as ByteString)}`;
-    const time = parseRfc3339(table.string(fileSlots.modTime, `mod_time ${what}`));
-    if (time === undefined) throw formatError(`mod_time ${what} is not an RFC 3339 time`);
-    const pax = this.#pax(table, what);
+    const path = named(`zTOC entry at stream offset ${member.dataOffset}`, () =>
+      this.#name(member.table, fileSlots.name, 'name'),
+    );
+    return named(
+      () => `zTOC entry ${displayBytes(path.slice(0, 256) as ByteString)}`,
+      () => this.#fields(member, headerOffset, path),
+    );
+  }
+
+  #fields({ table, type, dataOffset, size }: Member, headerOffset: number, path: ByteString): TarEntry {
+    const time = this.#time(table.string(fileSlots.modTime, 'mod_time'));
+    if (time === undefined) throw formatError('mod_time is not an RFC 3339 time');
+    const pax = this.#pax(table);
     if (isSparse(pax)) {
-      throw new IndexError(
-        'ERR_INDEX_UNSUPPORTED',
-        `PAX records ${what} say it is sparse, which a zTOC cannot describe`,
-      );
+      throw new IndexError('ERR_INDEX_UNSUPPORTED', 'its PAX records say it is sparse, which a zTOC cannot describe');
     }
-    const rawMode = table.int64(fileSlots.mode, `mode ${what}`);
-    if (rawMode < 0) throw formatError(`mode ${what} is ${rawMode}`);
+    const rawMode = table.int64(fileSlots.mode, 'mode');
+    if (rawMode < 0) throw formatError(`mode is ${rawMode}`);
+    const mode = rawMode & permissionBits;
     const isDevice = type === 'char' || type === 'block';
+    const isLink = type === 'symlink' || type === 'hardlink';
     return {
       path,
       type,
-      mode: rawMode & permissionBits,
-      ...(rawMode === (rawMode & permissionBits) ? undefined : { rawMode }),
+      mode,
+      ...(rawMode === mode ? undefined : { rawMode }),
       uid: table.uint32(fileSlots.uid),
       gid: table.uint32(fileSlots.gid),
       uname: this.#owner(table, fileSlots.uname),
@@ -110,12 +128,9 @@ class EntryReader {
       mtime: time.seconds,
       mtimeNs: time.nanoseconds,
       size,
-      link:
-        type === 'symlink' || type === 'hardlink'
-          ? this.#name(table, fileSlots.link, `link ${what}`)
-          : ('' as ByteString),
-      devMajor: isDevice ? readDevice(table, fileSlots.devMajor, `devmajor ${what}`) : 0,
-      devMinor: isDevice ? readDevice(table, fileSlots.devMinor, `devminor ${what}`) : 0,
+      link: isLink ? this.#name(table, fileSlots.link, 'link') : ('' as ByteString),
+      devMajor: isDevice ? readDevice(table, fileSlots.devMajor, 'devmajor') : 0,
+      devMinor: isDevice ? readDevice(table, fileSlots.devMinor, 'devminor') : 0,
       xattrs: xattrsOf(pax),
       pax,
       extents: size > 0 ? [{ fileOffset: 0, streamOffset: dataOffset, size }] : [],
@@ -125,12 +140,20 @@ class EntryReader {
     };
   }
 
+  /** Neighbours were often made at one time. */
+  #time(text: string): Instant | undefined {
+    if (text !== this.#timeText) {
+      this.#timeText = text;
+      this.#lastTime = parseRfc3339(text);
+    }
+    return this.#lastTime;
+  }
+
   #name(table: FlatTable, slot: number, what: string): ByteString {
-    const bytes = table.bytes(slot, what);
-    if (bytes.length > this.#limits.nameBytes)
-      throw limitError(`length of ${what}`, bytes.length, this.#limits.nameBytes);
-    this.#spend(bytes.length);
-    return byteStringFrom(bytes);
+    const length = table.stringLength(slot, what);
+    if (length > this.#limits.nameBytes) throw limitError(`length of ${what}`, length, this.#limits.nameBytes);
+    this.#spend(length);
+    return table.string(slot, what);
   }
 
   /** User and group names repeat: each is decoded once when the writer shared it. */
@@ -143,23 +166,21 @@ class EntryReader {
     return value;
   }
 
-  #pax(table: FlatTable, what: string): PaxRecords {
-    const count = table.vectorLength(fileSlots.pax, `PAX records ${what}`);
+  #pax(table: FlatTable): PaxRecords {
+    const count = table.vectorLength(fileSlots.pax, 'PAX records');
     if (count === 0) return noRecords;
-    if (count > this.#limits.paxRecords) {
-      throw limitError(`number of PAX records ${what}`, count, this.#limits.paxRecords);
-    }
+    if (count > this.#limits.paxRecords) throw limitError('number of PAX records', count, this.#limits.paxRecords);
     const records = new Map<ByteString, Uint8Array>();
     let total = 0;
     for (let i = 0; i < count; i++) {
-      const record = table.tableAt(fileSlots.pax, i, `PAX record ${what}`);
-      const key = record.string(paxSlots.key, `PAX key ${what}`);
-      const value = record.bytes(paxSlots.value, `PAX value ${what}`);
+      const record = table.tableAt(fileSlots.pax, i, 'PAX record');
+      const key = record.string(paxSlots.key, 'PAX key');
+      const value = record.bytes(paxSlots.value, 'PAX value');
       total += key.length + value.length;
-      if (total > this.#limits.paxBytes) throw limitError(`size of PAX records ${what}`, total, this.#limits.paxBytes);
+      if (total > this.#limits.paxBytes) throw limitError('size of PAX records', total, this.#limits.paxBytes);
       this.#spend(key.length + value.length);
       // Copied: a few kept attributes must not hold the whole zTOC in memory.
-      records.set(key, value.slice());
+      records.set(key, new Uint8Array(value));
     }
     return records;
   }
@@ -167,7 +188,10 @@ class EntryReader {
   #spend(bytes: number): void {
     this.#budget -= bytes;
     if (this.#budget < 0) {
-      throw new IndexError('ERR_INDEX_LIMIT', `zTOC strings are shared more than ${sharingFactor} times over its size`);
+      throw new IndexError(
+        'ERR_INDEX_LIMIT',
+        `the strings of the zTOC are shared more than ${sharingFactor} times over its size`,
+      );
     }
   }
 }
