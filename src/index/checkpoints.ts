@@ -48,8 +48,7 @@ export function readCheckpoints(table: Uint8Array, limits: IndexLimits): Checkpo
     ...offsets,
     window(index) {
       if (index < omitted || index >= have) return undefined;
-      const at = headerSize + recordSize * (index - omitted) + 17;
-      return table.subarray(at, at + windowSize);
+      return checkpointWindow(table, index - omitted);
     },
   };
 }
@@ -61,6 +60,12 @@ export interface CheckpointsInit {
   readonly bits: Uint8Array;
   /** 32768 bytes per checkpoint. */
   readonly windows: Uint8Array;
+}
+
+/** Window of checkpoint `index` in a table that `writeCheckpoints` made, as a view of it. */
+export function checkpointWindow(table: Uint8Array, index: number): Uint8Array {
+  const at = headerSize + recordSize * index + 17;
+  return table.subarray(at, at + windowSize);
 }
 
 /** Writes the table in version 2. */

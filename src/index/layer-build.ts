@@ -1,7 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import type { Compression } from '../oci/media-type.ts';
 import type { TarEntry } from '../tar/entry.ts';
-import type { CheckpointsInit } from './checkpoints.ts';
 import type { LayerIndex } from './layer-index.ts';
 import type { SpanColumns } from './span-columns.ts';
 
@@ -42,6 +41,6 @@ export interface LayerBuild extends LayerIndex {
   readonly diffId: Digest;
   /** Stream offset at which a tar reader stops: behind the two zero blocks. */
   readonly tarEnd: number;
-  /** gzip only. */
-  readonly checkpoints: CheckpointsInit | undefined;
+  /** gzip only: the checkpoint table of a zTOC. The windows of `spans` are views of it. */
+  readonly checkpoints: Uint8Array | undefined;
 }

@@ -15,7 +15,7 @@
 //   count+1 float64 stream starts · count float64 blob starts · count float64 window offsets in the file
 //   · count uint32 window lengths stored · count * 16 bytes window hash · count * 32 bytes span sha256 (if any) · count uint8 bits
 //   A window is 32768 raw bytes, or raw deflate when stored in fewer; length 0 means that the span has none.
-// entries: see entry-codec.ts.
+// entries: see entry-rows.ts.
 import { createHash } from 'node:crypto';
 import type { SpanDecoder } from './layer-index.ts';
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { constants, deflateRaw } from 'node:zlib';
-import { encodeEntries } from './entry-codec.ts';
+import { encodeEntries } from './entry-encoder.ts';
 import type { LayerIndex, SpanTable } from './layer-index.ts';
 import {
   checkOf,

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util';
 import { inflateRaw } from 'node:zlib';
 import type { TarEntry } from '../tar/entry.ts';
-import { decodeEntries } from './entry-codec.ts';
+import { decodeEntries } from './entry-decoder.ts';
 import { formatError, IndexError } from './errors.ts';
 import type { LayerIndex } from './layer-index.ts';
 import { defaultIndexLimits, type IndexLimits } from './limits.ts';

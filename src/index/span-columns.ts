@@ -127,7 +127,8 @@ function checkSpan(init: SpanColumnsInit, i: number, what: string, decoder: Span
   if (streamEnd < streamStart || (streamEnd === streamStart && !last)) {
     throw formatError(`${what} ends at stream offset ${streamEnd} but starts at ${streamStart}`);
   }
-  if (decoder === 'sequential') return;
+  // A layer of no bytes is one span of none.
+  if (decoder === 'sequential' || (decoder === 'stored' && init.blobSize === 0)) return;
   if (blobEnd <= blobStart) throw formatError(`${what} ends at blob offset ${blobEnd} but starts at ${blobStart}`);
   if (bits > 7 || (bits > 0 && blobStart === 0))
     throw formatError(`${what} has ${bits} bits at blob offset ${blobStart}`);

@@ -1,6 +1,5 @@
 import { displayBytes } from '../util/byte-string.ts';
 import type { TarEntry } from '../tar/entry.ts';
-import { writeCheckpoints } from './checkpoints.ts';
 import type { LayerBuild } from './layer-build.ts';
 import { formatRfc3339 } from './rfc3339.ts';
 import { writeTarZinfo } from './tar-zinfo.ts';
@@ -22,10 +21,7 @@ export function ztocFromBuild(build: LayerBuild, options: { buildTool: string })
     compressedSize: build.blobSize,
     uncompressedSize: build.tarEnd,
     entries,
-    checkpoints:
-      build.checkpoints === undefined
-        ? writeTarZinfo({ spanSize: spans.spanSize, size: build.blobSize })
-        : writeCheckpoints(build.checkpoints),
+    checkpoints: build.checkpoints ?? writeTarZinfo({ spanSize: spans.spanSize, size: build.blobSize }),
     spanSha256: spanDigests(build),
   });
   return { ztoc, skipped: undefined };
@@ -34,7 +30,7 @@ export function ztocFromBuild(build: LayerBuild, options: { buildTool: string })
 /** Why no zTOC can describe the layer truthfully; undefined when one can. */
 export function ztocObstacle(build: LayerBuild): string | undefined {
   if (build.compression === 'zstd') return 'a zTOC cannot describe zstd layers';
-  if (build.spans.count === 0) return 'the layer is empty';
+  if (build.streamSize === 0) return 'the layer is empty';
   let end = 0;
   for (const entry of build.entries) {
     const obstacle = entryObstacle(entry, end);

@@ -34,7 +34,7 @@ export interface ZtocInit {
 
 /** Errors: ERR_INDEX_UNSUPPORTED when an entry cannot be described (see `ztocObstacle`). */
 export function writeZtoc(init: ZtocInit): Uint8Array {
-  const builder = new Builder(init.checkpoints.length + 256 * init.entries.length + 1024);
+  const builder = new Builder(sizeBound(init));
   const version = builder.createString(ztocVersion);
   const buildTool = builder.createString(init.buildTool);
   const toc = writeToc(builder, init.entries);
@@ -47,7 +47,18 @@ export function writeZtoc(init: ZtocInit): Uint8Array {
   builder.addFieldInt64(ztocSlots.uncompressedSize, BigInt(init.uncompressedSize), 0n);
   builder.addFieldOffset(ztocSlots.compressionInfo, info, 0);
   builder.finish(builder.endObject());
-  return builder.asUint8Array().slice();
+  return builder.asUint8Array();
+}
+
+/** At least the bytes that will be written: the builder doubles its buffer, which can be large, when it is too small. */
+function sizeBound({ buildTool, checkpoints, spanSha256, entries }: ZtocInit): number {
+  let bytes = 1024 + 3 * buildTool.length + checkpoints.length + 5 * spanSha256.length;
+  for (const { path, link, uname, gname, pax } of entries) {
+    // Table, strings with length, terminator and padding each, the time, and a vtable if no earlier one fits.
+    bytes += 288 + path.length + link.length + uname.length + gname.length;
+    for (const [key, value] of pax) bytes += 48 + key.length + value.length;
+  }
+  return bytes;
 }
 
 function writeToc(builder: Builder, entries: readonly TarEntry[]): Offset {

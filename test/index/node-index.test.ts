@@ -1,7 +1,8 @@
 import { copyFile, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { decodeEntries, encodeEntries } from '../../src/index/entry-codec.ts';
+import { decodeEntries } from '../../src/index/entry-decoder.ts';
+import { encodeEntries } from '../../src/index/entry-encoder.ts';
 import { defaultIndexLimits } from '../../src/index/limits.ts';
 import { type NodeIndex, openNodeIndex } from '../../src/index/node-index.ts';
 import { encodeNodeIndex, writeNodeIndex } from '../../src/index/node-index-writer.ts';
