@@ -28,7 +28,9 @@ const xattrs = (o: Record<string, Uint8Array>): ReadonlyMap<ByteString, Uint8Arr
 
 /** version 2; user::rw-, user:1000:r--, group::---, mask::r--, other::--- */
 const acl = Buffer.from(
-  '02000000' + '01000600ffffffff' + '02000400e8030000' + '04000000ffffffff' + '10000400ffffffff' + '20000000ffffffff',
+  ['02000000', '01000600ffffffff', '02000400e8030000', '04000000ffffffff', '10000400ffffffff', '20000000ffffffff'].join(
+    '',
+  ),
   'hex',
 );
 

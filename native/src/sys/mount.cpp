@@ -14,8 +14,9 @@ constexpr size_t kLongestValue = 255;
 /** A filesystem context under construction; keeps the first error, so that calls can be written one after the other. */
 class Context {
  public:
-  explicit Context(const char* type) : type_(type), fd_(::fsopen(type, FSOPEN_CLOEXEC)) {
-    if (!fd_.valid()) fail(std::string("fsopen ") + type);
+  Context(const std::string& type, const std::string& subject)
+      : name_(subject.empty() ? type : type + " " + subject), fd_(::fsopen(type.c_str(), FSOPEN_CLOEXEC)) {
+    if (!fd_.valid()) fail("fsopen " + type);
   }
 
   Context& string(const char* key, const std::string& value) {
@@ -48,11 +49,11 @@ class Context {
 
   MountError mount(unsigned attributes, Fd& out) {
     if (ok() && ::fsconfig(fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) < 0) {
-      fail(std::string("mount ") + type_);
+      fail("mount " + name_);
     }
     if (ok()) {
       out.reset(::fsmount(fd_.get(), FSMOUNT_CLOEXEC, attributes));
-      if (!out.valid()) fail(std::string("fsmount ") + type_);
+      if (!out.valid()) fail("fsmount " + name_);
     }
     return error_;
   }
@@ -80,7 +81,7 @@ class Context {
     return log;
   }
 
-  const char* type_;
+  std::string name_;
   MountError error_;
   Fd fd_;
   std::vector<Fd> held_;
@@ -97,7 +98,7 @@ MountError last(const std::string& what) { return MountError{errno, what, {}}; }
 }  // namespace
 
 MountError fuseMount(const FuseMountOptions& options, Fd& out) {
-  Context context("fuse");
+  Context context("fuse", "");
   context.string("source", "peel")
       .string("subtype", "peel")
       .string("fd", std::to_string(options.fd))
@@ -112,7 +113,7 @@ MountError fuseMount(const FuseMountOptions& options, Fd& out) {
 }
 
 MountError erofsMount(const ErofsMountOptions& options, Fd& out) {
-  Context context("erofs");
+  Context context("erofs", options.source);
   context.string("source", context.shortName(options.source, true)).flag("ro");
   for (const std::string& device : options.devices) {
     context.string("device", context.shortName(device, true));
@@ -122,7 +123,7 @@ MountError erofsMount(const ErofsMountOptions& options, Fd& out) {
 }
 
 MountError overlayMount(const OverlayMountOptions& options, Fd& out) {
-  Context context("overlay");
+  Context context("overlay", "");
   context.string("source", "peel");
   std::vector<std::string> names;
   std::string lower;
