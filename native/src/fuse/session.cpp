@@ -85,11 +85,17 @@ void Session::work() {
 
   alignas(8) uint8_t buffer[kRequestBuffer];
   std::shared_ptr<PendingRead> spare;
+  bool aborted = false;
   while (!stopping_.load(std::memory_order_relaxed)) {
     const ssize_t size = ::read(fd(), buffer, sizeof buffer);
     if (size < 0) {
       // ENOENT: the request was interrupted before it could be read.
       if (errno == EINTR || errno == EAGAIN || errno == ENOENT) continue;
+      // A request that was on its way while the filesystem was unmounted: the next read(2) tells how it ended.
+      if (errno == ECONNABORTED && !aborted) {
+        aborted = true;
+        continue;
+      }
       endWith(errno == ENODEV ? "unmounted" : errno == ECONNABORTED ? "aborted" : ::strerror(errno));
       break;
     }
