@@ -70,7 +70,8 @@ async function serve(
   countBody(response, count);
   response.once('close', () => {
     if (!response.writableFinished) gone.abort(new DOMException('the client went away', 'AbortError'));
-    options.onRequest?.(count.end());
+    const record = count.end();
+    options.onRequest?.(record);
   });
   response.setHeader('docker-distribution-api-version', 'registry/2.0');
   try {

@@ -214,7 +214,7 @@ export function registryConformance(
           size: 250_000,
         });
         await second.cancel();
-        expect(await readAll(await registry.getBlob(r, blob.descriptor.digest))).toEqual(blob.bytes);
+        expect(digestOf(await readAll(await registry.getBlob(r, blob.descriptor.digest)))).toBe(blob.descriptor.digest);
         await expect(registry.resumeBlob(r, first.id, undefined)).rejects.toEqual(withCode('BLOB_UPLOAD_UNKNOWN'));
       });
 
