@@ -119,7 +119,7 @@ inline Layer index(Bytes blob, uint64_t spanSize, size_t feed = 1 << 16, size_t 
     const uint64_t to = last ? blob.size() : points[i + 1].in;
     Span span;
     span.data.assign(blob.begin() + static_cast<ptrdiff_t>(from), blob.begin() + static_cast<ptrdiff_t>(to));
-    span.window.assign(scan.window(i), scan.window(i) + peel::kWindow);
+    span.window.assign(scan.window(i).get(), scan.window(i).get() + peel::kWindow);
     span.bits = points[i].bits;
     span.start = points[i].out;
     span.end = last ? layer.stream.size() : points[i + 1].out;

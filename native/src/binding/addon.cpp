@@ -4,6 +4,7 @@
 #include "binding/layer_cache.hpp"
 #include "binding/loop.hpp"
 #include "binding/mounts.hpp"
+#include "binding/stream_indexer.hpp"
 #include "binding/sys.hpp"
 
 namespace {
@@ -15,6 +16,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   peel::exportFuseServer(env, exports);
   peel::exportMounts(env, exports);
   peel::exportSys(env, exports);
+  peel::exportStreamIndexer(env, exports);
   return exports;
 }
 

@@ -113,7 +113,8 @@ int LiveBits::map(int fd) {
   if (at == MAP_FAILED) return -errno;
   header_ = static_cast<Header*>(at);
   words_ = reinterpret_cast<uint64_t*>(static_cast<char*>(at) + kHeaderSize);
-  return 0;
+  // The mapping keeps the open file, and with it the lock, beyond close().
+  return ::flock(fd, LOCK_UN) < 0 ? -errno : 0;
 }
 
 bool LiveBits::test(uint32_t span) const {

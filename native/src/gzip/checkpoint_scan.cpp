@@ -77,8 +77,9 @@ void CheckpointScan::note(const uint8_t* out, size_t fresh) {
     return;
   }
   checkpoints_.push_back({in_, out_, static_cast<uint8_t>(stream_->data_type & kUnusedBits)});
-  auto& window = windows_.emplace_back(new uint8_t[kWindow]);
+  std::shared_ptr<uint8_t[]> window(new uint8_t[kWindow]);
   slide(window.get(), history_.get(), out, fresh);
+  windows_.push_back(std::move(window));
 }
 
 void CheckpointScan::remember(const uint8_t* out, size_t produced) {

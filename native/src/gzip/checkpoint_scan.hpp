@@ -1,7 +1,6 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <vector>
 
@@ -41,7 +40,7 @@ class CheckpointScan {
 
   const std::vector<Checkpoint>& checkpoints() const { return checkpoints_; }
   // The 32 KiB of stream before checkpoint i, oldest first, zeros where the stream had not begun.
-  const uint8_t* window(size_t i) const { return windows_[i].get(); }
+  const std::shared_ptr<const uint8_t[]>& window(size_t i) const { return windows_[i]; }
 
  private:
   enum class State : uint8_t { Inflating, Between, Padding };
@@ -55,7 +54,7 @@ class CheckpointScan {
   uint64_t in_ = 0;
   uint64_t out_ = 0;
   std::vector<Checkpoint> checkpoints_;
-  std::deque<std::unique_ptr<uint8_t[]>> windows_;
+  std::vector<std::shared_ptr<const uint8_t[]>> windows_;
   std::unique_ptr<uint8_t[]> history_;  // the last 32 KiB before the current output buffer
 };
 

@@ -46,7 +46,7 @@ class StreamIndexer {
     Sha256Digest blobSha256{};
     Sha256Digest streamSha256{};
     std::vector<Checkpoint> checkpoints;
-    std::vector<const uint8_t*> windows;  // one each, owned by the indexer; none for stored
+    std::vector<std::shared_ptr<const uint8_t[]>> windows;  // kWindow bytes for each; none for stored
     std::vector<Sha256Digest> spanSha256;
     Failure failure = Failure::None;
     int err = 0;

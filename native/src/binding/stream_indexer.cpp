@@ -1,0 +1,157 @@
+#include "binding/stream_indexer.hpp"
+
+#include <cstring>
+
+#include "binding/args.hpp"
+#include "binding/errors.hpp"
+#include "binding/handle.hpp"
+#include "binding/loop.hpp"
+#include "gzip/stream_indexer.hpp"
+
+namespace peel {
+namespace {
+
+constexpr napi_type_tag kTag = {0x7065656c53747265u, 0x616d496478720001u};
+using IndexerHandle = Handle<StreamIndexer>;
+
+constexpr napi_type_tag kChunkTag = {0x7065656c4368756eu, 0x6b42797465730001u};
+using ChunkHandle = Handle<StreamIndexer::Chunk>;
+
+Napi::Error failureError(Napi::Env env, StreamIndexer::Failure failure, int err) {
+  switch (failure) {
+    case StreamIndexer::Failure::BadData: return codedError(env, "ERR_INDEX_INFLATE", "the blob is not gzip, or damaged");
+    case StreamIndexer::Failure::TrailingGarbage:
+      return codedError(env, "ERR_INDEX_TRAILING", "the blob goes on after its last gzip member");
+    case StreamIndexer::Failure::Truncated: return codedError(env, "ERR_INDEX_TRUNCATED", "the blob ends too early");
+    case StreamIndexer::Failure::Closed: return codedError(env, "ERR_CLOSED", "the indexer is closed");
+    default: return errnoError(env, err, "write the layer stream");
+  }
+}
+
+// (format, spanSize, dataFd) -> handle
+Napi::Value open(const Napi::CallbackInfo& info) {
+  StreamIndexer::Options options;
+  const std::string format = stringArg(info[0]);
+  if (format != "gzip" && format != "stored") throw Napi::TypeError::New(info.Env(), "format is 'gzip' or 'stored'");
+  options.format = format == "gzip" ? StreamIndexer::Format::Gzip : StreamIndexer::Format::Stored;
+  options.spanSize = uintArg(info[1]);
+  if (options.spanSize == 0) throw Napi::RangeError::New(info.Env(), "a span has at least one byte");
+  options.dataFd = intArg(info[2]);
+  return IndexerHandle::make(info.Env(), kTag, std::make_shared<StreamIndexer>(options));
+}
+
+Napi::Value close(const Napi::CallbackInfo& info) {
+  if (auto indexer = IndexerHandle::take(info[0], kTag)) indexer->close();
+  return info.Env().Undefined();
+}
+
+// (size) -> { chunk, bytes }: memory of ours that JavaScript may look at for as long as it likes.
+Napi::Value makeChunk(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  auto chunk = std::make_shared<StreamIndexer::Chunk>(uintArg(info[0], 1u << 30));
+  auto* held = new std::shared_ptr<StreamIndexer::Chunk>(chunk);
+  auto bytes = Napi::Buffer<uint8_t>::New(
+      env, chunk->bytes.get(), chunk->size,
+      [](Napi::Env, uint8_t*, std::shared_ptr<StreamIndexer::Chunk>* owner) { delete owner; }, held);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("chunk", ChunkHandle::make(env, kChunkTag, std::move(chunk)));
+  result.Set("bytes", bytes);
+  return result;
+}
+
+// (handle, blobBytes): copied, so that the caller may use the memory again at once.
+Napi::Value push(const Napi::CallbackInfo& info) {
+  auto indexer = IndexerHandle::get(info[0], kTag);
+  auto bytes = bytesArg(info[1]);
+  indexer->push(std::vector<uint8_t>(bytes.Data(), bytes.Data() + bytes.ByteLength()));
+  return info.Env().Undefined();
+}
+
+// One question to the indexer's threads as a promise, which keeps the process alive until it is answered. The indexer is
+// not held: when its handle goes, so do its threads.
+template <class Answer>
+struct Question {
+  explicit Question(Napi::Env env) : loop(JsLoop::of(env)), deferred(Napi::Promise::Deferred::New(env)) { loop->hold(env); }
+
+  void answer(Answer what, std::function<Napi::Value(Napi::Env, const Answer&)> convert) {
+    loop->post([this, what = std::move(what), convert = std::move(convert)](Napi::Env env) {
+      std::unique_ptr<Question> owned(this);
+      loop->release(env);
+      try {
+        if (what.failure != StreamIndexer::Failure::None) throw failureError(env, what.failure, what.err);
+        deferred.Resolve(convert(env, what));
+      } catch (const Napi::Error& error) {
+        deferred.Reject(error.Value());
+      }
+    });
+  }
+
+  std::shared_ptr<JsLoop> loop;
+  Napi::Promise::Deferred deferred;
+};
+
+// (handle, chunk) -> Promise<bytes filled; negative, minus one: nothing more of what was pushed>
+Napi::Value pull(const Napi::CallbackInfo& info) {
+  auto indexer = IndexerHandle::get(info[0], kTag);
+  auto chunk = ChunkHandle::get(info[1], kChunkTag);
+  auto* question = new Question<StreamIndexer::Pulled>(info.Env());
+  Napi::Promise promise = question->deferred.Promise();
+  indexer->pull(std::move(chunk), [question](const StreamIndexer::Pulled& pulled) {
+    question->answer(pulled, [](Napi::Env env, const StreamIndexer::Pulled& pulled) -> Napi::Value {
+      const double length = static_cast<double>(pulled.length);
+      return Napi::Number::New(env, pulled.more ? length : -1 - length);
+    });
+  });
+  return promise;
+}
+
+Napi::Value describe(Napi::Env env, const StreamIndexer::Index& index) {
+  const size_t count = index.checkpoints.size();
+  auto in = Napi::Float64Array::New(env, count);
+  auto out = Napi::Float64Array::New(env, count);
+  auto bits = Napi::Uint8Array::New(env, count);
+  auto windows = Napi::Buffer<uint8_t>::New(env, index.windows.size() * kWindow);
+  auto digests = Napi::Buffer<uint8_t>::New(env, index.spanSha256.size() * sizeof(Sha256Digest));
+  for (size_t i = 0; i < count; i++) {
+    in[i] = static_cast<double>(index.checkpoints[i].in);
+    out[i] = static_cast<double>(index.checkpoints[i].out);
+    bits[i] = index.checkpoints[i].bits;
+  }
+  for (size_t i = 0; i < index.windows.size(); i++) {
+    std::memcpy(windows.Data() + i * kWindow, index.windows[i].get(), kWindow);
+  }
+  for (size_t i = 0; i < index.spanSha256.size(); i++) {
+    std::memcpy(digests.Data() + i * sizeof(Sha256Digest), index.spanSha256[i].data(), sizeof(Sha256Digest));
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("blobSize", Napi::Number::New(env, static_cast<double>(index.blobSize)));
+  result.Set("blobSha256", Napi::Buffer<uint8_t>::Copy(env, index.blobSha256.data(), index.blobSha256.size()));
+  result.Set("streamSize", Napi::Number::New(env, static_cast<double>(index.streamSize)));
+  result.Set("streamSha256", Napi::Buffer<uint8_t>::Copy(env, index.streamSha256.data(), index.streamSha256.size()));
+  result.Set("in", in);
+  result.Set("out", out);
+  result.Set("bits", bits);
+  result.Set("windows", windows);
+  result.Set("spanSha256", digests);
+  return result;
+}
+
+Napi::Value finish(const Napi::CallbackInfo& info) {
+  auto indexer = IndexerHandle::get(info[0], kTag);
+  auto* question = new Question<StreamIndexer::Index>(info.Env());
+  Napi::Promise promise = question->deferred.Promise();
+  indexer->finish([question](const StreamIndexer::Index& index) { question->answer(index, describe); });
+  return promise;
+}
+
+}  // namespace
+
+void exportStreamIndexer(Napi::Env env, Napi::Object exports) {
+  const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
+      {"streamIndexerOpen", open}, {"streamIndexerClose", close}, {"streamIndexerChunk", makeChunk},
+      {"streamIndexerPush", push}, {"streamIndexerPull", pull},   {"streamIndexerFinish", finish},
+  };
+  for (auto [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
+}
+
+}  // namespace peel
