@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Agent } from 'undici';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -262,7 +262,12 @@ describe('redirects', () => {
     expired = true;
     expect(await read(20, 30)).toEqual(layer.bytes.subarray(20, 30));
     expect(signatures).toBe(2);
-    expect(storage.requests).toEqual([1, 1, 1, 2].map((n) => `GET /store?signature=${n}`));
+    world.registry.fault = guard;
+    expired = true;
+    storage.fault = (_request, response) => (response.writeHead(403).end(), true);
+    expect(await read(30, 40)).toEqual(layer.bytes.subarray(30, 40));
+    expect(await read(40, 50)).toEqual(layer.bytes.subarray(40, 50));
+    expect(storage.requests).toEqual([1, 1, 1, 2, 2].map((n) => `GET /store?signature=${n}`));
     expect(storage.headers.every(({ authorization }) => authorization === undefined)).toBe(true);
   });
 
@@ -401,6 +406,22 @@ describe('DockerCredentials', () => {
     expect(error).toMatchObject({ code: 'CREDENTIALS_INVALID', message: expect.stringContaining(message) });
     expect((error as Error).message + String((error as Error).cause)).not.toContain('secret-thing');
     expect(performance.now() - started).toBeLessThan(5_000);
+  });
+
+  it('leaves no helper running that it gave up on', async () => {
+    const pids = path.join(tempDir(), 'pids');
+    helper('slow', `sleep 30 & echo $! $$ > ${pids}; wait`);
+    await expect(config({ credsStore: 'slow' }).lookup('r.io')).rejects.toThrow('within 400 ms');
+    const running = () =>
+      readFileSync(pids, 'utf8')
+        .trim()
+        .split(' ')
+        .filter(
+          (pid) => existsSync(`/proc/${pid}`) && !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')),
+        );
+    for (let tries = 0; running().length > 0 && tries < 100; tries += 1)
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    expect(running()).toEqual([]);
   });
 
   it.each([

@@ -95,6 +95,12 @@ describe('a range request', () => {
       'answered with bytes 0-99',
     ],
     [
+      'a range that begins earlier',
+      answer(206, partial(1_999_999, 2_000_100), Buffer.alloc(101)),
+      'RANGE_INVALID',
+      'answered with bytes 1999999-2000099',
+    ],
+    [
       'a shorter range',
       answer(206, partial(2_000_000, 2_000_050), Buffer.alloc(50)),
       'RANGE_INVALID',
