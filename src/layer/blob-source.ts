@@ -1,0 +1,31 @@
+import type { Descriptor } from '../oci/descriptor.ts';
+import type { BlobReader, Registry } from '../registry/registry.ts';
+
+export interface SourceOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Where one layer's blob comes from. */
+export interface BlobSource {
+  /** For messages: registry, repository and digest, without secrets. */
+  readonly name: string;
+  /** Blob bytes [start, end), fewer only when the blob ends before. Errors: as `Reader.getBlobRange`. */
+  readRange(start: number, end: number, options?: SourceOptions): Promise<BlobReader>;
+  /** The whole blob from its first byte, verified while streaming. Errors: as `Reader.getBlob`. */
+  readAll(options?: SourceOptions): Promise<BlobReader>;
+}
+
+/** `name` is the registry and repository as a person would write them. */
+export function registryBlobSource(
+  registry: Registry,
+  repository: string,
+  name: string,
+  descriptor: Descriptor,
+): BlobSource {
+  const { digest } = descriptor;
+  return {
+    name: `${name}@${digest}`,
+    readRange: (start, end, options) => registry.getBlobRange(repository, digest, start, end, options),
+    readAll: (options) => registry.getBlob(repository, digest, options),
+  };
+}

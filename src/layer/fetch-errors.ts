@@ -1,0 +1,37 @@
+import { errorCode } from './errors.ts';
+
+/** The registry said that it has not got the bytes or will not give them: asking again within one read helps nobody. */
+const finalCodes: ReadonlySet<string> = new Set([
+  'BLOB_UNKNOWN',
+  'NAME_UNKNOWN',
+  'NAME_INVALID',
+  'UNAUTHORIZED',
+  'DENIED',
+  'UNSUPPORTED',
+  'DIGEST_INVALID',
+  'CREDENTIALS_INVALID',
+  'ERR_LAYER_SHORT',
+  'ERR_LAYER_CLOSED',
+]);
+
+/** Answers that a broken proxy gives every time, but a balanced one only sometimes. */
+const doubtfulCodes: ReadonlySet<string> = new Set(['RANGE_INVALID', 'SIZE_INVALID', 'RESPONSE_INVALID']);
+const doubtfulAttempts = 3;
+
+/** `attempts` counts the failures so far, this one included. */
+export function isFinalFetchError(error: unknown, attempts: number): boolean {
+  const code = errorCode(error);
+  return code !== undefined && (finalCodes.has(code) || (doubtfulCodes.has(code) && attempts >= doubtfulAttempts));
+}
+
+/** The decoder found that the bytes are not those that the index describes. */
+export function isSpanContentError(error: unknown): boolean {
+  const code = errorCode(error);
+  return code === 'ERR_SPAN_DIGEST' || code === 'ERR_SPAN_INFLATE' || code === 'ERR_SPAN_LENGTH';
+}
+
+/** ms that the registry asked us to stay away. */
+export function retryAfterMs(error: unknown): number {
+  const facts = error as { readonly retryAfterMs?: number | undefined } | undefined;
+  return facts?.retryAfterMs ?? 0;
+}

@@ -1,0 +1,312 @@
+// Brings missing spans from the registry into the block cache: wanted spans are merged into few requests, several requests run
+// at once, and a span is decoded as soon as its own bytes are in while the rest of the body still streams.
+import type { SpanTable } from '../index/layer-index.ts';
+import type { DecodeRequest } from '../native/layer-cache.ts';
+import type { Logger } from '../observe/log.ts';
+import { backoffDelay } from '../util/backoff.ts';
+import type { Semaphore } from '../util/semaphore.ts';
+import type { BlobSource } from './blob-source.ts';
+import { LayerError, errorCode, errorMessage } from './errors.ts';
+import { isFinalFetchError, isSpanContentError, retryAfterMs } from './fetch-errors.ts';
+import { chooseRun, defaultRunLimits } from './run.ts';
+import type { RunLimits } from './run.ts';
+import { SpanAssembler } from './span-assembler.ts';
+
+/** The part of the block cache that the fetcher fills. */
+export interface SpanSink {
+  decode(request: DecodeRequest): Promise<number>;
+  fail(span: number, errnoName: string): void;
+}
+
+export interface FetcherOptions {
+  readonly spans: SpanTable;
+  readonly sink: SpanSink;
+  readonly source: BlobSource;
+  /** Outermost last: a request holds one permit of each. */
+  readonly slots: readonly Semaphore[];
+  readonly log: Logger;
+  /** ms from the moment a span is asked for until its readers get EIO. */
+  readonly readDeadlineMs: number;
+  readonly limits?: RunLimits | undefined;
+  /** Requests of this layer at once, so that one unreachable layer cannot take all of an image's. */
+  readonly maxRequests?: number | undefined;
+  /** Called after each span that landed. */
+  readonly onLanded: (span: number) => void;
+  /** Called once per span that was given up because the bytes themselves are wrong. */
+  readonly onSuspect: (why: string) => void;
+}
+
+interface Want {
+  readonly deadline: number;
+  attempts: number;
+  wrong: number;
+}
+
+const backoff = { attempts: Infinity, baseMs: 100, maxMs: 5_000, maxRetryAfterMs: 60_000 };
+/** A request that has brought nothing for so long gives its permits back: it waits, it does not use the network. */
+const idleMs = 1_000;
+const maxDecodes = 3;
+
+export class SpanFetcher {
+  readonly #o: FetcherOptions;
+  readonly #wants = new Map<number, Want>();
+  /** Wanted and in no request, oldest first. */
+  readonly #queue = new Set<number>();
+  readonly #closing = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  readonly #pauses = new Set<NodeJS.Timeout>();
+  #pumping = false;
+  #lastFailure: string | undefined;
+
+  constructor(options: FetcherOptions) {
+    this.#o = options;
+  }
+
+  /** Why reads failed last, for the message of the next error. */
+  get lastFailure(): string | undefined {
+    return this.#lastFailure;
+  }
+
+  /** Spans that readers wait for; one already asked for is not asked for again. */
+  request(spans: Iterable<number>): void {
+    if (this.#closing.signal.aborted) {
+      for (const span of spans) this.#o.sink.fail(span, 'EIO');
+      return;
+    }
+    const deadline = performance.now() + this.#o.readDeadlineMs;
+    for (const span of spans) {
+      if (this.#wants.has(span)) continue;
+      this.#wants.set(span, { deadline, attempts: 0, wrong: 0 });
+      this.#queue.add(span);
+    }
+    this.#pumpSoon();
+  }
+
+  /** Ends all transfers; readers still waiting get EIO. */
+  async close(): Promise<void> {
+    this.#closing.abort(new LayerError('ERR_LAYER_CLOSED', `${this.#o.source.name} was closed`));
+    for (const timer of this.#pauses) clearTimeout(timer);
+    await Promise.allSettled(this.#running);
+    for (const span of this.#wants.keys()) this.#o.sink.fail(span, 'EIO');
+    this.#wants.clear();
+    this.#queue.clear();
+  }
+
+  /** One turn later, so that misses that arrive together are merged. */
+  #pumpSoon(): void {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    setImmediate(() => {
+      this.#pumping = false;
+      const wished = Math.min(this.#o.maxRequests ?? 6, this.#queue.size);
+      while (this.#running.size < wished) {
+        const runner = this.#runner().finally(() => {
+          this.#running.delete(runner);
+          if (this.#queue.size > 0) this.#pumpSoon();
+        });
+        this.#running.add(runner);
+      }
+    });
+  }
+
+  /** Takes runs from the queue while there are any. Never rejects. */
+  async #runner(): Promise<void> {
+    while (this.#queue.size > 0 && !this.#closing.signal.aborted) {
+      const permits = await this.#acquire();
+      try {
+        const [seed] = this.#queue;
+        if (permits === undefined || seed === undefined) return;
+        const run = chooseRun(this.#o.spans, this.#queue, seed, this.#o.limits ?? defaultRunLimits);
+        for (const span of run) this.#queue.delete(span);
+        await this.#fetch(run, permits);
+      } finally {
+        permits?.release();
+      }
+    }
+  }
+
+  async #acquire(): Promise<{ release(): void } | undefined> {
+    const held: (() => void)[] = [];
+    const release = () => {
+      for (const permit of held.splice(0).reverse()) permit();
+    };
+    try {
+      for (const slots of this.#o.slots) held.push(await slots.acquire(1, { signal: this.#closing.signal }));
+      return { release };
+    } catch {
+      release();
+      return undefined;
+    }
+  }
+
+  async #fetch(run: readonly number[], permits: { release(): void }): Promise<void> {
+    const left = new Set(run);
+    const decoding = new Set<Promise<void>>();
+    const deadline = Math.min(...run.map((span) => this.#wants.get(span)?.deadline ?? Infinity));
+    const ending = new AbortController();
+    const timer = setTimeout(
+      () => ending.abort(new Error('no answer within the read deadline')),
+      Math.max(0, deadline - performance.now()),
+    );
+    const idle = setTimeout(() => permits.release(), idleMs);
+    const stallMs = this.#o.readDeadlineMs / 3;
+    const stall = setTimeout(() => ending.abort(new Error(`no bytes for ${Math.round(stallMs / 1000)} s`)), stallMs);
+    const alive = () => {
+      idle.refresh();
+      stall.refresh();
+    };
+    const signal = AbortSignal.any([this.#closing.signal, ending.signal]);
+    let failure: unknown;
+    try {
+      await this.#receive(run, left, decoding, signal, alive);
+    } catch (error) {
+      failure = signal.aborted ? signal.reason : error;
+    } finally {
+      clearTimeout(timer);
+      clearTimeout(idle);
+      clearTimeout(stall);
+    }
+    await Promise.all(decoding);
+    if (failure !== undefined && left.size > 0) this.#retryOrFail([...left], failure);
+  }
+
+  /** Streams one range; `left` loses each span that was handed to the decoder. */
+  async #receive(
+    run: readonly number[],
+    left: Set<number>,
+    decoding: Set<Promise<void>>,
+    signal: AbortSignal,
+    alive: () => void,
+  ): Promise<void> {
+    const { spans, source } = this.#o;
+    const ranges = run.map((index) => spans.span(index));
+    const start = ranges[0]?.blobStart ?? 0;
+    const end = ranges.at(-1)?.blobEnd ?? 0;
+    const reader = await source.readRange(start, end, { signal });
+    const stop = () => reader.close();
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      const bytes = new SpanAssembler(start);
+      let next = 0;
+      for await (const chunk of reader.body as AsyncIterable<Uint8Array>) {
+        alive();
+        bytes.push(chunk);
+        for (let span = ranges[next]; span !== undefined; span = ranges[next]) {
+          const data = bytes.take(span.blobStart, span.blobEnd);
+          if (data === undefined) break;
+          next += 1;
+          left.delete(span.index);
+          const work = this.#decode(span.index, data).finally(() => decoding.delete(work));
+          decoding.add(work);
+          if (decoding.size >= maxDecodes) await Promise.race(decoding);
+        }
+      }
+      signal.throwIfAborted();
+      if (next < ranges.length) {
+        throw new LayerError(
+          'ERR_LAYER_SHORT',
+          `${source.name} ends at byte ${bytes.end}, but its index has spans up to byte ${spans.blobSize}`,
+        );
+      }
+    } finally {
+      signal.removeEventListener('abort', stop);
+      reader.close();
+    }
+  }
+
+  /** Never rejects. */
+  async #decode(index: number, data: Uint8Array): Promise<void> {
+    const { spans, sink, onLanded } = this.#o;
+    const span = spans.span(index);
+    try {
+      if (span.decoder === 'zstd-frame' || span.decoder === 'sequential') {
+        throw new LayerError('ERR_LAYER_UNSUPPORTED', `spans of kind ${span.decoder} cannot be fetched on their own`);
+      }
+      const window =
+        span.decoder === 'gzip-checkpoint' ? await spans.window(index, { signal: this.#closing.signal }) : undefined;
+      const openEnded = spans.openEnded && index === spans.count - 1;
+      await sink.decode({
+        span: index,
+        decoder: span.decoder,
+        bits: span.bits,
+        data,
+        window,
+        sha256: span.sha256,
+        openEnded,
+      });
+      this.#wants.delete(index);
+      onLanded(index);
+    } catch (error) {
+      this.#decodeFailed(index, error);
+    }
+  }
+
+  /** Bytes that are wrong are asked for once more, in case they were damaged on the way. */
+  #decodeFailed(index: number, error: unknown): void {
+    const want = this.#wants.get(index);
+    const { source, log } = this.#o;
+    if (want !== undefined && isSpanContentError(error)) {
+      want.wrong += 1;
+      if (want.wrong === 1) {
+        log.warn({ span: index, blob: source.name, error: errorMessage(error) }, 'span is damaged, fetching it again');
+        this.#queue.add(index);
+        this.#pumpSoon();
+        return;
+      }
+      this.#fail([index], 'EIO', error);
+      this.#o.onSuspect(`span ${index} of ${source.name} does not match its index: ${errorMessage(error)}`);
+      return;
+    }
+    const code = errorCode(error);
+    this.#fail([index], code === 'ENOSPC' || code === 'EDQUOT' ? code : 'EIO', error);
+  }
+
+  #retryOrFail(spans: number[], error: unknown): void {
+    if (this.#closing.signal.aborted) return;
+    const now = performance.now();
+    const again: number[] = [];
+    const over: number[] = [];
+    let attempts = 0;
+    for (const span of spans) {
+      const want = this.#wants.get(span);
+      if (want === undefined) continue;
+      want.attempts += 1;
+      attempts = Math.max(attempts, want.attempts);
+      (want.deadline > now && !isFinalFetchError(error, want.attempts) ? again : over).push(span);
+    }
+    if (over.length > 0) this.#fail(over, 'EIO', error);
+    if (errorCode(error) === 'ERR_LAYER_SHORT') this.#o.onSuspect(errorMessage(error));
+    if (again.length === 0) return;
+    const { source, log } = this.#o;
+    const delay = Math.max(50, retryAfterMs(error), backoffDelay(backoff, attempts, Math.random()));
+    log.debug(
+      { blob: source.name, spans: again.length, attempts, delay, error: errorMessage(error) },
+      'fetch failed, trying again',
+    );
+    // A read must end at its deadline even when the pause would last longer.
+    const latest = Math.min(...again.map((span) => this.#wants.get(span)?.deadline ?? Infinity)) - now;
+    const timer = setTimeout(
+      () => {
+        this.#pauses.delete(timer);
+        if (delay >= latest) return this.#retryOrFail(again, error);
+        for (const span of again) this.#queue.add(span);
+        this.#pumpSoon();
+      },
+      Math.min(delay, latest),
+    );
+    this.#pauses.add(timer);
+  }
+
+  #fail(spans: readonly number[], errno: string, error: unknown): void {
+    const { source, sink, log } = this.#o;
+    log.error(
+      { blob: source.name, spans: spans.slice(0, 16), count: spans.length, errno, error: errorMessage(error) },
+      'reads fail',
+    );
+    this.#lastFailure = errorMessage(error);
+    for (const span of spans) {
+      this.#wants.delete(span);
+      sink.fail(span, errno);
+    }
+  }
+}

@@ -1,0 +1,275 @@
+// All layers of a node: opens them, making what is missing (an index file, or the whole layer), and removes them.
+import { stat } from 'node:fs/promises';
+import { openNodeIndex } from '../index/node-index.ts';
+import type { NodeIndex } from '../index/node-index.ts';
+import { LayerCache } from '../native/layer-cache.ts';
+import type { Logger } from '../observe/log.ts';
+import type { ProgressSink } from '../observe/progress.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { LayerRow, LayerTable } from '../state/layers.ts';
+import type { Semaphore } from '../util/semaphore.ts';
+import type { BlobSource } from './blob-source.ts';
+import { LayerError, errorCode, errorMessage } from './errors.ts';
+import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
+import { Layer } from './layer.ts';
+import { withBuildLock } from './build-lock.ts';
+import { prepareFromZtoc } from './prepare-ztoc.ts';
+import { prepareWhole } from './prepare-whole.ts';
+
+/** A seekable index that an image offers for one of its layers. */
+export interface RemoteIndex {
+  readonly format: 'soci-v1' | 'soci-v2';
+  /** Of the index manifest. */
+  readonly digest: Digest;
+  readonly source: string;
+  readonly ztoc: Descriptor;
+  /** The bytes of the zTOC, verified. Errors: RegistryError, ImageError. */
+  readonly load: (options: { signal: AbortSignal | undefined }) => Promise<Uint8Array>;
+}
+
+export interface OpenLayerRequest {
+  readonly descriptor: Descriptor;
+  readonly diffId: Digest;
+  readonly source: BlobSource;
+  readonly index: RemoteIndex | undefined;
+  /** Why there is no `index`, as half a sentence. */
+  readonly noIndexReason: string;
+  /** Requests of this image at once. */
+  readonly slots: Semaphore;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ProgressSink | undefined;
+  /** Something a person should know: an index that cannot be used. */
+  readonly onWarning: (message: string) => void;
+}
+
+export interface LayerStoreOptions {
+  readonly directories: LayerDirectories;
+  readonly table: LayerTable;
+  /** Requests of this process at once, over all images. */
+  readonly slots: Semaphore;
+  readonly log: Logger;
+  readonly readDeadlineMs: number;
+}
+
+const maxRounds = 5;
+
+export class LayerStore {
+  readonly #o: LayerStoreOptions;
+
+  constructor(options: LayerStoreOptions) {
+    this.#o = options;
+  }
+
+  paths(layer: Digest): LayerPaths {
+    return this.#o.directories.paths(layer);
+  }
+
+  /** True when the layer can be opened without asking for an index. */
+  async hasIndex(layer: Digest): Promise<boolean> {
+    if (this.#o.table.get(layer)?.suspect !== undefined) return false;
+    return await stat(this.paths(layer).index).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /**
+   * The layer, ready to be read: lazily where an index is at hand, else whole on the node when this returns.
+   * Errors: LayerError, and whatever the source throws; the signal's reason.
+   */
+  async open(request: OpenLayerRequest): Promise<Layer> {
+    const { digest } = request.descriptor;
+    const paths = this.paths(digest);
+    const distrusted = await this.#forgetSuspect(digest);
+    for (let round = 0; round < maxRounds; round += 1) {
+      request.signal?.throwIfAborted();
+      const layer = await this.#openPrepared(request, paths);
+      if (layer !== undefined) return layer;
+      await withBuildLock(paths, { signal: request.signal }, () => this.#prepare(request, paths, distrusted));
+    }
+    throw new LayerError('ERR_LAYER_BUSY', `layer ${digest} is being removed again and again by somebody else`);
+  }
+
+  /** Removes the layer's files. False when somebody uses it. */
+  async remove(layer: Digest): Promise<boolean> {
+    const paths = this.paths(layer);
+    if (!(await LayerCache.tryRemove(paths.dir, paths.live))) return false;
+    this.#o.table.delete(layer);
+    return true;
+  }
+
+  /** Bytes that turned out wrong are not opened again: the layer is made anew from its blob, where nobody uses it. */
+  async #forgetSuspect(digest: Digest): Promise<string | undefined> {
+    const suspect = this.#o.table.get(digest)?.suspect;
+    return suspect !== undefined && (await this.remove(digest)) ? suspect : undefined;
+  }
+
+  async #openPrepared(request: OpenLayerRequest, paths: LayerPaths): Promise<Layer | undefined> {
+    const { table } = this.#o;
+    const before = await inode(paths.index);
+    if (before === undefined) return undefined;
+    const index = await this.#openIndex(paths);
+    if (index === undefined) return undefined;
+    let cache: LayerCache | undefined;
+    try {
+      cache = LayerCache.open({
+        dir: paths.dir,
+        livePath: paths.live,
+        streamSize: index.spans.streamSize,
+        // A cache has at least one span; that of an empty stream is empty.
+        spanStarts: index.spans.count > 0 ? index.spans.streamStarts : new Float64Array(2),
+        fingerprint: index.fingerprint,
+      });
+      // Between reading the index and holding the lock somebody may have removed the layer and made it anew.
+      if ((await inode(paths.index)) !== before || !servable(index, cache)) {
+        await cache.close();
+        await index.close();
+        await this.remove(request.descriptor.digest);
+        return undefined;
+      }
+      const row = rowOf(request, index, table.get(request.descriptor.digest)?.reason);
+      if (table.get(row.digest) === undefined) table.put(row);
+      return this.#layer(request, paths, row, index, cache);
+    } catch (error) {
+      await cache?.close();
+      await index.close();
+      if (errorCode(error) === 'ENOENT') return undefined;
+      throw diskError(error, paths);
+    }
+  }
+
+  #layer(
+    request: OpenLayerRequest,
+    paths: LayerPaths,
+    row: Omit<LayerRow, 'usedAt' | 'suspect'>,
+    index: NodeIndex,
+    cache: LayerCache,
+  ): Layer {
+    const { descriptor, diffId, source, slots } = request;
+    const { table, log, readDeadlineMs } = this.#o;
+    return new Layer({
+      descriptor,
+      diffId,
+      paths,
+      row,
+      index,
+      cache,
+      source,
+      slots: [slots, this.#o.slots],
+      readDeadlineMs,
+      table,
+      log,
+    });
+  }
+
+  /** Undefined when there is none, or a damaged one that could be cleared away. */
+  async #openIndex(paths: LayerPaths): Promise<NodeIndex | undefined> {
+    try {
+      return await openNodeIndex(paths.index);
+    } catch (error) {
+      const code = errorCode(error);
+      if (code === 'ENOENT') return undefined;
+      if (code === undefined || !code.startsWith('ERR_INDEX_') || code === 'ERR_INDEX_VERSION') throw error;
+      this.#o.log.warn(
+        { index: paths.index, error: errorMessage(error) },
+        'index file is damaged, making the layer anew',
+      );
+      if (await LayerCache.tryRemove(paths.dir, paths.live)) return undefined;
+      throw new LayerError(
+        'ERR_LAYER_INDEX',
+        `${errorMessage(error)}, and the layer is in use: unmount its images first`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** With the build lock held: makes the index file, and the whole layer where there is no other way. */
+  async #prepare(request: OpenLayerRequest, paths: LayerPaths, distrusted: string | undefined): Promise<void> {
+    if ((await inode(paths.index)) !== undefined) return;
+    const { table, log, slots } = this.#o;
+    let reason = distrusted === undefined ? request.noIndexReason : `no trusted index: ${distrusted}`;
+    if (request.index !== undefined && distrusted === undefined) {
+      try {
+        await prepareFromZtoc(request, request.index, paths);
+        table.put(
+          preparedRow(
+            request,
+            { format: request.index.format, indexDigest: request.index.digest, source: request.index.source },
+            `zTOC ${request.index.ztoc.digest}`,
+          ),
+        );
+        return;
+      } catch (error) {
+        request.signal?.throwIfAborted();
+        if (isDiskError(error)) throw diskError(error, paths);
+        reason = `its zTOC ${request.index.ztoc.digest} cannot be used: ${errorMessage(error)}`;
+        request.onWarning(`layer ${request.descriptor.digest}: ${reason}; it is downloaded whole`);
+      }
+    }
+    try {
+      await prepareWhole(request, paths, { slots: [request.slots, slots], log, reason });
+      table.put(preparedRow(request, { format: 'node', source: reason }, reason));
+    } catch (error) {
+      request.signal?.throwIfAborted();
+      throw diskError(error, paths);
+    }
+  }
+}
+
+type PreparedRow = Omit<LayerRow, 'usedAt' | 'suspect'>;
+
+function preparedRow(
+  request: OpenLayerRequest,
+  from: { readonly format: LayerRow['indexFormat']; readonly indexDigest?: Digest; readonly source: string },
+  reason: string,
+): PreparedRow {
+  const { descriptor, diffId } = request;
+  const { digest, mediaType, size } = descriptor;
+  return {
+    digest,
+    mediaType,
+    size,
+    diffId,
+    streamSize: 0,
+    indexFormat: from.format,
+    indexDigest: from.indexDigest,
+    indexSource: from.source,
+    reason,
+  };
+}
+
+function rowOf(request: OpenLayerRequest, index: NodeIndex, reason: string | undefined): PreparedRow {
+  const { format, indexDigest, source } = index.info;
+  const row = preparedRow(
+    request,
+    { format, source },
+    reason ?? (format === 'node' ? source : `zTOC of index ${indexDigest ?? 'unknown'}`),
+  );
+  return { ...row, indexDigest: indexDigest as Digest | undefined, streamSize: index.spans.streamSize };
+}
+
+/** A layer that has no spans to fetch is worth something only when it is whole. */
+function servable(index: NodeIndex, cache: LayerCache): boolean {
+  const { decoder } = index.info;
+  return (decoder !== 'sequential' && decoder !== 'zstd-frame') || cache.presentSpans === index.spans.count;
+}
+
+async function inode(path: string): Promise<number | undefined> {
+  return await stat(path).then(
+    ({ ino }) => ino,
+    () => undefined,
+  );
+}
+
+function isDiskError(error: unknown): boolean {
+  const code = errorCode(error);
+  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EROFS' || code === 'EACCES';
+}
+
+function diskError(error: unknown, paths: LayerPaths): unknown {
+  if (!isDiskError(error)) return error;
+  return new LayerError('ERR_LAYER_DISK', `cannot write the layer to ${paths.dir}: ${errorMessage(error)}`, {
+    cause: error,
+  });
+}

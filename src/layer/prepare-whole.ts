@@ -1,0 +1,135 @@
+// The whole-layer way, for layers without a usable index: one pass over the blob fills the block cache and makes an index.
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { buildLayerIndex } from '../index/builder.ts';
+import type { LayerBuild } from '../index/layer-build.ts';
+import { encodeNodeIndex } from '../index/node-index-writer.ts';
+import { LayerCache } from '../native/layer-cache.ts';
+import type { Logger } from '../observe/log.ts';
+import { layerType } from '../oci/media-type.ts';
+import type { Semaphore } from '../util/semaphore.ts';
+import { blobStream } from './blob-stream.ts';
+import { LayerError, errorCode, errorMessage } from './errors.ts';
+import type { LayerPaths } from './layer-paths.ts';
+import type { OpenLayerRequest } from './layer-store.ts';
+
+export interface PrepareWholeOptions {
+  readonly slots: readonly Semaphore[];
+  readonly log: Logger;
+  /** Why the layer is not lazy. */
+  readonly reason: string;
+}
+
+/**
+ * Downloads the layer; when this returns it is complete. What a crash leaves is a `data.tmp` that the next one overwrites: the
+ * index file, which makes the layer count, comes last. The caller holds the build lock.
+ * Errors: ERR_LAYER_DIGEST when blob or stream are not the promised ones, ERR_LAYER_FETCH, ERR_LAYER_SHORT,
+ * ERR_LAYER_UNSUPPORTED; IndexError for a damaged layer.
+ */
+export async function prepareWhole(
+  request: OpenLayerRequest,
+  paths: LayerPaths,
+  options: PrepareWholeOptions,
+): Promise<void> {
+  await mkdir(paths.dir, { recursive: true, mode: 0o700 });
+  const temporary = join(paths.dir, 'data.tmp');
+  const started = performance.now();
+  const data = await open(temporary, 'w+', 0o600);
+  try {
+    const build = await withPermits(options.slots, request.signal, () => download(request, data.fd));
+    await data.truncate(Math.ceil(build.streamSize / 512) * 512);
+    await data.datasync();
+    await commit(request, paths, temporary, build, options.reason);
+    const ms = Math.round(performance.now() - started);
+    options.log.info(
+      { layer: request.descriptor.digest, bytes: build.blobSize, ms, reason: options.reason },
+      'layer downloaded whole',
+    );
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw buildError(error, request);
+  } finally {
+    await data.close();
+  }
+}
+
+async function download(request: OpenLayerRequest, dataFd: number): Promise<LayerBuild> {
+  const { descriptor, diffId, source, signal, onProgress } = request;
+  const what = `layer ${descriptor.digest.slice(0, 19)}`;
+  const total = descriptor.size;
+  const blob = blobStream(source, descriptor.size, { signal, onBytes: (done) => onProgress?.({ what, done, total }) });
+  const compression = layerType(descriptor.mediaType)?.compression;
+  return await buildLayerIndex(blob, {
+    compression,
+    dataFd,
+    blobDigest: descriptor.digest,
+    blobSize: descriptor.size,
+    diffId,
+    signal,
+  });
+}
+
+async function commit(
+  request: OpenLayerRequest,
+  paths: LayerPaths,
+  temporary: string,
+  build: LayerBuild,
+  reason: string,
+): Promise<void> {
+  const provenance = { format: 'node', source: reason, blobDigest: build.blobDigest, diffId: build.diffId } as const;
+  const index = await encodeNodeIndex(build, provenance, { signal: request.signal });
+  await rename(temporary, paths.data);
+  const cache = LayerCache.open({
+    dir: paths.dir,
+    livePath: paths.live,
+    streamSize: build.streamSize,
+    spanStarts: build.spans.count > 0 ? build.spans.streamStarts : new Float64Array(2),
+    fingerprint: index.fingerprint,
+  });
+  try {
+    await cache.adoptAll();
+    await writeDurably(paths.index, index.pieces);
+  } finally {
+    await cache.close();
+  }
+}
+
+async function writeDurably(path: string, pieces: readonly Uint8Array[]): Promise<void> {
+  const temporary = `${path}.${process.pid}.tmp`;
+  let file: FileHandle | undefined;
+  try {
+    file = await open(temporary, 'w', 0o600);
+    await file.writev(pieces);
+    await file.sync();
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    await file?.close();
+  }
+}
+
+async function withPermits<T>(
+  slots: readonly Semaphore[],
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  const [first, ...rest] = slots;
+  if (first === undefined) return await work();
+  return await first.run(() => withPermits(rest, signal, work), { signal });
+}
+
+function buildError(error: unknown, request: OpenLayerRequest): unknown {
+  const code = errorCode(error);
+  const layer = `layer ${request.descriptor.digest} of ${request.source.name}`;
+  if (code === 'ERR_INDEX_BLOB_DIGEST' || code === 'ERR_INDEX_BLOB_SIZE' || code === 'ERR_INDEX_DIFF_ID') {
+    return new LayerError('ERR_LAYER_DIGEST', `${layer} is not what its image says: ${errorMessage(error)}`, {
+      cause: error,
+    });
+  }
+  if (code === 'ERR_INDEX_UNSUPPORTED')
+    return new LayerError('ERR_LAYER_UNSUPPORTED', `${layer}: ${errorMessage(error)}`, { cause: error });
+  return error;
+}
