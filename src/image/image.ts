@@ -34,7 +34,9 @@ export interface LayerStatus {
   /** One phrase: why it is served so, e.g. `zTOC sha256:…`, `no index: media type is zstd`, `smaller than the index's minimum`. */
   readonly reason: string;
   /** The seekable index in use: its format, digest and where it came from; undefined when the node built its own. */
-  readonly index: { readonly format: 'soci-v1' | 'soci-v2' | 'node'; readonly digest: Digest | undefined; readonly source: string } | undefined;
+  readonly index:
+    | { readonly format: 'soci-v1' | 'soci-v2' | 'node'; readonly digest: Digest | undefined; readonly source: string }
+    | undefined;
   readonly spans: number;
   readonly presentSpans: number;
   /** Bytes of the layer stream, and how many of them are in the block cache. */
@@ -56,7 +58,12 @@ export interface Image {
   /** The merged tree, whiteouts applied; the same object each time. */
   tree(options?: { signal?: AbortSignal | undefined }): Promise<Tree>;
   /** Bytes [offset, offset+length) of a regular file, clamped to its size; holes are zeros. Errors: ImageError with an errno-like code. */
-  read(node: TreeNode, offset: number, length: number, options?: { signal?: AbortSignal | undefined }): Promise<Uint8Array>;
+  read(
+    node: TreeNode,
+    offset: number,
+    length: number,
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<Uint8Array>;
   /** A whole regular file in order, in chunks of at most 1 MiB. */
   stream(node: TreeNode, options?: { signal?: AbortSignal | undefined }): AsyncIterable<Uint8Array>;
   close(): Promise<void>;

@@ -1,0 +1,170 @@
+// Everything one process needs of a node, put together: the commands and the serving process start here.
+import { join } from 'node:path';
+import { readEnvironment } from '../config/environment.ts';
+import { preparePaths } from '../config/paths.ts';
+import type { NodePaths } from '../config/paths.ts';
+import { pruneCache, cacheEntries, removeCached } from '../image/cache-service.ts';
+import type { CacheEntry, CacheRemoval } from '../image/cache-service.ts';
+import { ContentStore } from '../image/content-store.ts';
+import { ContentFetcher } from '../image/content.ts';
+import type { OpenImageOptions } from '../image/image.ts';
+import { IndexService } from '../image/index-service.ts';
+import type { LoadedImage } from '../image/loaded-image.ts';
+import { mountSystem } from '../image/mount-system.ts';
+import { openImage } from '../image/open-image.ts';
+import type { OpenImageDeps } from '../image/open-image.ts';
+import type { ServedMount, ServeMountOptions } from '../image/serve-mount.ts';
+import { TreeBuilder } from '../image/tree-builder.ts';
+import type { MountStatus, UmountOptions } from '../image/umount.ts';
+import { listMounts, umount } from '../image/umount.ts';
+import { LayerDirectories } from '../layer/layer-paths.ts';
+import { LayerStore } from '../layer/layer-store.ts';
+import { createLog } from '../observe/log.ts';
+import type { Logger } from '../observe/log.ts';
+import { openState } from '../state/state.ts';
+import type { State } from '../state/state.ts';
+import { Semaphore } from '../util/semaphore.ts';
+import { Origins } from './origins.ts';
+
+export interface NodeOptions {
+  /** State directory; default as config/paths.ts says. */
+  readonly root?: string | undefined;
+  /** Default `error`. */
+  readonly logLevel?: string | undefined;
+  /** ms from a read that misses until EIO; default 60 000. */
+  readonly readDeadlineMs?: number | undefined;
+}
+
+const downloadsPerNode = 16;
+const downloadsPerImage = 8;
+const readDeadlineMs = 60_000;
+
+/** Errors: ConfigError when the state directory cannot be used, StateError. */
+export async function openNode(options: NodeOptions = {}): Promise<Node> {
+  const environment = readEnvironment();
+  const uid = process.getuid?.() ?? 0;
+  const paths = await preparePaths({ root: options.root, environment, uid });
+  const log = createLog({ level: options.logLevel ?? environment.peelLogLevel ?? 'error' });
+  const directories = await LayerDirectories.open(paths.root, paths.runDir);
+  const state = openState(paths.root);
+  const layers = new LayerStore({
+    directories,
+    table: state.layers,
+    slots: new Semaphore(downloadsPerNode),
+    log: log.child({ component: 'layer' }),
+    readDeadlineMs: options.readDeadlineMs ?? readDeadlineMs,
+  });
+  return new Node({
+    paths,
+    uid,
+    log,
+    state,
+    layers,
+    origins: new Origins(environment, log.child({ component: 'registry' })),
+  });
+}
+
+interface NodeParts {
+  readonly paths: NodePaths;
+  readonly uid: number;
+  readonly log: Logger;
+  readonly state: State;
+  readonly layers: LayerStore;
+  readonly origins: Origins;
+}
+
+export class Node {
+  readonly paths: NodePaths;
+  readonly indexes: IndexService;
+  readonly #parts: NodeParts;
+  readonly #imageDeps: OpenImageDeps;
+
+  constructor(parts: NodeParts) {
+    const { paths, state, layers, log, origins } = parts;
+    this.paths = paths;
+    this.#parts = parts;
+    const store = new ContentStore(paths.root);
+    const content = new ContentFetcher(store, state.images);
+    const openOrigin = origins.open;
+    this.#imageDeps = {
+      openOrigin,
+      state,
+      content,
+      layers,
+      trees: new TreeBuilder(paths.root),
+      log,
+      downloadsPerImage,
+    };
+    this.indexes = new IndexService({ openOrigin, state, content, store, log });
+  }
+
+  /** Errors: ImageError, OciError. The caller closes it. */
+  openImage(reference: string, options?: OpenImageOptions): Promise<LoadedImage> {
+    return openImage(reference, this.#imageDeps, options);
+  }
+
+  /** Mounts and serves in this process. Errors: ImageError. */
+  async mount(options: ServeMountOptions): Promise<ServedMount> {
+    const { paths, uid, log, state } = this.#parts;
+    const { serveMount } = await import('../image/serve-mount.ts');
+    const { transportsOf } = await import('./transports.ts');
+    return await serveMount(
+      {
+        openImage: (reference, open) => this.openImage(reference, open),
+        transports: transportsOf(uid, paths),
+        system: mountSystem(uid),
+        mounts: state.mounts,
+        root: paths.root,
+        uid,
+        log: log.child({ component: 'mount' }),
+      },
+      options,
+    );
+  }
+
+  /** Errors: ImageError. Returns what was unmounted. */
+  unmount(dir: string, options?: UmountOptions): Promise<{ readonly dir: string }> {
+    const { paths, uid, state } = this.#parts;
+    return umount({ mounts: state.mounts, system: mountSystem(uid), root: paths.root }, dir, options);
+  }
+
+  mounts(): Promise<MountStatus[]> {
+    return listMounts({ mounts: this.#parts.state.mounts });
+  }
+
+  /** Layers in the block cache, least recently used first. */
+  cacheEntries(): Promise<CacheEntry[]> {
+    return cacheEntries(this.#parts.paths.root, this.#parts.state);
+  }
+
+  /** Removes layers by digest or unique prefix of one; `all` for every layer that nobody uses. Errors: ImageError. */
+  removeCached(which: readonly string[] | 'all'): Promise<CacheRemoval> {
+    const { paths, state, layers } = this.#parts;
+    return removeCached({ root: paths.root, state, layers }, which);
+  }
+
+  /** Removes whole layers, least recently used first, until the cache has at most `maxBytes` on disk. */
+  pruneCache(maxBytes: number): Promise<CacheRemoval> {
+    const { paths, state, layers } = this.#parts;
+    return pruneCache({ root: paths.root, state, layers }, maxBytes);
+  }
+
+  /** Why the kernel transport cannot be used here; undefined when it can. */
+  async kernelRefusal(): Promise<string | undefined> {
+    const { uid, paths } = this.#parts;
+    if (uid !== 0) return 'it needs root';
+    const { kernelRefusal } = await import('../image/kernel-probe.ts');
+    return await kernelRefusal(paths.root, paths.runDir);
+  }
+
+  /** The store of `peel registry serve`. */
+  get registryRoot(): string {
+    return join(this.paths.root, 'registry');
+  }
+
+  /** Idempotent. Images must be closed before. */
+  async close(): Promise<void> {
+    await this.#parts.origins.close();
+    this.#parts.state.close();
+  }
+}

@@ -1,0 +1,68 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Descriptor } from '../oci/descriptor.ts';
+import { digestAlgorithm, digestHex } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
+import { ImageError } from './errors.ts';
+
+/** A manifest or config above this is not one (registries refuse them at 4 MiB; big indexes are zTOCs, which are not kept here). */
+export const maxContentBytes = 16 << 20;
+
+export function verifyContent(digest: Digest, bytes: Uint8Array): boolean {
+  return createHash(digestAlgorithm(digest)).update(bytes).digest('hex') === digestHex(digest);
+}
+
+/** Small JSON by digest: manifests, configs, index manifests. What it returns has the digest that was asked for. */
+export class ContentStore {
+  readonly #dir: string;
+
+  constructor(root: string) {
+    this.#dir = join(root, 'content');
+  }
+
+  /** Undefined when it is not here, or is damaged (then it is removed, to be fetched again). */
+  async get(digest: Digest): Promise<Uint8Array | undefined> {
+    const path = this.#path(digest);
+    let bytes: Buffer;
+    try {
+      bytes = await readFile(path);
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+      throw error;
+    }
+    if (verifyContent(digest, bytes)) return bytes;
+    await rm(path, { force: true });
+    return undefined;
+  }
+
+  /** Durable when it returns. Errors: ERR_IMAGE_CONTENT when the bytes do not hash to `digest`. */
+  async put(descriptor: Pick<Descriptor, 'digest'>, bytes: Uint8Array): Promise<void> {
+    const { digest } = descriptor;
+    if (!verifyContent(digest, bytes)) {
+      throw new ImageError(
+        'ERR_IMAGE_CONTENT',
+        `content does not hash to ${digest} (${bytes.length} bytes): the registry sent something else`,
+      );
+    }
+    const path = this.#path(digest);
+    await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
+    const temporary = `${path}.${randomUUID()}.tmp`;
+    const file = await open(temporary, 'wx', 0o600);
+    try {
+      await file.writeFile(bytes);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  }
+
+  async delete(digest: Digest): Promise<void> {
+    await rm(this.#path(digest), { force: true });
+  }
+
+  #path(digest: Digest): string {
+    return join(this.#dir, digestAlgorithm(digest), digestHex(digest));
+  }
+}

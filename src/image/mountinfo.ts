@@ -1,0 +1,48 @@
+import { readFile } from 'node:fs/promises';
+
+/** One line of /proc/self/mountinfo (proc(5)). */
+export interface MountInfo {
+  readonly id: number;
+  readonly parent: number;
+  /** Where it is attached, absolute. */
+  readonly dir: string;
+  readonly fsType: string;
+  readonly source: string;
+  readonly options: readonly string[];
+  readonly superOptions: readonly string[];
+}
+
+/** Reading this never touches a mount, so it cannot hang on a dead one. In order of mounting: the last one at a directory is seen. */
+export async function readMountInfo(path = '/proc/self/mountinfo'): Promise<MountInfo[]> {
+  return parseMountInfo(await readFile(path, 'utf8'));
+}
+
+export function parseMountInfo(text: string): MountInfo[] {
+  const found: MountInfo[] = [];
+  for (const line of text.split('\n')) {
+    const separator = line.indexOf(' - ');
+    if (separator < 0) continue;
+    const [id, parent, , , dir, options] = line.slice(0, separator).split(' ');
+    const [fsType, source, superOptions] = line.slice(separator + 3).split(' ');
+    if (dir === undefined || fsType === undefined) continue;
+    found.push({
+      id: Number(id),
+      parent: Number(parent),
+      dir: unescapeOctal(dir),
+      fsType,
+      source: unescapeOctal(source ?? ''),
+      options: (options ?? '').split(','),
+      superOptions: (superOptions ?? '').split(','),
+    });
+  }
+  return found;
+}
+
+export function mountsAt(mounts: readonly MountInfo[], dir: string): MountInfo[] {
+  return mounts.filter((mount) => mount.dir === dir);
+}
+
+/** The kernel writes space, tab, newline and backslash as three octal digits. */
+function unescapeOctal(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+}

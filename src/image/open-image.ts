@@ -1,0 +1,181 @@
+// Reference → an image whose layers are open: resolve, find its index, open the layers in parallel.
+import { LayerError, errorMessage } from '../layer/errors.ts';
+import { registryBlobSource } from '../layer/blob-source.ts';
+import type { BlobSource } from '../layer/blob-source.ts';
+import type { LayerStore, RemoteIndex } from '../layer/layer-store.ts';
+import type { Layer } from '../layer/layer.ts';
+import type { Logger } from '../observe/log.ts';
+import { layerType } from '../oci/media-type.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
+import { parseReference } from '../oci/reference.ts';
+import type { State } from '../state/state.ts';
+import { Semaphore } from '../util/semaphore.ts';
+import type { ContentFetcher } from './content.ts';
+import { readSmallBlob } from './content.ts';
+import { ImageError } from './errors.ts';
+import { foreignBlobSource } from './foreign-blob-source.ts';
+import type { OpenImageOptions } from './image.ts';
+import { IndexFinder } from './index-finder.ts';
+import type { Discovery } from './index-finder.ts';
+import { LoadedImage } from './loaded-image.ts';
+import type { OpenOrigin, Origin } from './origin.ts';
+import { imageErrorFrom } from './registry-errors.ts';
+import { resolveImage } from './resolve.ts';
+import type { ResolvedImage } from './resolve.ts';
+import type { TreeBuilder } from './tree-builder.ts';
+
+export interface OpenImageDeps {
+  readonly openOrigin: OpenOrigin;
+  readonly state: State;
+  readonly content: ContentFetcher;
+  readonly layers: LayerStore;
+  readonly trees: TreeBuilder;
+  readonly log: Logger;
+  /** Requests for one image at once. */
+  readonly downloadsPerImage: number;
+}
+
+/** A zTOC of a huge layer with small spans; more than any real one. */
+const maxZtocBytes = 256 << 20;
+
+/** Errors: ImageError with the reference in its message; OciError when it is no reference; the signal's reason. */
+export async function openImage(
+  reference: string,
+  deps: OpenImageDeps,
+  options: OpenImageOptions = {},
+): Promise<LoadedImage> {
+  const parsed = parseReference(reference);
+  const { signal } = options;
+  const mode = options.index ?? 'auto';
+  const origin = await openOrigin(deps, reference);
+  const image = await resolveImage({ images: deps.state.images, content: deps.content }, origin, parsed, {
+    platform: options.platform,
+    pull: options.pull ?? 'always',
+    signal,
+  });
+  const warnings = [...image.warnings];
+  const discovery = await discover(deps, origin, image, mode, signal);
+  warnings.push(...discovery.warnings);
+  const layers = await openLayers(deps, origin, image, discovery, warnings, options);
+  deps.state.layers.touch(image.manifest.layers.map((layer) => layer.digest));
+  return new LoadedImage({
+    reference: image.reference,
+    digest: image.descriptor.digest,
+    manifest: image.manifest,
+    config: image.config,
+    warnings,
+    layers,
+    trees: deps.trees,
+  });
+}
+
+async function openOrigin(deps: OpenImageDeps, reference: string): Promise<Origin> {
+  try {
+    return await deps.openOrigin(parseReference(reference));
+  } catch (error) {
+    throw imageErrorFrom(error, reference);
+  }
+}
+
+/** An image whose layers all have an index file here needs no remote one, so nobody is asked. */
+async function discover(
+  deps: OpenImageDeps,
+  origin: Origin,
+  image: ResolvedImage,
+  mode: NonNullable<OpenImageOptions['index']>,
+  signal: AbortSignal | undefined,
+): Promise<Discovery> {
+  const finder = new IndexFinder(deps.state.indexes, deps.content);
+  if (mode === 'auto') {
+    const known = await Promise.all(image.manifest.layers.map((layer) => deps.layers.hasIndex(layer.digest)));
+    if (known.every(Boolean)) return { found: undefined, reason: 'not looked for', warnings: [] };
+  }
+  return await finder.find(origin, image, { mode, signal });
+}
+
+async function openLayers(
+  deps: OpenImageDeps,
+  origin: Origin,
+  image: ResolvedImage,
+  discovery: Discovery,
+  warnings: string[],
+  options: OpenImageOptions,
+): Promise<Layer[]> {
+  const slots = new Semaphore(deps.downloadsPerImage);
+  // One layer that fails ends the downloads of the others.
+  const failing = new AbortController();
+  const signal = options.signal === undefined ? failing.signal : AbortSignal.any([options.signal, failing.signal]);
+  const opening = new Map<Digest, Promise<Layer>>();
+  const { layers } = image.manifest;
+  for (const [i, descriptor] of layers.entries()) {
+    const diffId = image.diffIds[i];
+    if (diffId === undefined || opening.has(descriptor.digest)) continue;
+    const layer = deps.layers.open({
+      descriptor,
+      diffId,
+      source: sourceOf(origin, descriptor),
+      ...indexOf(deps, origin, descriptor, discovery),
+      slots,
+      signal,
+      onProgress: options.onProgress,
+      onWarning: (message) => warnings.push(message),
+    });
+    layer.catch((error: unknown) => failing.abort(error));
+    opening.set(descriptor.digest, layer);
+  }
+  const settled = await Promise.allSettled(opening.values());
+  const failed = failing.signal.aborted;
+  if (failed) {
+    await Promise.all(
+      settled.map(async (each) => (each.status === 'fulfilled' ? await each.value.close() : undefined)),
+    );
+    options.signal?.throwIfAborted();
+    throw layerFailure(failing.signal.reason, image.reference);
+  }
+  return await Promise.all(layers.map(async ({ digest }) => (await opening.get(digest)) as Layer));
+}
+
+function layerFailure(error: unknown, reference: string): unknown {
+  if (error instanceof LayerError)
+    return new ImageError('ERR_IMAGE_LAYER', `${reference}: ${errorMessage(error)}`, { cause: error });
+  return imageErrorFrom(error, reference);
+}
+
+function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
+  const source = registryBlobSource(origin.registry, origin.repository, origin.name, descriptor);
+  const urls = descriptor.urls ?? [];
+  return layerType(descriptor.mediaType)?.foreign === true && urls.length > 0
+    ? foreignBlobSource(source, descriptor)
+    : source;
+}
+
+function indexOf(
+  deps: OpenImageDeps,
+  origin: Origin,
+  descriptor: Descriptor,
+  discovery: Discovery,
+): { index: RemoteIndex | undefined; noIndexReason: string } {
+  const { found } = discovery;
+  const { compression } = layerType(descriptor.mediaType) ?? {};
+  if (compression === 'zstd') return { index: undefined, noIndexReason: 'no index: media type is zstd' };
+  if (found === undefined) return { index: undefined, noIndexReason: discovery.reason };
+  const entry = found.index.layers.find(({ layer }) => layer === descriptor.digest);
+  if (entry === undefined) {
+    return {
+      index: undefined,
+      noIndexReason: `index ${found.digest} leaves it out (${descriptor.size} bytes, likely below its minimum)`,
+    };
+  }
+  const index: RemoteIndex = {
+    format: found.format,
+    digest: found.digest,
+    source: found.source,
+    ztoc: entry.ztoc,
+    // One made here and not pushed is in the content store.
+    load: async ({ signal }) =>
+      (await deps.content.local(entry.ztoc.digest))?.bytes ??
+      (await readSmallBlob(origin, entry.ztoc, maxZtocBytes, { signal })),
+  };
+  return { index, noIndexReason: '' };
+}

@@ -1,0 +1,18 @@
+import type { Descriptor } from '../oci/descriptor.ts';
+import type { Reference } from '../oci/reference.ts';
+import type { Registry } from '../registry/registry.ts';
+
+/** The repository that an image's bytes come from. */
+export interface Origin {
+  readonly registry: Registry;
+  readonly repository: string;
+  /** As a person writes it, without tag and digest: `localhost:5000/app`, `oci:/dir`. */
+  readonly name: string;
+  /** False for a layout on disk: asking it costs no request. */
+  readonly remote: boolean;
+  /** What a reference without tag and digest means, where that is not the tag `latest`. Errors: RegistryError. */
+  readonly resolveDefault?: (() => Promise<Descriptor>) | undefined;
+}
+
+/** Errors: RegistryError or OciError when the place cannot be used at all. */
+export type OpenOrigin = (reference: Reference) => Promise<Origin>;

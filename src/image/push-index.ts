@@ -1,0 +1,38 @@
+import { Readable } from 'node:stream';
+import { parseManifest } from '../oci/manifest.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { ContentFetcher } from './content.ts';
+import { ImageError } from './errors.ts';
+import type { Origin } from './origin.ts';
+import { imageErrorFrom } from './registry-errors.ts';
+
+/**
+ * Pushes an index kept on this node beside its image: zTOCs as blobs, then the index as a manifest whose subject is the image. A
+ * registry without the referrers API gets its fallback tag from the client. Errors: ImageError.
+ */
+export async function pushIndex(
+  content: ContentFetcher,
+  origin: Origin,
+  index: Digest,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const manifest = await content.local(index);
+  if (manifest === undefined) throw new ImageError('ERR_IMAGE_INDEX', `index ${index} was not made on this node`);
+  const { config, layers, mediaType } = parseManifest(manifest.bytes);
+  try {
+    for (const descriptor of [config, ...layers]) {
+      const blob = await content.local(descriptor.digest);
+      if (blob === undefined)
+        throw new ImageError(
+          'ERR_IMAGE_INDEX',
+          `index ${index} was not made on this node: it lacks ${descriptor.digest}`,
+        );
+      await origin.registry.pushBlob(origin.repository, descriptor, () => Readable.from([Buffer.from(blob.bytes)]), {
+        signal,
+      });
+    }
+    await origin.registry.pushManifest(origin.repository, undefined, manifest.bytes, mediaType, { signal });
+  } catch (error) {
+    throw imageErrorFrom(error, `${origin.name} (pushing index ${index})`);
+  }
+}

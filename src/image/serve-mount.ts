@@ -1,0 +1,137 @@
+// A mount and the process that serves it: this one.
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { errorCode, errorMessage } from '../layer/errors.ts';
+import type { Logger } from '../observe/log.ts';
+import type { MountRow, MountTable } from '../state/mounts.ts';
+import { mountWithTransport } from './choose-transport.ts';
+import type { OpenImageOptions } from './image.ts';
+import type { LoadedImage } from './loaded-image.ts';
+import type { MountSystem } from './mount-system.ts';
+import { checkMountTarget } from './mount-target.ts';
+import { ownIdentity } from './process-identity.ts';
+import type { Served, Transport, TransportChoice } from './transports/transport.ts';
+import { prepareWritable, putOverlay, removeMountDir } from './writable.ts';
+import type { WritablePaths } from './writable.ts';
+
+export interface ServeMountOptions extends OpenImageOptions {
+  readonly reference: string;
+  readonly dir: string;
+  readonly transport: TransportChoice;
+  readonly writable: boolean;
+  /** Only with `writable`: where the changes stay. */
+  readonly upper: string | undefined;
+  /** Where this process logs, for `peel mounts`. */
+  readonly logPath: string | undefined;
+}
+
+export interface ServeMountDeps {
+  readonly openImage: (reference: string, options: OpenImageOptions) => Promise<LoadedImage>;
+  /** Best first. */
+  readonly transports: readonly Transport[];
+  readonly system: MountSystem;
+  readonly mounts: MountTable;
+  readonly root: string;
+  readonly uid: number;
+  readonly log: Logger;
+}
+
+export interface ServedMount {
+  readonly row: MountRow;
+  readonly warnings: readonly string[];
+  /** Settles when the mount is gone, whoever unmounted it, and everything behind it is put away. Never rejects. */
+  readonly closed: Promise<{ readonly reason: string }>;
+  /** Unmounts; a busy mount is detached and ends with its last user. */
+  unmount(): Promise<void>;
+}
+
+/** Errors: ImageError; nothing is left mounted or open then. Resolves once the directory serves. */
+export async function serveMount(deps: ServeMountDeps, options: ServeMountOptions): Promise<ServedMount> {
+  const id = randomUUID();
+  const mountDir = join(deps.root, 'mounts', id);
+  const dir = await checkMountTarget(options.dir);
+  const writable = options.writable ? await prepareWritable(mountDir, { upper: options.upper }, deps.uid) : undefined;
+  let image: LoadedImage | undefined;
+  try {
+    image = await deps.openImage(options.reference, options);
+    return await mountImage(deps, options, { id, dir, mountDir, image, writable });
+  } catch (error) {
+    await image?.close();
+    await removeMountDir(mountDir);
+    throw error;
+  }
+}
+
+interface Mounting {
+  readonly id: string;
+  readonly dir: string;
+  readonly mountDir: string;
+  readonly image: LoadedImage;
+  readonly writable: WritablePaths | undefined;
+}
+
+async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, mounting: Mounting): Promise<ServedMount> {
+  const { dir, image, writable, mountDir, id } = mounting;
+  const { log, system } = deps;
+  const request = { image, dir: writable?.lower ?? dir, finalDir: dir, log, signal: options.signal };
+  const { transport, served, why } = await mountWithTransport(deps.transports, options.transport, request);
+  try {
+    if (writable !== undefined) await putOverlay(system, dir, writable);
+    const row: MountRow = {
+      id,
+      dir,
+      reference: image.reference,
+      digest: image.digest,
+      transport: transport.name,
+      why,
+      writable: options.writable,
+      upper: writable?.upper,
+      ...(await ownIdentity()),
+      log: options.logPath,
+      mountedAt: Date.now(),
+      layers: [...new Set(image.openLayers.map((layer) => layer.descriptor.digest))],
+    };
+    deps.mounts.put(row);
+    log.info({ dir, reference: image.reference, transport: transport.name, why }, 'mounted');
+    const closed = finish(deps, served, image, mountDir, row);
+    const unmount = async () => {
+      await unmountOrDetach(system, dir);
+      await closed;
+    };
+    return { row, warnings: [...image.warnings, ...served.warnings], closed, unmount };
+  } catch (error) {
+    if (writable === undefined) await unmountOrDetach(system, dir);
+    await served.stop();
+    throw error;
+  }
+}
+
+async function finish(
+  deps: ServeMountDeps,
+  served: Served,
+  image: LoadedImage,
+  mountDir: string,
+  row: MountRow,
+): Promise<{ reason: string }> {
+  const ended = await served.closed;
+  try {
+    await served.stop();
+    await image.close();
+    await removeMountDir(mountDir);
+    deps.mounts.delete(row.id);
+  } catch (error) {
+    deps.log.warn({ dir: row.dir, error: errorMessage(error) }, 'cannot put everything of the mount away');
+  }
+  deps.log.info({ dir: row.dir, reason: ended.reason }, 'mount ended');
+  return ended;
+}
+
+async function unmountOrDetach(system: MountSystem, dir: string): Promise<void> {
+  try {
+    await system.unmount(dir, { detach: false });
+  } catch (error) {
+    // Not mounted any more: somebody was faster.
+    if (errorCode(error) === 'EINVAL') return;
+    await system.unmount(dir, { detach: true });
+  }
+}

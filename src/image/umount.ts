@@ -1,0 +1,123 @@
+// Taking mounts away, whoever serves them and whether or not he still lives.
+import { setTimeout as delay } from 'node:timers/promises';
+import { join } from 'node:path';
+import { errorCode, errorMessage } from '../layer/errors.ts';
+import type { MountRow, MountTable } from '../state/mounts.ts';
+import { ImageError } from './errors.ts';
+import type { MountSystem } from './mount-system.ts';
+import { mountPath } from './mount-target.ts';
+import { mountsAt, readMountInfo } from './mountinfo.ts';
+import type { MountInfo } from './mountinfo.ts';
+import { isRunning } from './process-identity.ts';
+import { removeMountDir } from './writable.ts';
+
+export interface UmountDeps {
+  readonly mounts: MountTable;
+  readonly system: MountSystem;
+  readonly root: string;
+}
+
+export interface MountStatus extends MountRow {
+  /** `serving`; `dead`: the process is gone and the directory is still mounted; `gone`: unmounted, the process is finishing. */
+  readonly state: 'serving' | 'dead' | 'gone';
+  /** Whether the process that serves it runs. */
+  readonly alive: boolean;
+}
+
+export interface UmountOptions {
+  /** Detach now, also when it is in use; it ends with its last user. */
+  readonly detach?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const processEndMs = 15_000;
+
+/**
+ * Unmounts `dir`, waits for the process behind it, and clears away what a killed one left.
+ * Errors: ERR_MOUNT_UNKNOWN when nothing of peel's is mounted there; ERR_MOUNT_BUSY when it is in use.
+ */
+export async function umount(
+  deps: UmountDeps,
+  dir: string,
+  options: UmountOptions = {},
+): Promise<{ readonly dir: string }> {
+  const path = await mountPath(dir);
+  const rows = deps.mounts.at(path);
+  const mounted = mountsAt(await readMountInfo(), path);
+  if (rows.length === 0 && !isOurs(mounted.at(-1))) {
+    const what = mounted.length > 0 ? `is mounted, but not by peel (${mounted.at(-1)?.fsType})` : 'is not mounted';
+    throw new ImageError('ERR_MOUNT_UNKNOWN', `${path} ${what}`);
+  }
+  const alive = await anyRunning(rows);
+  // Over a mount whose server was killed there may be a second one; both were ours.
+  const count = Math.min(mounted.length, Math.max(rows.length, 1));
+  for (let i = 0; i < count; i += 1) await takeAway(deps.system, path, { detach: options.detach === true || !alive });
+  for (const row of rows) {
+    // A detached mount may be used for days; its process puts everything away when it ends.
+    if (options.detach === true && alive) continue;
+    await waitForEnd(row, options.signal);
+    await removeMountDir(join(deps.root, 'mounts', row.id));
+    deps.mounts.delete(row.id);
+  }
+  return { dir: path };
+}
+
+/** What is recorded as mounted, with what is left of it. Rows of mounts that ended without their process saying so are removed. */
+export async function listMounts(deps: Pick<UmountDeps, 'mounts'>): Promise<MountStatus[]> {
+  const mounted = await readMountInfo();
+  const found: MountStatus[] = [];
+  for (const row of deps.mounts.list()) {
+    const there = mountsAt(mounted, row.dir).length > 0;
+    const alive = await isRunning(row);
+    if (!there && !alive) {
+      deps.mounts.delete(row.id);
+      continue;
+    }
+    found.push({ ...row, alive, state: there ? (alive ? 'serving' : 'dead') : 'gone' });
+  }
+  return found;
+}
+
+async function anyRunning(rows: readonly MountRow[]): Promise<boolean> {
+  for (const row of rows) if (await isRunning(row)) return true;
+  return false;
+}
+
+/** A mount that is in no table: its state directory is another one, or was deleted. */
+function isOurs(mount: MountInfo | undefined): boolean {
+  return mount !== undefined && (mount.fsType === 'fuse.peel' || mount.source === 'peel');
+}
+
+async function takeAway(system: MountSystem, path: string, options: { detach: boolean }): Promise<void> {
+  try {
+    await system.unmount(path, options);
+  } catch (cause) {
+    const code = errorCode(cause);
+    if (code === 'EINVAL' || code === 'ENOENT') return;
+    if (code === 'EBUSY') {
+      throw new ImageError(
+        'ERR_MOUNT_BUSY',
+        `${path} is in use: a process has files open or its working directory there`,
+        { cause },
+      );
+    }
+    if (code === 'EPERM' || code === 'EACCES')
+      throw new ImageError('ERR_MOUNT_PERMISSION', `not allowed to unmount ${path}`, { cause });
+    throw new ImageError('ERR_MOUNT_PROCESS', `cannot unmount ${path}: ${errorMessage(cause)}`, { cause });
+  }
+}
+
+/** The process ends by itself once its mount is gone; nothing is killed. Errors: ERR_MOUNT_PROCESS when it does not. */
+async function waitForEnd(row: MountRow, signal: AbortSignal | undefined): Promise<void> {
+  if (row.pid === process.pid) return;
+  const deadline = performance.now() + processEndMs;
+  while (await isRunning(row)) {
+    if (performance.now() > deadline) {
+      throw new ImageError(
+        'ERR_MOUNT_PROCESS',
+        `${row.dir} is unmounted, but process ${row.pid} that served it has not ended${row.log === undefined ? '' : ` (see ${row.log})`}`,
+      );
+    }
+    await delay(20, undefined, { signal });
+  }
+}
