@@ -9,6 +9,7 @@
 namespace peel::fuse {
 
 int collect(const ReadPlan& plan, uint8_t* to) {
+  if (plan.size == 0) return 0;
   uint32_t filled = 0;
   for (const ReadSegment& segment : plan.segments) {
     std::memset(to + filled, 0, segment.at - filled);
