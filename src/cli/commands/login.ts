@@ -1,0 +1,48 @@
+import type { Command } from 'commander';
+import { DockerCredentials } from '../../registry/auth/docker-config.ts';
+import { RemoteRegistry } from '../../registry/remote-registry.ts';
+import { example } from '../command.ts';
+import type { CliContext } from '../context.ts';
+import { UsageError } from '../errors.ts';
+import { askPassword, passwordFromStdin } from '../password.ts';
+import { dockerConfigFile, registryHost } from '../registry-host.ts';
+
+interface LoginOptions {
+  readonly username: string;
+  readonly passwordStdin?: true;
+}
+
+export function define(command: Command, context: CliContext): void {
+  command
+    .argument('[registry]', 'host[:port]', 'docker.io')
+    .requiredOption('-u, --username <name>', 'user name, or what the registry wants with a token')
+    .option('--password-stdin', 'read the password or token from stdin instead of asking')
+    .action(async (typed: string, { username, passwordStdin }: LoginOptions) => {
+      const host = registryHost(typed);
+      if (username.includes(':')) throw new UsageError('--username: a user name has no colon');
+      const password = await readPassword(context, host, passwordStdin === true);
+      // Credentials that do not work are not kept.
+      const registry = new RemoteRegistry({
+        host,
+        credentials: { lookup: async () => ({ kind: 'password', username, password }) },
+      });
+      try {
+        await registry.ping({ signal: context.signal });
+      } finally {
+        await registry.close();
+      }
+      const configFile = dockerConfigFile();
+      const storedIn = await new DockerCredentials({ configFile }).store(host, username, password, {
+        signal: context.signal,
+      });
+      if (context.options.json) await context.output.value({ registry: host, username, storedIn });
+      else await context.output.line(`logged in to ${host}; credentials are in ${storedIn}`);
+    });
+  example(command, 'echo "$TOKEN" | peel login ghcr.io -u me --password-stdin');
+}
+
+function readPassword(context: CliContext, host: string, fromStdin: boolean): Promise<string> {
+  if (fromStdin) return passwordFromStdin(process.stdin);
+  if (process.stdin.isTTY) return askPassword(process.stdin, `Password for ${host}: `, context.signal);
+  throw new UsageError('stdin is no terminal: give --password-stdin');
+}

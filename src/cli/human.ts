@@ -1,0 +1,47 @@
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+
+/** Bytes for people: `999 B`, `1.5 KiB`, `320 MiB`. */
+export function humanBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  // 1023.96 KiB would print as 1024 KiB.
+  if (unit > 0 && value >= 1023.5 && unit < units.length - 1) return `1.0 ${units[unit + 1]}`;
+  const text = unit === 0 ? String(value) : value < 9.95 ? value.toFixed(1) : value.toFixed(0);
+  return `${text} ${units[unit]}`;
+}
+
+/** Milliseconds for people: `340 ms`, `12.4 s`, `3 m 20 s`. */
+export function humanDuration(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  return `${Math.floor(seconds / 60)} m ${seconds % 60} s`;
+}
+
+export function percent(part: number, whole: number): string {
+  if (whole === 0) return '100 %';
+  const value = (100 * part) / whole;
+  // Neither end may be claimed by rounding.
+  if (part > 0 && value < 1) return '<1 %';
+  if (part < whole && value > 99) return '99 %';
+  return `${Math.round(value)} %`;
+}
+
+/** `2026-03-01 12:00` in local time, as `ls --time-style=long-iso` prints it. `seconds` since the epoch. */
+export function localMinute(seconds: number): string {
+  const date = new Date(seconds * 1000);
+  if (Number.isNaN(date.getTime())) return `@${seconds}`;
+  const pad = (value: number): string => String(value).padStart(2, '0');
+  const day = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())}`;
+  return `${day} ${pad(date.getHours())}:${pad(date.getMinutes())}`;
+}
+
+/** `sha256:0123456789ab` */
+export function shortDigest(digest: string): string {
+  const colon = digest.indexOf(':');
+  return digest.slice(0, colon + 13);
+}

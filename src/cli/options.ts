@@ -1,0 +1,19 @@
+// Values of options, parsed once; a bad one is a usage error that names the option's text.
+import { InvalidArgumentError } from 'commander';
+
+const sizeUnits: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
+
+/** `4194304`, `4MiB`, `4M`, `512k` → bytes. */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim());
+  const bytes = Math.floor(Number(match?.[1]) * (sizeUnits[match?.[2]?.toLowerCase() ?? ''] ?? Number.NaN));
+  if (!Number.isSafeInteger(bytes)) throw new InvalidArgumentError('expected a size like 256KiB or 4MiB');
+  return bytes;
+}
+
+/** A count from 0 up. */
+export function parseCount(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('expected a whole number');
+  return value;
+}

@@ -1,0 +1,56 @@
+import type { CommandModule } from './command.ts';
+
+export interface Verb {
+  readonly name: string;
+  readonly summary: string;
+  readonly load: () => Promise<CommandModule>;
+}
+
+/** Every command, in the order of `peel --help`. A module is loaded only when its verb is typed. */
+export const verbs: readonly Verb[] = [
+  {
+    name: 'mount',
+    summary: 'mount an image on a directory without downloading it',
+    load: () => import('./commands/mount.ts'),
+  },
+  { name: 'umount', summary: 'unmount a directory that peel mounted', load: () => import('./commands/umount.ts') },
+  { name: 'mounts', summary: 'list what is mounted', load: () => import('./commands/mounts.ts') },
+  { name: 'ls', summary: 'list a directory of an image', load: () => import('./commands/ls.ts') },
+  { name: 'tree', summary: 'draw a directory of an image', load: () => import('./commands/tree.ts') },
+  { name: 'find', summary: 'list paths of an image that match a glob', load: () => import('./commands/find.ts') },
+  { name: 'du', summary: 'sum up the sizes of directories', load: () => import('./commands/du.ts') },
+  { name: 'cat', summary: 'write files of an image to stdout', load: () => import('./commands/cat.ts') },
+  { name: 'stat', summary: 'show all that is known about a path', load: () => import('./commands/stat.ts') },
+  { name: 'cp', summary: 'copy a file or directory out of an image', load: () => import('./commands/cp.ts') },
+  { name: 'tar', summary: 'write a directory of an image as a tar archive', load: () => import('./commands/tar.ts') },
+  { name: 'diff', summary: 'compare the files of two images', load: () => import('./commands/diff.ts') },
+  {
+    name: 'inspect',
+    summary: 'show manifest, layers, indexes and what is cached',
+    load: () => import('./commands/inspect.ts'),
+  },
+  {
+    name: 'index',
+    summary: 'create, list, show, push and remove seekable indexes',
+    load: () => import('./commands/index-group.ts'),
+  },
+  { name: 'cache', summary: 'list, remove and prune what is cached', load: () => import('./commands/cache.ts') },
+  { name: 'login', summary: 'store credentials for a registry', load: () => import('./commands/login.ts') },
+  { name: 'logout', summary: 'forget the credentials for a registry', load: () => import('./commands/logout.ts') },
+  { name: 'registry', summary: 'serve an OCI registry from a directory', load: () => import('./commands/registry.ts') },
+  {
+    name: 'doctor',
+    summary: 'say what this machine can do and what to mend',
+    load: () => import('./commands/doctor.ts'),
+  },
+  {
+    name: 'demo',
+    summary: 'mount a real image and compare with downloading it',
+    load: () => import('./commands/demo.ts'),
+  },
+  {
+    name: 'completion',
+    summary: 'print a completion script for a shell',
+    load: () => import('./commands/completion.ts'),
+  },
+];

@@ -1,0 +1,90 @@
+import { type Command, Option } from 'commander';
+import type { Image, IndexMode, OpenImageOptions, PullPolicy } from '../image/image.ts';
+import { isDigest } from '../oci/digest.ts';
+import { parsePlatform } from '../oci/platform.ts';
+import { parseReference } from '../oci/reference.ts';
+import type { CliContext } from './context.ts';
+import { UsageError } from './errors.ts';
+import { withNode } from './with-node.ts';
+
+export interface ImageOptions {
+  readonly platform?: string;
+  readonly index: string;
+  readonly pull: PullPolicy;
+}
+
+export const imageArgument = 'image reference, e.g. debian:12, localhost:5000/app@sha256:…, or oci:DIR[:TAG]';
+
+/** The options of every command that opens an image. */
+export function addImageOptions(command: Command): Command {
+  return command
+    .option('--platform <platform>', 'os/architecture[/variant] to choose from an image index')
+    .option('--index <mode>', 'auto, require, never, or the digest of an index', 'auto')
+    .addOption(
+      new Option('--pull <policy>', 'when to ask the registry')
+        .choices(['always', 'missing', 'never'])
+        .default('always'),
+    );
+}
+
+/** Errors: UsageError for a reference, platform or index that is none. */
+export function openOptions(context: CliContext, options: ImageOptions): OpenImageOptions {
+  return {
+    platform: options.platform === undefined ? undefined : usage(() => parsePlatform(options.platform ?? '')),
+    index: indexMode(options.index),
+    pull: options.pull,
+    signal: context.signal,
+    onProgress: context.progress.report,
+  };
+}
+
+/** Errors: UsageError naming the text when it is not a reference. */
+export function checkReference(text: string): string {
+  usage(() => parseReference(text));
+  return text;
+}
+
+/** Opens the image, says its warnings, and closes it whatever happens. */
+export function withImage<T>(
+  context: CliContext,
+  reference: string,
+  options: ImageOptions,
+  use: (image: Image) => Promise<T>,
+): Promise<T> {
+  return withImages(context, [reference], options, ([image]) => use(image as Image));
+}
+
+/** The same for several images of one node, opened in order. */
+export async function withImages<T>(
+  context: CliContext,
+  references: readonly string[],
+  options: ImageOptions,
+  use: (images: readonly Image[]) => Promise<T>,
+): Promise<T> {
+  references.forEach(checkReference);
+  const open = openOptions(context, options);
+  return withNode(context, async (node) => {
+    const images: Image[] = [];
+    try {
+      for (const reference of references) images.push(await node.openImage(reference, open));
+      for (const { warnings } of images) warnings.forEach(context.warn);
+      return await use(images);
+    } finally {
+      for (const image of images) await image.close();
+    }
+  });
+}
+
+function indexMode(text: string): IndexMode {
+  if (text === 'auto' || text === 'require' || text === 'never' || isDigest(text)) return text;
+  throw new UsageError(`--index ${text}: expected auto, require, never, or a digest like sha256:…`);
+}
+
+/** An error in what a person typed is wrong usage, whichever parser found it. */
+export function usage<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (cause) {
+    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
