@@ -1,0 +1,87 @@
+import type { Command } from 'commander';
+import type { CacheRemoval } from '../../image/cache-service.ts';
+import { statFs } from '../../native/sys.ts';
+import { example } from '../command.ts';
+import type { CliContext } from '../context.ts';
+import { UsageError } from '../errors.ts';
+import { humanBytes, localMinute, percent, shortDigest } from '../human.ts';
+import { parseSize } from '../options.ts';
+import { withNode } from '../with-node.ts';
+
+/** Share of the filesystem that the cache may take when nobody says otherwise. */
+const defaultShare = 0.8;
+
+export function define(command: Command, context: CliContext): void {
+  defineLs(command.command('ls').description('List the layers in the cache, least recently used first.'), context);
+  defineRm(command.command('rm').description('Remove layers by digest, or by the beginning of one.'), context);
+  definePrune(
+    command.command('prune').description('Remove layers, least recently used first, until the cache is small enough.'),
+    context,
+  );
+}
+
+function defineLs(command: Command, context: CliContext): void {
+  command.action(async () => {
+    const entries = await withNode(context, (node) => node.cacheEntries());
+    if (context.options.json) {
+      await context.output.value(entries);
+      return;
+    }
+    const columns = [
+      { title: 'LAYER' },
+      { title: 'ON DISK', align: 'right' as const },
+      { title: 'OF', align: 'right' as const },
+      { title: '', align: 'right' as const },
+      { title: 'INDEX' },
+      { title: 'USED' },
+      { title: 'MOUNTED ON' },
+    ];
+    const rows = entries.map(({ digest, diskBytes, streamSize, index, usedAt, mountedOn, suspect }) => [
+      shortDigest(digest),
+      humanBytes(diskBytes),
+      streamSize === undefined ? '?' : humanBytes(streamSize),
+      streamSize === undefined ? '' : percent(Math.min(diskBytes, streamSize), streamSize),
+      suspect === undefined ? (index ?? 'none') : `suspect: ${suspect}`,
+      usedAt === 0 ? 'never' : localMinute(usedAt / 1000),
+      mountedOn.join(' '),
+    ]);
+    await context.output.table(columns, rows);
+  });
+  example(command, 'peel cache ls');
+}
+
+function defineRm(command: Command, context: CliContext): void {
+  command
+    .argument('[digest...]', 'layers to remove')
+    .option('--all', 'every layer that nobody uses')
+    .action(async (digests: string[], options: { all?: true }) => {
+      if (options.all ? digests.length > 0 : digests.length === 0) throw new UsageError('give digests or --all');
+      await say(context, await withNode(context, (node) => node.removeCached(options.all ? 'all' : digests)));
+    });
+  example(command, 'peel cache rm --all');
+}
+
+function definePrune(command: Command, context: CliContext): void {
+  command
+    .option('--max-size <size>', 'what may stay, e.g. 20GiB (default: 80 % of the filesystem)', parseSize)
+    .action(async (options: { maxSize?: number }) => {
+      const removal = await withNode(context, (node) => {
+        const limit = options.maxSize ?? Math.floor(statFs(node.paths.root).totalBytes * defaultShare);
+        return node.pruneCache(limit);
+      });
+      await say(context, removal);
+    });
+  example(command, 'peel cache prune --max-size 20GiB');
+}
+
+async function say({ options: { json }, output }: CliContext, removal: CacheRemoval): Promise<void> {
+  if (json) {
+    await output.value(removal);
+    return;
+  }
+  const { removed, busy, freedBytes } = removal;
+  const inUse = busy.length > 0 ? `, ${busy.length} in use and kept` : '';
+  await output.line(
+    `removed ${removed.length} ${removed.length === 1 ? 'layer' : 'layers'}, ${humanBytes(freedBytes)}${inUse}`,
+  );
+}
