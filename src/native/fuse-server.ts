@@ -45,6 +45,7 @@ interface Native {
   ): object;
   fuseServerAddBlob(handle: object, name: string, cache: object, passthrough: boolean): void;
   fuseServerStats(handle: object): FuseServerStats;
+  fuseServerTryBacking(handle: object, fd: number): string;
   fuseServerStop(handle: object): void;
 }
 type OnClosed = (reason: string) => void;
@@ -108,6 +109,14 @@ export class FuseServer {
 
   stats(): FuseServerStats {
     return this.#native.fuseServerStats(this.#handle);
+  }
+
+  /**
+   * Whether the kernel would take the open file for passthrough: undefined, or the name of an errno (EOPNOTSUPP where it
+   * does not know passthrough, EPERM without CAP_SYS_ADMIN, ELOOP on a stacked filesystem). After the first request only.
+   */
+  tryPassthrough(fd: number): string | undefined {
+    return this.#native.fuseServerTryBacking(this.#handle, fd) || undefined;
   }
 
   /** Stops serving: waiting reads get ENOTCONN, as does every later access to the mount. Idempotent. */

@@ -6,6 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { probeErofs } from '../../src/native/erofs-probe.ts';
 import { FuseServer } from '../../src/native/fuse-server.ts';
 import { erofsMount, fuseMount, openFuseDevice, overlayMount, unmount } from '../../src/native/mounts.ts';
+import { probePassthrough } from '../../src/native/passthrough-probe.ts';
 import { canDirectIo } from '../../src/native/sys.ts';
 import { writeErofs } from '../../src/tree/erofs-writer.ts';
 import { listTree } from '../support/list-tree.ts';
@@ -168,6 +169,23 @@ describe('probes', () => {
     const found = await probeErofs('/proc/self');
     expect(found.supported).toBe(false);
     expect(found.reason).toContain('/proc/self');
+  });
+
+  it('finds files that the kernel can read by itself, and says why not where it cannot', async () => {
+    const dir = tempDir();
+    expect(await probePassthrough(dir)).toEqual({
+      supported: true,
+      reason: 'complete layers are read by the kernel itself',
+    });
+    expect(readdirSync(dir)).toEqual([]);
+    for (const name of ['lower', 'upper', 'work']) mkdirSync(path.join(dir, name));
+    const [lower, upper, work] = ['lower', 'upper', 'work'].map((name) => path.join(dir, name));
+    const stacked = await attached(await overlayMount({ lower: [lower ?? ''], upper, work, noSuidDev: true }));
+    expect(await probePassthrough(stacked)).toEqual({
+      supported: false,
+      reason: 'the files are on a stacked filesystem, which the kernel does not pass through',
+    });
+    expect((await probeErofs(stacked)).supported).toBe(false);
   });
 
   it('knows where O_DIRECT works', async () => {

@@ -134,6 +134,13 @@ Napi::Value stats(const Napi::CallbackInfo& info) {
   return out;
 }
 
+// (handle, file fd) -> "" or the name of an errno
+Napi::Value tryBacking(const Napi::CallbackInfo& info) {
+  const auto box = ServerHandle::get(info[0], kTag);
+  const int err = box->session->tryBacking(intArg(info[1]));
+  return Napi::String::New(info.Env(), err == 0 ? "" : errnoName(err));
+}
+
 // (handle): onClosed follows.
 Napi::Value stop(const Napi::CallbackInfo& info) {
   const auto box = ServerHandle::get(info[0], kTag);
@@ -152,6 +159,7 @@ void exportFuseServer(Napi::Env env, Napi::Object exports) {
   exports.Set("fuseServerTree", Napi::Function::New(env, tree));
   exports.Set("fuseServerAddBlob", Napi::Function::New(env, addBlob));
   exports.Set("fuseServerStats", Napi::Function::New(env, stats));
+  exports.Set("fuseServerTryBacking", Napi::Function::New(env, tryBacking));
   exports.Set("fuseServerStop", Napi::Function::New(env, stop));
 }
 

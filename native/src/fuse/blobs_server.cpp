@@ -1,19 +1,18 @@
 #include "fuse/blobs_server.hpp"
 
 #include <errno.h>
-#include <linux/ioctl.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "fuse/backing.hpp"
+
 namespace peel::fuse {
 namespace {
 
 constexpr uint64_t kFirstBlob = 2;
-constexpr unsigned long kBackingOpen = _IOW(229, 1, BackingMap);
 
 /** EROFS counts the devices in blocks of 512: the last one must be there in full, or its read is EIO. */
 uint64_t roundUp(uint64_t size) { return (size + 511) & ~uint64_t{511}; }
@@ -152,8 +151,7 @@ void BlobsServer::decide(int deviceFd, Blob& blob) const {
   if (::fstat(fd, &st) < 0) return;
   // The kernel now sees the file's own end: it must reach to the end of the last block.
   if (static_cast<uint64_t>(st.st_size) < blob.size && ::ftruncate(fd, static_cast<off_t>(blob.size)) < 0) return;
-  const BackingMap map{fd, 0, 0};
-  const int id = ::ioctl(deviceFd, kBackingOpen, &map);
+  const int id = openBacking(deviceFd, fd);
   // Refused (no CAP_SYS_ADMIN, or a filesystem that is stacked itself): served by us, never an error.
   if (id <= 0) return;
   blob.backingId = id;

@@ -52,6 +52,7 @@ void Session::init(const Request& request) {
   out.maxPages = kMaxPages;
   out.maxStackDepth = agreed & init_flag::kPassthrough ? 1 : 0;
   // Before the answer: with it the next request may arrive on another thread.
+  agreed_ = agreed;
   options_.filesystem->onInit(agreed);
   replyInit(fd(), request.unique(), out);
 }

@@ -8,6 +8,8 @@
 
 #include <chrono>
 
+#include "fuse/backing.hpp"
+
 namespace peel::fuse {
 namespace {
 
@@ -139,16 +141,26 @@ void Session::endWith(const std::string& reason) {
 void Session::finish() {
   watch_->stop();
   parked_->drain(ENOTCONN);
-  fd_.reset();
   std::string reason;
   {
     std::lock_guard lock(mutex_);
+    fd_.reset();
     reason = reason_.empty() ? "stopped" : reason_;
   }
   if (options_.onClosed) options_.onClosed(reason);
   std::lock_guard lock(mutex_);
   finished_ = true;
   ended_.notify_all();
+}
+
+int Session::tryBacking(int fileFd) {
+  std::lock_guard lock(mutex_);
+  if (!fd_.valid()) return ENOTCONN;
+  if ((agreed_.load() & init_flag::kPassthrough) == 0) return EOPNOTSUPP;
+  const int id = openBacking(fd(), fileFd);
+  if (id < 0) return -id;
+  closeBacking(fd(), id);
+  return 0;
 }
 
 void Session::report(Opcode opcode, uint64_t node, uint64_t offset, int err) {

@@ -48,6 +48,8 @@ class Session {
   void join();
 
   const SessionStats& stats() const { return stats_; }
+  /** Whether the kernel would take the open file for passthrough: 0 or an errno, EOPNOTSUPP when it does not know it. */
+  int tryBacking(int fileFd);
   size_t waiting() const { return parked_->size(); }
 
  private:
@@ -76,6 +78,7 @@ class Session {
   Options options_;
   Fd fd_;
   SessionStats stats_;
+  std::atomic<uint64_t> agreed_{0};  // INIT flags
   std::shared_ptr<ParkedReads> parked_;
   std::unique_ptr<InterruptWatch> watch_;
 
