@@ -1,8 +1,9 @@
+import { mkdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { FuseServer } from '../../src/native/fuse-server.ts';
-import { erofsMount, fuseMount, openFuseDevice, unmount } from '../../src/native/mounts.ts';
+import { erofsMount, fuseMount, openFuseDevice, overlayMount, unmount } from '../../src/native/mounts.ts';
 import { writeErofs } from '../../src/tree/erofs-writer.ts';
 import { listTree, treeDifference } from '../support/list-tree.ts';
 import { attached } from '../support/mounted.ts';
@@ -73,6 +74,23 @@ while (n := libc.syscall(217, fd, buf, 512)) > 0:
         at += size
 print(len(names))`;
     expect((await runOk('python3', ['-c', python, `${dir}/many`])).trim()).toBe(String(manyFiles + 2));
+  });
+
+  it('carries a writable overlay', async () => {
+    const { dir, layers } = await serveTree();
+    for (const layer of layers) layer.serve();
+    const scratch = tempDir();
+    const [upper, work] = ['upper', 'work'].map((name) => path.join(scratch, name));
+    for (const made of [upper, work]) mkdirSync(made ?? '');
+    const over = await attached(await overlayMount({ lower: [dir], upper, work, noSuidDev: true }));
+    // Not listTree: without xino, an overlay's d_ino is not its st_ino.
+    const list = `find . -type f -exec sha256sum {} + -o -printf '%p %y %m %l\\n' | LC_ALL=C sort`;
+    expect(await runOk('sh', ['-ec', list], { cwd: over })).toBe(await runOk('sh', ['-ec', list], { cwd: dir }));
+    const script = `cd ${over} && rm -r many && mv deep/inner moved && echo x >> one && cp /bin/true run && ./run && ls`;
+    const names = (await runOk('sh', ['-ec', script])).split('\n');
+    expect(names).toContain('moved');
+    expect(names).not.toContain('many');
+    await unmount(over, { detach: false });
   });
 
   it('tells data from holes', async () => {
