@@ -1,6 +1,3 @@
-import { homedir } from 'node:os';
-import path from 'node:path';
-import { readEnvironment } from '../config/environment.ts';
 import { isRegistryHost } from '../oci/reference.ts';
 import { UsageError } from './errors.ts';
 
@@ -9,10 +6,4 @@ export function registryHost(typed: string): string {
   const host = typed.replace(/^https?:\/\//, '').replace(/\/+$/, '');
   if (!isRegistryHost(host)) throw new UsageError(`${typed}: not a registry host`);
   return host === 'index.docker.io' ? 'docker.io' : host;
-}
-
-/** Docker's client configuration of this user. */
-export function dockerConfigFile(): string {
-  const { dockerConfigDir, home } = readEnvironment();
-  return path.join(dockerConfigDir ?? path.join(home ?? homedir(), '.docker'), 'config.json');
 }

@@ -1,5 +1,5 @@
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
+import { dockerConfigFile } from '../config/docker-config-file.ts';
 import type { Environment } from '../config/environment.ts';
 import type { Origin } from '../image/origin.ts';
 import type { Logger } from '../observe/log.ts';
@@ -45,8 +45,7 @@ export class Origins {
     // The HTTP client takes a tenth of a second to load; an image that is all here does not need it.
     const { RemoteRegistry } = await import('../registry/remote-registry.ts');
     const { DockerCredentials } = await import('../registry/auth/docker-config.ts');
-    const { dockerConfigDir, home } = this.#environment;
-    const configFile = join(dockerConfigDir ?? join(home ?? homedir(), '.docker'), 'config.json');
+    const configFile = dockerConfigFile(this.#environment);
     return new RemoteRegistry({
       host,
       credentials: new DockerCredentials({ configFile }),

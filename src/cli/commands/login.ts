@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
+import { dockerConfigFile } from '../../config/docker-config-file.ts';
+import { readEnvironment } from '../../config/environment.ts';
 import { DockerCredentials } from '../../registry/auth/docker-config.ts';
 import { RemoteRegistry } from '../../registry/remote-registry.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { askPassword, passwordFromStdin } from '../password.ts';
-import { dockerConfigFile, registryHost } from '../registry-host.ts';
+import { registryHost } from '../registry-host.ts';
 
 interface LoginOptions {
   readonly username: string;
@@ -31,7 +33,7 @@ export function define(command: Command, context: CliContext): void {
       } finally {
         await registry.close();
       }
-      const configFile = dockerConfigFile();
+      const configFile = dockerConfigFile(readEnvironment());
       const storedIn = await new DockerCredentials({ configFile }).store(host, username, password, {
         signal: context.signal,
       });
