@@ -1,4 +1,5 @@
 // Taking mounts away, whoever serves them and whether or not he still lives.
+import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
@@ -57,6 +58,8 @@ export async function umount(
     if (options.detach === true && alive) continue;
     await waitForEnd(row, options.signal);
     await removeMountDir(join(deps.root, 'mounts', row.id));
+    // A killed process could not remove its log.
+    if (row.log !== undefined) await rm(row.log, { force: true });
     deps.mounts.delete(row.id);
   }
   return { dir: path };

@@ -129,7 +129,7 @@ export class LayerStore {
         return undefined;
       }
       const row = rowOf(request, index, table.get(request.descriptor.digest)?.reason);
-      if (table.get(row.digest) === undefined) table.put(row);
+      if (table.get(row.digest)?.streamSize !== row.streamSize) table.put(row);
       return this.#layer(request, paths, row, index, cache);
     } catch (error) {
       await cache?.close();
