@@ -5,6 +5,7 @@ import type { Origin } from '../image/origin.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Reference } from '../oci/reference.ts';
 import { LayoutRegistry } from '../registry/layout-registry.ts';
+import { defaultBackoff } from '../util/backoff.ts';
 import type { RemoteRegistry } from '../registry/remote-registry.ts';
 
 /** Connections to registries, one client per host, opened when first needed. */
@@ -48,6 +49,8 @@ export class Origins {
     const configFile = dockerConfigFile(this.#environment);
     return new RemoteRegistry({
       host,
+      // Reads have their own deadline and try again until it: the reason of a failure must come back before.
+      backoff: { ...defaultBackoff, attempts: 3 },
       credentials: new DockerCredentials({ configFile }),
       onWarning: (warning) => this.#log.warn({ host }, warning),
     });

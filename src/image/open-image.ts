@@ -1,5 +1,6 @@
 // Reference → an image whose layers are open: resolve, find its index, open the layers in parallel.
-import { LayerError, errorMessage } from '../layer/errors.ts';
+import { errorMessage } from '../layer/errors.ts';
+import { RegistryError } from '../registry/errors.ts';
 import { registryBlobSource } from '../layer/blob-source.ts';
 import type { BlobSource } from '../layer/blob-source.ts';
 import type { LayerStore, RemoteIndex } from '../layer/layer-store.ts';
@@ -137,7 +138,7 @@ async function openLayers(
 }
 
 function layerFailure(error: unknown, reference: string): unknown {
-  if (error instanceof LayerError)
+  if (!(error instanceof RegistryError) && !(error instanceof ImageError))
     return new ImageError('ERR_IMAGE_LAYER', `${reference}: ${errorMessage(error)}`, { cause: error });
   return imageErrorFrom(error, reference);
 }

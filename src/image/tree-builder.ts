@@ -62,7 +62,7 @@ function treeKey(layers: readonly Layer[]): string {
 }
 
 async function runJob(job: TreeJob, signal: AbortSignal): Promise<void> {
-  const worker = new Worker(new URL('./tree-worker.js', import.meta.url), { workerData: job });
+  const worker = new Worker(new URL('./tree-worker.js', import.meta.url), { workerData: job, execArgv: [] });
   const stop = () => void worker.terminate();
   signal.addEventListener('abort', stop, { once: true });
   try {

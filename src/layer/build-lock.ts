@@ -19,3 +19,13 @@ export async function withBuildLock<T>(
     await file.close();
   }
 }
+
+/** Runs `work` when nobody makes the layer now; else returns undefined without waiting. */
+export async function tryBuildLock<T>(paths: LayerPaths, work: () => Promise<T>): Promise<T | undefined> {
+  const file = await open(paths.buildLock, 'a', 0o600);
+  try {
+    return tryLock(file.fd, 'exclusive') ? await work() : undefined;
+  } finally {
+    await file.close();
+  }
+}

@@ -38,6 +38,8 @@ export interface FetcherOptions {
 
 interface Want {
   readonly deadline: number;
+  /** What went wrong last, other than that time ran out. */
+  why: string | undefined;
   attempts: number;
   wrong: number;
 }
@@ -46,6 +48,8 @@ const backoff = { attempts: Infinity, baseMs: 100, maxMs: 5_000, maxRetryAfterMs
 /** A request that has brought nothing for so long gives its permits back: it waits, it does not use the network. */
 const idleMs = 1_000;
 const maxDecodes = 3;
+
+class OutOfTime extends Error {}
 
 export class SpanFetcher {
   readonly #o: FetcherOptions;
@@ -76,7 +80,7 @@ export class SpanFetcher {
     const deadline = performance.now() + this.#o.readDeadlineMs;
     for (const span of spans) {
       if (this.#wants.has(span)) continue;
-      this.#wants.set(span, { deadline, attempts: 0, wrong: 0 });
+      this.#wants.set(span, { deadline, why: undefined, attempts: 0, wrong: 0 });
       this.#queue.add(span);
     }
     this.#pumpSoon();
@@ -145,12 +149,15 @@ export class SpanFetcher {
     const deadline = Math.min(...run.map((span) => this.#wants.get(span)?.deadline ?? Infinity));
     const ending = new AbortController();
     const timer = setTimeout(
-      () => ending.abort(new Error('no answer within the read deadline')),
+      () => ending.abort(new OutOfTime(`no answer within the read deadline of ${this.#o.readDeadlineMs / 1000} s`)),
       Math.max(0, deadline - performance.now()),
     );
     const idle = setTimeout(() => permits.release(), idleMs);
     const stallMs = this.#o.readDeadlineMs / 3;
-    const stall = setTimeout(() => ending.abort(new Error(`no bytes for ${Math.round(stallMs / 1000)} s`)), stallMs);
+    const stall = setTimeout(
+      () => ending.abort(new OutOfTime(`no bytes for ${Math.round(stallMs / 1000)} s`)),
+      stallMs,
+    );
     const alive = () => {
       idle.refresh();
       stall.refresh();
@@ -271,6 +278,7 @@ export class SpanFetcher {
       const want = this.#wants.get(span);
       if (want === undefined) continue;
       want.attempts += 1;
+      if (!(error instanceof OutOfTime)) want.why = errorMessage(error);
       attempts = Math.max(attempts, want.attempts);
       (want.deadline > now && !isFinalFetchError(error, want.attempts) ? again : over).push(span);
     }
@@ -299,11 +307,12 @@ export class SpanFetcher {
 
   #fail(spans: readonly number[], errno: string, error: unknown): void {
     const { source, sink, log } = this.#o;
+    const before = error instanceof OutOfTime ? this.#wants.get(spans[0] ?? -1)?.why : undefined;
+    this.#lastFailure = before === undefined ? errorMessage(error) : `${errorMessage(error)}: ${before}`;
     log.error(
-      { blob: source.name, spans: spans.slice(0, 16), count: spans.length, errno, error: errorMessage(error) },
+      { blob: source.name, spans: spans.slice(0, 16), count: spans.length, errno, error: this.#lastFailure },
       'reads fail',
     );
-    this.#lastFailure = errorMessage(error);
     for (const span of spans) {
       this.#wants.delete(span);
       sink.fail(span, errno);

@@ -13,7 +13,7 @@ import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
 import { Layer } from './layer.ts';
-import { withBuildLock } from './build-lock.ts';
+import { tryBuildLock, withBuildLock } from './build-lock.ts';
 import { prepareFromZtoc } from './prepare-ztoc.ts';
 import { prepareWhole } from './prepare-whole.ts';
 
@@ -52,7 +52,8 @@ export interface LayerStoreOptions {
   readonly readDeadlineMs: number;
 }
 
-const maxRounds = 5;
+/** Others may remove a layer between its making and its opening, so it is made again, but not for ever. */
+const maxRounds = 20;
 
 export class LayerStore {
   readonly #o: LayerStoreOptions;
@@ -91,12 +92,12 @@ export class LayerStore {
     throw new LayerError('ERR_LAYER_BUSY', `layer ${digest} is being removed again and again by somebody else`);
   }
 
-  /** Removes the layer's files. False when somebody uses it. */
+  /** Removes the layer's files. False when somebody uses or makes it. */
   async remove(layer: Digest): Promise<boolean> {
     const paths = this.paths(layer);
-    if (!(await LayerCache.tryRemove(paths.dir, paths.live))) return false;
-    this.#o.table.delete(layer);
-    return true;
+    const removed = await tryBuildLock(paths, async () => await LayerCache.tryRemove(paths.dir, paths.live));
+    if (removed === true) this.#o.table.delete(layer);
+    return removed === true;
   }
 
   /** Bytes that turned out wrong are not opened again: the layer is made anew from its blob, where nobody uses it. */
@@ -175,7 +176,7 @@ export class LayerStore {
         { index: paths.index, error: errorMessage(error) },
         'index file is damaged, making the layer anew',
       );
-      if (await LayerCache.tryRemove(paths.dir, paths.live)) return undefined;
+      if (await tryBuildLock(paths, () => LayerCache.tryRemove(paths.dir, paths.live))) return undefined;
       throw new LayerError(
         'ERR_LAYER_INDEX',
         `${errorMessage(error)}, and the layer is in use: unmount its images first`,
