@@ -56,9 +56,10 @@ export async function openImage(
     signal,
   });
   const warnings = [...image.warnings];
-  const discovery = await discover(deps, origin, image, mode, signal);
-  warnings.push(...discovery.warnings);
-  const layers = await openLayers(deps, origin, image, discovery, warnings, options);
+  const discover = discoverer(deps, origin, image, mode, warnings, signal);
+  // Who insists on an index wants to know before anything is downloaded, and also when nothing has to be.
+  if (mode !== 'auto' && mode !== 'never') await discover();
+  const layers = await openLayers(deps, origin, image, discover, warnings, options);
   deps.state.layers.touch(image.manifest.layers.map((layer) => layer.digest));
   return new LoadedImage({
     reference: image.reference,
@@ -79,27 +80,32 @@ async function openOrigin(deps: OpenImageDeps, reference: string): Promise<Origi
   }
 }
 
-/** An image whose layers all have an index file here needs no remote one, so nobody is asked. */
-async function discover(
+/** Looks for the image's index once, when the first layer asks: an image whose layers are all known here asks nobody. */
+function discoverer(
   deps: OpenImageDeps,
   origin: Origin,
   image: ResolvedImage,
   mode: NonNullable<OpenImageOptions['index']>,
+  warnings: string[],
   signal: AbortSignal | undefined,
-): Promise<Discovery> {
-  const finder = new IndexFinder(deps.state.indexes, deps.content);
-  if (mode === 'auto') {
-    const known = await Promise.all(image.manifest.layers.map((layer) => deps.layers.hasIndex(layer.digest)));
-    if (known.every(Boolean)) return { found: undefined, reason: 'not looked for', warnings: [] };
-  }
-  return await finder.find(origin, image, { mode, signal });
+): () => Promise<Discovery> {
+  let found: Promise<Discovery> | undefined;
+  const find = async () => {
+    const discovery = await new IndexFinder(deps.state.indexes, deps.content).find(origin, image, { mode, signal });
+    warnings.push(...discovery.warnings);
+    return discovery;
+  };
+  return () => {
+    found ??= find();
+    return found;
+  };
 }
 
 async function openLayers(
   deps: OpenImageDeps,
   origin: Origin,
   image: ResolvedImage,
-  discovery: Discovery,
+  discover: () => Promise<Discovery>,
   warnings: string[],
   options: OpenImageOptions,
 ): Promise<Layer[]> {
@@ -116,7 +122,7 @@ async function openLayers(
       descriptor,
       diffId,
       source: sourceOf(origin, descriptor),
-      ...indexOf(deps, origin, descriptor, discovery),
+      findIndex: async () => indexOf(deps, origin, descriptor, await discover()),
       slots,
       signal,
       onProgress: options.onProgress,
@@ -156,16 +162,16 @@ function indexOf(
   origin: Origin,
   descriptor: Descriptor,
   discovery: Discovery,
-): { index: RemoteIndex | undefined; noIndexReason: string } {
+): { index: RemoteIndex | undefined; reason: string } {
   const { found } = discovery;
   const { compression } = layerType(descriptor.mediaType) ?? {};
-  if (compression === 'zstd') return { index: undefined, noIndexReason: 'no index: media type is zstd' };
-  if (found === undefined) return { index: undefined, noIndexReason: discovery.reason };
+  if (compression === 'zstd') return { index: undefined, reason: 'no index: media type is zstd' };
+  if (found === undefined) return { index: undefined, reason: discovery.reason };
   const entry = found.index.layers.find(({ layer }) => layer === descriptor.digest);
   if (entry === undefined) {
     return {
       index: undefined,
-      noIndexReason: `index ${found.digest} leaves it out (${descriptor.size} bytes, likely below its minimum)`,
+      reason: `index ${found.digest} leaves it out (${descriptor.size} bytes, likely below its minimum)`,
     };
   }
   const index: RemoteIndex = {
@@ -178,5 +184,5 @@ function indexOf(
       (await deps.content.local(entry.ztoc.digest))?.bytes ??
       (await readSmallBlob(origin, entry.ztoc, maxZtocBytes, { signal })),
   };
-  return { index, noIndexReason: '' };
+  return { index, reason: '' };
 }

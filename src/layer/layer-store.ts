@@ -32,9 +32,8 @@ export interface OpenLayerRequest {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly source: BlobSource;
-  readonly index: RemoteIndex | undefined;
-  /** Why there is no `index`, as half a sentence. */
-  readonly noIndexReason: string;
+  /** Asked only when the node has no index of the layer. `reason`: why there is none, as half a sentence. Errors: ImageError. */
+  readonly findIndex: () => Promise<{ readonly index: RemoteIndex | undefined; readonly reason: string }>;
   /** Requests of this image at once. */
   readonly slots: Semaphore;
   readonly signal?: AbortSignal | undefined;
@@ -64,15 +63,6 @@ export class LayerStore {
 
   paths(layer: Digest): LayerPaths {
     return this.#o.directories.paths(layer);
-  }
-
-  /** True when the layer can be opened without asking for an index. */
-  async hasIndex(layer: Digest): Promise<boolean> {
-    if (this.#o.table.get(layer)?.suspect !== undefined) return false;
-    return await stat(this.paths(layer).index).then(
-      () => true,
-      () => false,
-    );
   }
 
   /**
@@ -189,22 +179,23 @@ export class LayerStore {
   async #prepare(request: OpenLayerRequest, paths: LayerPaths, distrusted: string | undefined): Promise<void> {
     if ((await inode(paths.index)) !== undefined) return;
     const { table, log, slots } = this.#o;
-    let reason = distrusted === undefined ? request.noIndexReason : `no trusted index: ${distrusted}`;
-    if (request.index !== undefined && distrusted === undefined) {
+    const { index, ...found } = await request.findIndex();
+    let reason = distrusted === undefined ? found.reason : `no trusted index: ${distrusted}`;
+    if (index !== undefined && distrusted === undefined) {
       try {
-        await prepareFromZtoc(request, request.index, paths);
+        await prepareFromZtoc(request, index, paths);
         table.put(
           preparedRow(
             request,
-            { format: request.index.format, indexDigest: request.index.digest, source: request.index.source },
-            `zTOC ${request.index.ztoc.digest}`,
+            { format: index.format, indexDigest: index.digest, source: index.source },
+            `zTOC ${index.ztoc.digest}`,
           ),
         );
         return;
       } catch (error) {
         request.signal?.throwIfAborted();
         if (isDiskError(error)) throw diskError(error, paths);
-        reason = `its zTOC ${request.index.ztoc.digest} cannot be used: ${errorMessage(error)}`;
+        reason = `its zTOC ${index.ztoc.digest} cannot be used: ${errorMessage(error)}`;
         request.onWarning(`layer ${request.descriptor.digest}: ${reason}; it is downloaded whole`);
       }
     }

@@ -1,5 +1,5 @@
 // The whole-layer way, for layers without a usable index: one pass over the blob fills the block cache and makes an index.
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { link, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buildLayerIndex } from '../index/builder.ts';
@@ -13,6 +13,8 @@ import { blobStream } from './blob-stream.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import type { OpenLayerRequest } from './layer-store.ts';
+
+const maxRounds = 10;
 
 export interface PrepareWholeOptions {
   readonly slots: readonly Semaphore[];
@@ -47,9 +49,9 @@ export async function prepareWhole(
       'layer downloaded whole',
     );
   } catch (error) {
-    await rm(temporary, { force: true });
     throw buildError(error, request);
   } finally {
+    await rm(temporary, { force: true });
     await data.close();
   }
 }
@@ -79,17 +81,41 @@ async function commit(
 ): Promise<void> {
   const provenance = { format: 'node', source: reason, blobDigest: build.blobDigest, diffId: build.diffId } as const;
   const index = await encodeNodeIndex(build, provenance, { signal: request.signal });
-  await rename(temporary, paths.data);
-  const cache = LayerCache.open({
-    dir: paths.dir,
-    livePath: paths.live,
-    streamSize: build.streamSize,
-    spanStarts: build.spans.count > 0 ? build.spans.streamStarts : new Float64Array(2),
-    fingerprint: index.fingerprint,
-  });
+  for (let round = 0; !(await adopt(paths, temporary, build, index.fingerprint)); round += 1) {
+    if (round === maxRounds)
+      throw new LayerError('ERR_LAYER_BUSY', `${paths.dir} is used with another index by somebody else`);
+  }
+  await writeDurably(paths.index, index.pieces);
+}
+
+/**
+ * Puts the finished stream in its place and declares it complete. A cache of another index that somebody opens there meanwhile
+ * replaces the data file by an empty one: false then, and nothing was declared.
+ */
+async function adopt(
+  paths: LayerPaths,
+  temporary: string,
+  build: LayerBuild,
+  fingerprint: Uint8Array,
+): Promise<boolean> {
+  const open = () =>
+    LayerCache.open({
+      dir: paths.dir,
+      livePath: paths.live,
+      streamSize: build.streamSize,
+      spanStarts: build.spans.count > 0 ? build.spans.streamStarts : new Float64Array(2),
+      fingerprint,
+    });
+  // Opening clears away what was left of another index.
+  await open().close();
+  await rm(paths.data, { force: true });
+  await link(temporary, paths.data);
+  const cache = open();
   try {
+    const [ours, theirs] = [await stat(temporary), await stat(paths.data)];
+    if (ours.ino !== theirs.ino) return false;
     await cache.adoptAll();
-    await writeDurably(paths.index, index.pieces);
+    return true;
   } finally {
     await cache.close();
   }

@@ -146,21 +146,20 @@ describe('reading through a registry that fails for good', () => {
 });
 
 describe('opening an image at a registry that fails', () => {
-  it.each([
-    ['404', answer(404), 'ERR_IMAGE_UNKNOWN'],
-    ['403', answer(403), 'ERR_IMAGE_DENIED'],
-    [
-      'garbage',
-      ((_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":')) as Fault,
-      /ERR_IMAGE_(CONTENT|UNREACHABLE)/,
-    ],
-  ] as const)('names the image: %s', async (_, fault, code) => {
+  const garbage: Fault = (_request, response) =>
+    response.writeHead(200, { 'content-type': 'application/json' }).end('{"a":');
+  const faults: [string, Fault, RegExp][] = [
+    ['404', answer(404), /^ERR_IMAGE_UNKNOWN$/],
+    ['403', answer(403), /^ERR_IMAGE_DENIED$/],
+    ['garbage', garbage, /^ERR_IMAGE_(CONTENT|UNREACHABLE)$/],
+  ];
+  it.each(faults)('names the image: %s', async (_, fault, code) => {
     const lab = await ImageLab.start();
     const pushed = await lab.push('1', [labLayer(tarOf({ path: 'f', data: 'x' }))]);
-    lab.front.interfere(forManifests, fault as Fault);
+    lab.front.interfere(forManifests, fault);
     const opening = (await lab.node()).openImage(pushed.reference);
     await expect(opening).rejects.toMatchObject({
-      code: typeof code === 'string' ? code : expect.stringMatching(code),
+      code: expect.stringMatching(code),
       message: expect.stringContaining(pushed.reference),
     });
   });
