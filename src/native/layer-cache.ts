@@ -35,6 +35,15 @@ export interface DecodeRequest {
 /** What native/src/binding/layer_cache.cpp exports; `handle` is opaque. */
 interface Native {
   layerCacheOpen(dir: string, live: string, size: number, starts: Float64Array, of: Uint8Array, ro: boolean): object;
+  layerCacheAdopt(
+    dir: string,
+    live: string,
+    size: number,
+    starts: Float64Array,
+    of: Uint8Array,
+    stream: string,
+    complete: boolean,
+  ): Promise<boolean>;
   layerCacheClose(handle: object): void;
   layerCacheIsPresent(handle: object, span: number): boolean;
   layerCacheStat(handle: object): { spans: number; bytes: number; trailingZeros: number; complete: boolean };
@@ -57,6 +66,7 @@ interface Native {
   layerCacheAdoptAll(handle: object): Promise<void>;
   layerCacheDigest(handle: object): Promise<Buffer>;
   layerCacheVerify(handle: object, span: number): Promise<boolean>;
+  setInflateBackend(name: string): boolean;
   layerCacheRemove(dir: string, live: string): Promise<boolean>;
 }
 
@@ -98,6 +108,18 @@ export class LayerCache {
   /** Opens or makes the cache. Throws with an errno code: EINVAL for offsets that are no span table. */
   static open(options: LayerCacheOptions): LayerCache {
     return new LayerCache(options);
+  }
+
+  /**
+   * Makes a stream that was written whole to the file `stream` (of exactly `streamSize` bytes, on the same filesystem as
+   * `dir`, best inside it) the layer's data, with every span present and, when its diffID was checked, complete. The
+   * file is renamed. False when some process has the layer open; the file is then still there.
+   */
+  static async adopt(options: LayerCacheOptions, stream: string, state: { complete: boolean }): Promise<boolean> {
+    mkdirSync(options.dir, { recursive: true, mode: 0o700 });
+    const { dir, livePath, streamSize, spanStarts, fingerprint } = options;
+    const native = addon() as Native;
+    return native.layerCacheAdopt(dir, livePath, streamSize, spanStarts, fingerprint, stream, state.complete);
   }
 
   /** Removes a layer from disk and its live bits; false when some process has it open. */
@@ -224,4 +246,12 @@ export class LayerCache {
 /** The native object behind a cache, for other faces of the addon (a FUSE server reads through it). */
 export function nativeLayerCache(cache: LayerCache): object {
   return handleOf(cache);
+}
+
+/**
+ * Which library inflates spans: ISA-L where it was there at build time, else zlib. False when it is not built in. For
+ * tests and benchmarks, which run over both.
+ */
+export function setInflateBackend(name: 'isal' | 'zlib'): boolean {
+  return (addon() as Native).setInflateBackend(name);
 }

@@ -326,6 +326,32 @@ TEST(removal_waits_for_users) {
   CHECK_EQ(dir.open(layer)->presentCount(), 0u);
 }
 
+TEST(a_stream_that_came_whole) {
+  CacheDir dir;
+  const Layer layer = testLayer();
+  const std::string path = dir.layer() + "/data.tmp";
+  auto write = [&](size_t size) {
+    peel::Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0600));
+    CHECK_EQ(::pwrite(fd.get(), layer.stream.data(), size, 0), static_cast<ssize_t>(size));
+  };
+  auto lazy = dir.open(layer);
+  CHECK_EQ(put(*lazy, layer, 0), 0);
+  write(layer.stream.size() - 1);
+  CHECK_EQ(LayerCache::adopt(dir.options(layer), path, true), -EINVAL);
+  write(layer.stream.size());
+  CHECK_EQ(LayerCache::adopt(dir.options(layer), path, true), -EAGAIN);
+  lazy.reset();
+  CHECK_EQ(LayerCache::adopt(dir.options(layer), path, true), 0);
+  for (bool reboot : {false, true}) {
+    if (reboot) dir.reboot();
+    auto cache = dir.open(layer);
+    CHECK(cache->complete());
+    CHECK_EQ(cache->presentCount(), cache->spanCount());
+    for (uint32_t i = 0; i < cache->spanCount(); i++) CHECK_EQ(cache->verify(i), 0);
+    CHECK(rightAt(*cache, layer, 0, layer.stream.size()));
+  }
+}
+
 TEST(full_disk) {
   CacheDir dir;
   const Layer layer = testLayer();

@@ -10,6 +10,7 @@
 #include "binding/errors.hpp"
 #include "binding/handle.hpp"
 #include "binding/loop.hpp"
+#include "gzip/inflater.hpp"
 #include "sys/file_io.hpp"
 
 namespace peel {
@@ -40,8 +41,8 @@ uint32_t spanArg(const LayerCache& cache, Napi::Value value) {
   return span;
 }
 
-// (dir, livePath, streamSize, spanStarts, fingerprint, readOnly) -> handle
-Napi::Value open(const Napi::CallbackInfo& info) {
+// The first five arguments of open and adopt.
+LayerCache::Options optionsArg(const Napi::CallbackInfo& info) {
   LayerCache::Options options;
   options.dir = stringArg(info[0]);
   options.livePath = stringArg(info[1]);
@@ -52,6 +53,12 @@ Napi::Value open(const Napi::CallbackInfo& info) {
     throw Napi::RangeError::New(info.Env(), "a fingerprint has 32 bytes");
   }
   std::memcpy(options.fingerprint.data(), fingerprint.Data(), options.fingerprint.size());
+  return options;
+}
+
+// (dir, livePath, streamSize, spanStarts, fingerprint, readOnly) -> handle
+Napi::Value open(const Napi::CallbackInfo& info) {
+  LayerCache::Options options = optionsArg(info);
   options.readOnly = boolArg(info[5]);
   std::shared_ptr<LayerCache> cache;
   if (int err = LayerCache::open(options, cache)) throw errnoError(info.Env(), err, "open '" + options.dir + "'");
@@ -296,6 +303,20 @@ Napi::Value verify(const Napi::CallbackInfo& info) {
       });
 }
 
+// (dir, livePath, streamSize, spanStarts, fingerprint, stream, complete) -> Promise<boolean>: false when in use.
+Napi::Value adopt(const Napi::CallbackInfo& info) {
+  auto options = std::make_shared<LayerCache::Options>(optionsArg(info));
+  auto err = std::make_shared<int>(0);
+  const std::string stream = stringArg(info[5]);
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(),
+      [options, err, stream, complete = boolArg(info[6])] { *err = LayerCache::adopt(*options, stream, complete); },
+      [err, stream](Napi::Env env) -> Napi::Value {
+        if (*err && *err != -EAGAIN) throw errnoError(env, *err, "adopt '" + stream + "'");
+        return Napi::Boolean::New(env, *err == 0);
+      });
+}
+
 // (dir, livePath) -> Promise<boolean>: false when somebody uses the layer.
 Napi::Value removeLayer(const Napi::CallbackInfo& info) {
   auto err = std::make_shared<int>(0);
@@ -308,6 +329,13 @@ Napi::Value removeLayer(const Napi::CallbackInfo& info) {
       });
 }
 
+// ('isal' | 'zlib') -> boolean: false when it is not built in. For tests and benchmarks.
+Napi::Value setBackend(const Napi::CallbackInfo& info) {
+  const std::string name = stringArg(info[0]);
+  if (name != "isal" && name != "zlib") throw Napi::TypeError::New(info.Env(), "the inflate backend is 'isal' or 'zlib'");
+  return Napi::Boolean::New(info.Env(), setInflateBackend(name == "isal" ? InflateBackend::Isal : InflateBackend::Zlib));
+}
+
 }  // namespace
 
 std::shared_ptr<LayerCache> layerCacheOf(Napi::Value handle) { return CacheHandle::get(handle, kTag); }
@@ -315,6 +343,7 @@ std::shared_ptr<LayerCache> layerCacheOf(Napi::Value handle) { return CacheHandl
 void exportLayerCache(Napi::Env env, Napi::Object exports) {
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
       {"layerCacheOpen", open},
+      {"layerCacheAdopt", adopt},
       {"layerCacheClose", close},
       {"layerCacheIsPresent", isPresent},
       {"layerCacheStat", stat},
@@ -329,6 +358,7 @@ void exportLayerCache(Napi::Env env, Napi::Object exports) {
       {"layerCacheDigest", digest},
       {"layerCacheVerify", verify},
       {"layerCacheRemove", removeLayer},
+      {"setInflateBackend", setBackend},
   };
   for (auto [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
 }

@@ -16,7 +16,13 @@ namespace {
 constexpr uint64_t kMaxStreamSize = std::numeric_limits<int64_t>::max() - 4096;
 constexpr size_t kMaxSpans = size_t{1} << 28;
 
-bool isSpanTable(const LayerCache::Options& options) {
+void resumeAll(const std::vector<SpanWaiter*>& waiters, int err) {
+  for (SpanWaiter* waiter : waiters) waiter->resume(err);
+}
+
+}  // namespace
+
+bool LayerCache::isSpanTable(const Options& options) {
   const auto& starts = options.spanStarts;
   if (starts.size() < 2 || starts.size() > kMaxSpans || starts.front() != 0 || starts.back() != options.streamSize) {
     return false;
@@ -27,12 +33,6 @@ bool isSpanTable(const LayerCache::Options& options) {
   }
   return starts[starts.size() - 2] <= starts.back();
 }
-
-void resumeAll(const std::vector<SpanWaiter*>& waiters, int err) {
-  for (SpanWaiter* waiter : waiters) waiter->resume(err);
-}
-
-}  // namespace
 
 int LayerCache::open(const Options& options, std::shared_ptr<LayerCache>& out) {
   if (!isSpanTable(options)) return -EINVAL;
@@ -74,11 +74,15 @@ int LayerCache::openData() {
   const int access = options_.readOnly ? O_RDONLY : O_RDWR | O_CREAT;
   data_.reset(::open((options_.dir + "/data").c_str(), access | O_CLOEXEC, 0600));
   if (!data_.valid()) return -errno;
+  return identify(data_.get(), options_, identity_, dataSize_);
+}
+
+int LayerCache::identify(int dataFd, const Options& options, BitsIdentity& identity, uint64_t& size) {
   struct statx info{};
-  if (::statx(data_.get(), "", AT_EMPTY_PATH, STATX_INO | STATX_SIZE | STATX_BTIME, &info) < 0) return -errno;
-  dataSize_ = info.stx_size;
-  identity_ = {spanCount(), options_.streamSize, options_.fingerprint, info.stx_ino,
-               static_cast<uint64_t>(info.stx_btime.tv_sec) * 1'000'000'000u + info.stx_btime.tv_nsec};
+  if (::statx(dataFd, "", AT_EMPTY_PATH, STATX_INO | STATX_SIZE | STATX_BTIME, &info) < 0) return -errno;
+  size = info.stx_size;
+  identity = {static_cast<uint32_t>(options.spanStarts.size() - 1), options.streamSize, options.fingerprint, info.stx_ino,
+              static_cast<uint64_t>(info.stx_btime.tv_sec) * 1'000'000'000u + info.stx_btime.tv_nsec};
   return 0;
 }
 

@@ -41,6 +41,10 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
 
   // 0 or -errno. Takes the shared flock on <dir>/lock and maps the live bits; -EINVAL for a table that is no span table.
   static int open(const Options& options, std::shared_ptr<LayerCache>& out);
+  // Makes a whole layer stream, written elsewhere on the same filesystem, the layer's data: checksums, every bit set and
+  // synced, and with `complete` the mark that it was checked. The file at `stream` has exactly streamSize bytes and is
+  // renamed. 0 or -errno: -EAGAIN when somebody has the layer open, -EINVAL for a file of another size.
+  static int adopt(const Options& options, const std::string& stream, bool complete);
   ~LayerCache();
   LayerCache(const LayerCache&) = delete;
   LayerCache& operator=(const LayerCache&) = delete;
@@ -97,10 +101,13 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
 
  private:
   explicit LayerCache(const Options& options) : options_(options) {}
+  static bool isSpanTable(const Options& options);
+  static int identify(int dataFd, const Options& options, BitsIdentity& identity, uint64_t& size);
   int openFiles();
   int openData();
   // Rounded up, because a block device reader asks for whole 512-byte blocks and a short answer would be an error to it.
-  uint64_t paddedSize() const { return (options_.streamSize + 511) / 512 * 512; }
+  static uint64_t paddedSize(const Options& options) { return (options.streamSize + 511) / 512 * 512; }
+  uint64_t paddedSize() const { return paddedSize(options_); }
   bool rangeOf(uint64_t off, uint64_t len, uint32_t& first, uint32_t& last) const;
   bool allPresent(uint32_t first, uint32_t last) const;
   void wake(uint32_t span);

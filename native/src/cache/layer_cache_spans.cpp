@@ -6,34 +6,11 @@
 
 #include "cache/layer_cache.hpp"
 #include "cache/present_file.hpp"
-#include "cache/xxh64.hpp"
+#include "cache/span_sum.hpp"
 #include "gzip/sha256.hpp"
 #include "sys/file_io.hpp"
 
 namespace peel {
-namespace {
-
-constexpr size_t kReadBuffer = size_t{256} << 10;
-
-// 0 in `sums` means that nothing is known.
-uint64_t sumOf(const Xxh64& hash) {
-  uint64_t sum = hash.digest();
-  return sum == 0 ? 1 : sum;
-}
-
-template <class Each>
-int readRange(int fd, uint64_t from, uint64_t to, Each each) {
-  std::vector<uint8_t> buffer(kReadBuffer);
-  while (from < to) {
-    size_t n = static_cast<size_t>(std::min<uint64_t>(buffer.size(), to - from));
-    if (int err = readFully(fd, buffer.data(), n, from)) return err;
-    each(buffer.data(), n);
-    from += n;
-  }
-  return 0;
-}
-
-}  // namespace
 
 int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& result) {
   result = DecodeResult{};

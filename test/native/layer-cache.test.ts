@@ -1,0 +1,244 @@
+import { execFile } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { gzipSync } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  type DecodeRequest,
+  LayerCache,
+  type LayerCacheOptions,
+  setInflateBackend,
+} from '../../src/native/layer-cache.ts';
+
+const addonPath = new URL('../../native/build/Release/peel.node', import.meta.url).pathname;
+const stream = Buffer.concat([randomBytes(70_000), Buffer.alloc(50_000, 'text ')]);
+const starts = [0, 30_000, 60_000, 90_000, stream.length];
+
+let root: string;
+let options: LayerCacheOptions;
+const opened: LayerCache[] = [];
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'peel-native-'));
+  options = {
+    dir: join(root, 'blobs/layer'),
+    livePath: join(root, 'run/live/layer'),
+    streamSize: stream.length,
+    spanStarts: Float64Array.from(starts),
+    fingerprint: Buffer.alloc(32, 7),
+  };
+});
+
+afterEach(async () => {
+  await Promise.all(opened.splice(0).map(async (cache) => cache.close()));
+  rmSync(root, { recursive: true, force: true });
+});
+
+function open(changes: Partial<LayerCacheOptions> = {}): LayerCache {
+  const cache = LayerCache.open({ ...options, ...changes });
+  opened.push(cache);
+  return cache;
+}
+
+function member(span: number, changes: Partial<DecodeRequest> = {}): DecodeRequest {
+  const data = gzipSync(stream.subarray(starts[span], starts[span + 1]));
+  const sha256 = createHash('sha256').update(data).digest();
+  return { span, decoder: 'gzip-member', bits: 0, data, window: undefined, sha256, openEnded: false, ...changes };
+}
+
+describe('LayerCache', () => {
+  it('reports a miss once, decodes, wakes and reads back', async () => {
+    const cache = open();
+    const misses: number[] = [];
+    cache.onMiss((spans) => misses.push(...spans));
+    const waits = Promise.all(Array.from({ length: 64 }, async (_, i) => cache.wait(29_900 + i, 200)));
+    await expect.poll(() => misses).toEqual([0, 1]);
+    expect(await cache.decode(member(1))).toBe(30_000);
+    expect(await cache.decode(member(0))).toBe(30_000);
+    await waits;
+    expect(misses).toEqual([0, 1]);
+    expect((await cache.read(29_900, 200)).equals(stream.subarray(29_900, 30_100))).toBe(true);
+    await expect(cache.read(59_999, 2)).rejects.toMatchObject({ code: 'EAGAIN' });
+    expect(cache.presentSpans).toBe(2);
+    expect(cache.presentBytes).toBe(60_000);
+    expect([0, 1, 2, 3].map((span) => cache.isPresent(span))).toEqual([true, true, false, false]);
+  });
+
+  it('becomes complete and stays so', async () => {
+    const cache = open();
+    await expect(cache.markComplete()).rejects.toMatchObject({ code: 'ENODATA' });
+    for (const backend of ['zlib', 'isal'] as const) {
+      setInflateBackend(backend);
+      await Promise.all([0, 1, 2, 3].map(async (span) => cache.decode(member(span))));
+    }
+    expect(await cache.digest()).toEqual(createHash('sha256').update(stream).digest());
+    await cache.markComplete();
+    await cache.close();
+    rmSync(join(root, 'run'), { recursive: true });
+    const again = open();
+    expect(again.complete).toBe(true);
+    expect((await again.read(0, stream.length)).equals(stream)).toBe(true);
+    expect(await again.verify(3)).toBe(true);
+  });
+
+  it('says what is wrong with a span', async () => {
+    const cache = open();
+    const wrong = Buffer.from(member(0).data);
+    wrong[100]! ^= 1;
+    await expect(cache.decode(member(0, { data: wrong }))).rejects.toMatchObject({ code: 'ERR_SPAN_DIGEST' });
+    const noDigest = { sha256: undefined };
+    await expect(cache.decode(member(0, { data: wrong, ...noDigest }))).rejects.toMatchObject({
+      code: 'ERR_SPAN_INFLATE',
+    });
+    await expect(cache.decode(member(0, { data: member(3).data, ...noDigest }))).resolves.toBe(30_000);
+    await expect(cache.decode(member(1, { data: gzipSync('x'), ...noDigest }))).rejects.toMatchObject({
+      code: 'ERR_SPAN_LENGTH',
+    });
+    expect(cache.isPresent(1)).toBe(false);
+  });
+
+  it('fails the waiters of a span and asks again', async () => {
+    const cache = open();
+    let asked = 0;
+    cache.onMiss(() => asked++);
+    const wait = cache.wait(0, 1);
+    await expect.poll(() => asked).toBe(1);
+    cache.fail(0, 'EHOSTUNREACH');
+    await expect(wait).rejects.toMatchObject({ code: 'EHOSTUNREACH', syscall: 'wait' });
+    const again = cache.wait(0, 1);
+    await expect.poll(() => asked).toBe(2);
+    await cache.close();
+    await expect(again).rejects.toMatchObject({ code: 'EIO' });
+  });
+
+  it('adopts a stream that came whole', async () => {
+    const path = join(root, 'data.tmp');
+    writeFileSync(path, stream);
+    const lazy = open();
+    expect(await LayerCache.adopt(options, path, { complete: true })).toBe(false);
+    await lazy.close();
+    expect(await LayerCache.adopt(options, path, { complete: true })).toBe(true);
+    const cache = open();
+    expect(cache.complete).toBe(true);
+    expect((await cache.read(0, stream.length)).equals(stream)).toBe(true);
+  });
+
+  it('is removed only when nobody has it open', async () => {
+    const cache = open();
+    await cache.decode(member(0));
+    expect(await LayerCache.tryRemove(options.dir, options.livePath)).toBe(false);
+    await cache.close();
+    expect(await LayerCache.tryRemove(options.dir, options.livePath)).toBe(true);
+    expect(open().presentSpans).toBe(0);
+  });
+
+  it('refuses misuse', async () => {
+    const cache = open();
+    for (const span of [-1, 4, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 32, '1' as unknown as number]) {
+      expect(() => cache.isPresent(span)).toThrow(RangeError);
+      expect(() => cache.fail(span, 'EIO')).toThrow(RangeError);
+      await expect(cache.decode(member(0, { span }))).rejects.toThrow(RangeError);
+    }
+    expect(() => cache.fail(0, 'EWHATEVER')).toThrow(TypeError);
+    for (const offset of [-1, 0.5, Number.NaN, 2 ** 60, undefined as unknown as number]) {
+      await expect(cache.wait(offset, 1)).rejects.toThrow(TypeError);
+      await expect(cache.read(offset, 1)).rejects.toThrow(TypeError);
+    }
+    await expect(cache.read(stream.length, 1)).rejects.toThrow(RangeError);
+    const bad: Partial<DecodeRequest>[] = [
+      { bits: 8 },
+      { bits: -1 },
+      { data: 'text' as unknown as Uint8Array },
+      { data: new Uint16Array(4) as unknown as Uint8Array },
+      { sha256: Buffer.alloc(31) },
+      { window: Buffer.alloc(32_769) },
+      { decoder: 'lzma' as 'stored' },
+      { openEnded: 1 as unknown as boolean },
+    ];
+    for (const changes of bad) await expect(cache.decode(member(0, changes))).rejects.toThrow();
+    // Only the last span may be open-ended.
+    await expect(cache.decode(member(0, { openEnded: true }))).rejects.toMatchObject({ code: 'EINVAL' });
+    expect(cache.presentSpans).toBe(0);
+    expect(() => open({ fingerprint: Buffer.alloc(31) })).toThrow(RangeError);
+    expect(() => open({ spanStarts: Float64Array.of(0, 5, 3) })).toThrow(/EINVAL/);
+    expect(() => open({ spanStarts: Float64Array.of(0, Number.NaN) })).toThrow(RangeError);
+    expect(() => open({ dir: 'a\0b' })).toThrow();
+    expect(() => open({ dir: '/dev/null/layer' })).toThrow();
+  });
+
+  it('is closed for good, and its work in flight ends first', async () => {
+    const cache = open();
+    const decoding = cache.decode(member(2));
+    const [, closed] = await Promise.all([cache.close(), cache.close(), decoding]);
+    expect(closed).toBeUndefined();
+    expect(() => cache.isPresent(0)).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    expect(() => cache.complete).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    await expect(cache.decode(member(0))).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+    await expect(cache.wait(0, 1)).rejects.toMatchObject({ code: 'ERR_CLOSED' });
+  });
+});
+
+// What a script does with the bare addon, in a process or thread of its own.
+const script = `
+  const native = require(${JSON.stringify(addonPath)});
+  const open = (name) => native.layerCacheOpen(root + '/' + name, root + '/live-' + name, 1 << 20,
+    Float64Array.of(0, 1 << 20), new Uint8Array(32), false);
+`;
+
+describe('the addon in its environment', () => {
+  it('does not keep a process alive that only listens for misses', async () => {
+    const code = `const root = ${JSON.stringify(root)}; ${script} native.layerCacheOnMiss(open('a'), () => {}); console.log('end')`;
+    const { stdout } = await promisify(execFile)(process.execPath, ['-e', code], { timeout: 20_000 });
+    expect(stdout).toBe('end\n');
+  });
+
+  it('keeps it alive for an answer, and survives exit in the middle of work', async () => {
+    const work = `const cache = open('b'); const data = Buffer.alloc(1 << 20, 1);
+      const done = native.layerCacheDecode(cache, 0, 'stored', 0, data, undefined, undefined, false);`;
+    const code = `const root = ${JSON.stringify(root)}; ${script} ${work} done.then((n) => console.log(n));`;
+    const { stdout } = await promisify(execFile)(process.execPath, ['-e', code], { timeout: 20_000 });
+    expect(stdout).toBe(`${1 << 20}\n`);
+    const exits = `const root = ${JSON.stringify(root)}; ${script}
+      for (let i = 0; i < 50; i++) { ${work} native.layerCacheWait(open('c' + i), 0, 1).catch(() => {}); } process.exit(7)`;
+    await expect(promisify(execFile)(process.execPath, ['-e', exits], { timeout: 20_000 })).rejects.toMatchObject({
+      code: 7,
+    });
+  });
+
+  it('survives garbage collection and the end of worker threads', async () => {
+    const code = `const root = require('node:worker_threads').workerData; ${script}
+      const indexer = native.streamIndexerOpen('gzip', 1000, -1);
+      native.streamIndexerPush(indexer, require('node:zlib').gzipSync(Buffer.alloc(1 << 24)));
+      const { chunk } = native.streamIndexerChunk(1 << 20);
+      for (let i = 0; i < 20; i++) native.streamIndexerPull(indexer, chunk).catch(() => {});
+      for (let i = 0; i < 20; i++) {
+        const cache = open('w' + i);
+        native.layerCacheOnMiss(cache, () => {});
+        native.layerCacheWait(cache, 0, 1).catch(() => {});
+        const data = Buffer.alloc(1 << 20, 1);
+        native.layerCacheDecode(cache, 0, 'stored', 0, data, undefined, undefined, false).catch(() => {});
+        if (i === 10) global.gc?.();
+      }
+      if (Math.random() < 0.5) process.exit(0);`;
+    for (let i = 0; i < 6; i++) {
+      const worker = new Worker(code, { eval: true, workerData: root });
+      if (i % 3 === 2) setTimeout(() => void worker.terminate(), 20 * i);
+      await new Promise<void>((resolve, reject) => worker.once('exit', () => resolve()).once('error', reject));
+    }
+  });
+
+  it('knows its own objects', async () => {
+    const code = `const root = ${JSON.stringify(root)}; ${script}
+      const indexer = native.streamIndexerOpen('gzip', 1000, -1);
+      for (const wrong of [indexer, {}, null, undefined, 1, new Proxy({}, {})]) {
+        try { native.layerCacheStat(wrong); console.log('taken'); } catch (error) { if (!(error instanceof TypeError)) throw error; }
+      }
+      native.streamIndexerClose(indexer); native.streamIndexerClose(indexer); console.log('end');`;
+    const { stdout } = await promisify(execFile)(process.execPath, ['-e', code], { timeout: 20_000 });
+    expect(stdout).toBe('end\n');
+  });
+});
