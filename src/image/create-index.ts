@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { buildLayerIndex } from '../index/builder.ts';
 import { createSociIndex } from '../index/soci-index-writer.ts';
 import type { SociZtocInit } from '../index/soci-index-writer.ts';
@@ -49,6 +50,7 @@ export async function createIndex(
   );
   const failing = new AbortController();
   const signal = options.signal === undefined ? failing.signal : AbortSignal.any([options.signal, failing.signal]);
+  setMaxListeners(0, signal);
   const built = await Promise.all(
     distinct.map((descriptor) =>
       slots

@@ -1,4 +1,5 @@
 // Reference → an image whose layers are open: resolve, find its index, open the layers in parallel.
+import { setMaxListeners } from 'node:events';
 import { errorMessage } from '../layer/errors.ts';
 import { RegistryError } from '../registry/errors.ts';
 import { registryBlobSource } from '../layer/blob-source.ts';
@@ -113,6 +114,8 @@ async function openLayers(
   // One layer that fails ends the downloads of the others.
   const failing = new AbortController();
   const signal = options.signal === undefined ? failing.signal : AbortSignal.any([options.signal, failing.signal]);
+  // Every layer listens to it.
+  setMaxListeners(0, signal);
   const opening = new Map<Digest, Promise<Layer>>();
   const { layers } = image.manifest;
   for (const [i, descriptor] of layers.entries()) {

@@ -9,6 +9,7 @@ import type { OpenImageOptions } from './image.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { MountSystem } from './mount-system.ts';
 import { checkMountTarget } from './mount-target.ts';
+import { releaseMemory } from './release-memory.ts';
 import { ownIdentity } from './process-identity.ts';
 import type { Served, Transport, TransportChoice } from './transports/transport.ts';
 import { prepareWritable, putOverlay, removeMountDir } from './writable.ts';
@@ -93,6 +94,10 @@ async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, moun
     };
     deps.mounts.put(row);
     log.info({ dir, reference: image.reference, transport: transport.name, why }, 'mounted');
+    // After the answer: whoever waits for the mount need not wait for this.
+    void releaseMemory().catch((error: unknown) =>
+      log.debug({ error: errorMessage(error) }, 'memory was not given back'),
+    );
     const closed = finish(deps, served, image, mountDir, row);
     const unmount = async () => {
       await unmountOrDetach(system, dir);

@@ -26,6 +26,7 @@ interface Native {
   sysStatfs(path: RawPath): FsStat;
   sysCanDirectIo(path: RawPath): boolean;
   sysUndumpable(): void;
+  sysTrimHeap(): void;
   sysNotify(address: string, text: string): void;
 }
 
@@ -79,6 +80,11 @@ export function canDirectIo(path: RawPath): boolean {
 /** No core dump and no ptrace shows this process's credentials. As an ordinary user it also loses /proc/self/fd. */
 export function makeUndumpable(): void {
   native().sysUndumpable();
+}
+
+/** Gives the pages of memory that was freed outside of V8 back to the system; some ms. */
+export function trimHeap(): void {
+  native().sysTrimHeap();
 }
 
 /** One datagram to the service manager; `address` is the value of NOTIFY_SOCKET. */

@@ -95,6 +95,11 @@ Napi::Value undumpable(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value trim(const Napi::CallbackInfo& info) {
+  trimHeap();
+  return info.Env().Undefined();
+}
+
 // (address, text)
 Napi::Value notify(const Napi::CallbackInfo& info) {
   check(info.Env(), sendNotify(stringArg(info[0]), stringArg(info[1])), "sendto");
@@ -114,6 +119,7 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysStatfs", Napi::Function::New(env, statfs));
   exports.Set("sysCanDirectIo", Napi::Function::New(env, directIo));
   exports.Set("sysUndumpable", Napi::Function::New(env, undumpable));
+  exports.Set("sysTrimHeap", Napi::Function::New(env, trim));
   exports.Set("sysNotify", Napi::Function::New(env, notify));
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,12 @@ int canDirectIo(const std::string& path, bool& out) {
 }
 
 int makeUndumpable() { return result(::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)); }
+
+void trimHeap() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+}
 
 int sendNotify(const std::string& address, const std::string& text) {
   sockaddr_un to{};

@@ -34,6 +34,9 @@ int canDirectIo(const std::string& path, bool& out);
 /** No core dumps and no ptrace by the same user: the process holds registry credentials. */
 int makeUndumpable();
 
+/** Gives the pages of freed memory back to the system. */
+void trimHeap();
+
 /** One datagram to systemd's socket; `address` as in NOTIFY_SOCKET ("@" for an abstract one). */
 int sendNotify(const std::string& address, const std::string& text);
 
