@@ -1,7 +1,8 @@
 // The whole-layer way, for layers without a usable index: one pass over the blob fills the block cache and makes an index.
-import { link, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { buildLayerIndex } from '../index/builder.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { encodeNodeIndex } from '../index/node-index-writer.ts';
@@ -14,7 +15,8 @@ import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import type { OpenLayerRequest } from './layer-store.ts';
 
-const maxRounds = 10;
+const maxRounds = 20;
+const pauseMs = 100;
 
 export interface PrepareWholeOptions {
   readonly slots: readonly Semaphore[];
@@ -40,8 +42,6 @@ export async function prepareWhole(
   const data = await open(temporary, 'w+', 0o600);
   try {
     const build = await withPermits(options.slots, request.signal, () => download(request, data.fd));
-    await data.truncate(Math.ceil(build.streamSize / 512) * 512);
-    await data.datasync();
     await commit(request, paths, temporary, build, options.reason);
     const ms = Math.round(performance.now() - started);
     options.log.info(
@@ -81,44 +81,19 @@ async function commit(
 ): Promise<void> {
   const provenance = { format: 'node', source: reason, blobDigest: build.blobDigest, diffId: build.diffId } as const;
   const index = await encodeNodeIndex(build, provenance, { signal: request.signal });
-  for (let round = 0; !(await adopt(paths, temporary, build, index.fingerprint)); round += 1) {
-    if (round === maxRounds)
-      throw new LayerError('ERR_LAYER_BUSY', `${paths.dir} is used with another index by somebody else`);
+  const cache = {
+    dir: paths.dir,
+    livePath: paths.live,
+    streamSize: build.streamSize,
+    spanStarts: build.spans.count > 0 ? build.spans.streamStarts : new Float64Array(2),
+    fingerprint: index.fingerprint,
+  };
+  // Somebody may be about to find out that the index he has opened this layer by is gone.
+  for (let round = 0; !(await LayerCache.adopt(cache, temporary, { complete: true })); round += 1) {
+    if (round === maxRounds) throw new LayerError('ERR_LAYER_BUSY', `${paths.dir} is in use with another index`);
+    await delay(pauseMs, undefined, { signal: request.signal });
   }
   await writeDurably(paths.index, index.pieces);
-}
-
-/**
- * Puts the finished stream in its place and declares it complete. A cache of another index that somebody opens there meanwhile
- * replaces the data file by an empty one: false then, and nothing was declared.
- */
-async function adopt(
-  paths: LayerPaths,
-  temporary: string,
-  build: LayerBuild,
-  fingerprint: Uint8Array,
-): Promise<boolean> {
-  const open = () =>
-    LayerCache.open({
-      dir: paths.dir,
-      livePath: paths.live,
-      streamSize: build.streamSize,
-      spanStarts: build.spans.count > 0 ? build.spans.streamStarts : new Float64Array(2),
-      fingerprint,
-    });
-  // Opening clears away what was left of another index.
-  await open().close();
-  await rm(paths.data, { force: true });
-  await link(temporary, paths.data);
-  const cache = open();
-  try {
-    const [ours, theirs] = [await stat(temporary), await stat(paths.data)];
-    if (ours.ino !== theirs.ino) return false;
-    await cache.adoptAll();
-    return true;
-  } finally {
-    await cache.close();
-  }
 }
 
 async function writeDurably(path: string, pieces: readonly Uint8Array[]): Promise<void> {

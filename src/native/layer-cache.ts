@@ -63,7 +63,6 @@ interface Native {
   layerCacheFail(handle: object, span: number, errnoName: string): void;
   layerCacheSync(handle: object): Promise<void>;
   layerCacheMarkComplete(handle: object): Promise<void>;
-  layerCacheAdoptAll(handle: object): Promise<void>;
   layerCacheDigest(handle: object): Promise<Buffer>;
   layerCacheVerify(handle: object, span: number): Promise<boolean>;
   setInflateBackend(name: string): boolean;
@@ -190,14 +189,6 @@ export class LayerCache {
   /** Records durably that the stream is whole and checked. Rejects with ENODATA while a span is missing. */
   async markComplete(): Promise<void> {
     return this.#track(this.#native.layerCacheMarkComplete(this.#handle));
-  }
-
-  /**
-   * Declares, durably, that the data file holds the whole stream and that it was checked. For the one who just put that file
-   * there (size rounded up to 512) and knows that nobody has read through this cache yet.
-   */
-  async adoptAll(): Promise<void> {
-    return this.#track(this.#native.layerCacheAdoptAll(this.#handle));
   }
 
   /** Makes what is present survive a power cut. */

@@ -354,7 +354,6 @@ void exportLayerCache(Napi::Env env, Napi::Object exports) {
       {"layerCacheFail", fail},
       {"layerCacheSync", durable<&LayerCache::sync>},
       {"layerCacheMarkComplete", durable<&LayerCache::markComplete>},
-      {"layerCacheAdoptAll", durable<&LayerCache::adoptAll>},
       {"layerCacheDigest", digest},
       {"layerCacheVerify", verify},
       {"layerCacheRemove", removeLayer},

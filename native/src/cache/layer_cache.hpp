@@ -90,8 +90,6 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   int sync();
   // sync() with the complete flag; -ENODATA while a span is missing.
   int markComplete();
-  // The data file was put there whole and checked, before anybody could read it: every span is present, and complete.
-  int adoptAll();
   // sha256 of the whole stream, trailing zeros included; -ENODATA while a span is missing.
   int digest(std::array<uint8_t, 32>& out);
 

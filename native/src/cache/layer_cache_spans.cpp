@@ -84,11 +84,6 @@ int LayerCache::markComplete() {
   return 0;
 }
 
-int LayerCache::adoptAll() {
-  for (uint32_t span = 0; span < spanCount(); span++) live_.set(span);
-  return markComplete();
-}
-
 int LayerCache::digest(std::array<uint8_t, 32>& out) {
   if (!live_.all()) return -ENODATA;
   Sha256 hash;
