@@ -125,13 +125,10 @@ PY`,
 export function programs(megabytes: number): Promise<Fixture> {
   return fixture(
     `programs-${megabytes}`,
-    `mkdir -p layer-0/usr/lib
-      left=$((${megabytes} * 1024))
-      find /usr/lib /usr/bin /usr/share -xdev -type f -size +16k -size -65536k | LC_ALL=C sort | while read -r file; do
-        size=$(( $(stat -c %s "$file") / 1024 + 1 ))
-        left=$((left - size)); [ $left -gt 0 ] || break
-        echo "$file"
-      done | tar -cf - -T - 2>/dev/null | tar -xf - -C layer-0`,
+    `mkdir layer-0
+      find /usr/lib /usr/bin /usr/share -xdev -type f -size +16k -size -65536k -printf '%s %p\\n' | LC_ALL=C sort -k 2 |
+        awk -v left=$((${megabytes} * 1000000)) '{ left -= $1; if (left > 0) print substr($0, length($1) + 2) }' |
+        tar -cf - -T - | tar -xf - -C layer-0`,
   );
 }
 
