@@ -34,10 +34,10 @@ export const coldFile: Question = {
     const rows: Ratio[] = [];
     await withRegistry(input.layout, async (image) => {
       await new Peel('cold-index').cli('index', 'create', '--push', image);
-      const lib = readdirSync(`${input.unpacked}/usr/lib`, { recursive: true, encoding: 'utf8', withFileTypes: true })
+      const files = readdirSync(input.unpacked, { recursive: true, encoding: 'utf8', withFileTypes: true })
         .filter((entry) => entry.isFile())
         .map((entry) => `${entry.parentPath}/${entry.name}`.slice(input.unpacked.length));
-      const file = lib[lib.length >> 1] ?? '';
+      const file = files[files.length >> 1] ?? '';
       for (const transport of ['kernel', 'native']) {
         const peel = new Peel('cold-file');
         const inside: number[] = [];
