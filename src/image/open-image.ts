@@ -9,6 +9,7 @@ import type { Layer } from '../layer/layer.ts';
 import type { Logger } from '../observe/log.ts';
 import { layerType } from '../oci/media-type.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
+import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { State } from '../state/state.ts';
@@ -125,6 +126,7 @@ async function openLayers(
       descriptor,
       diffId,
       source: sourceOf(origin, descriptor),
+      indexRequired: options.index === 'require' || isDigest(options.index ?? ''),
       findIndex: async () => indexOf(deps, origin, descriptor, await discover()),
       slots,
       signal,

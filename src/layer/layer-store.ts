@@ -34,6 +34,8 @@ export interface OpenLayerRequest {
   readonly source: BlobSource;
   /** Asked only when the node has no index of the layer. `reason`: why there is none, as half a sentence. Errors: ImageError. */
   readonly findIndex: () => Promise<{ readonly index: RemoteIndex | undefined; readonly reason: string }>;
+  /** An index that is found and cannot be used is an error, not a warning. */
+  readonly indexRequired?: boolean | undefined;
   /** Requests of this image at once. */
   readonly slots: Semaphore;
   readonly signal?: AbortSignal | undefined;
@@ -196,7 +198,9 @@ export class LayerStore {
         request.signal?.throwIfAborted();
         if (isDiskError(error)) throw diskError(error, paths);
         reason = `its zTOC ${index.ztoc.digest} cannot be used: ${errorMessage(error)}`;
-        request.onWarning(`layer ${request.descriptor.digest}: ${reason}; it is downloaded whole`);
+        const message = `layer ${request.descriptor.digest}: ${reason}`;
+        if (request.indexRequired) throw new LayerError('ERR_LAYER_INDEX', message, { cause: error });
+        request.onWarning(`${message}; it is downloaded whole`);
       }
     }
     try {
