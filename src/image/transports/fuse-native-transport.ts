@@ -2,16 +2,12 @@
 import { createRequire } from 'node:module';
 import { errorMessage } from '../../layer/errors.ts';
 import { ImageError } from '../errors.ts';
+import { withBoundedXattrs } from './bounded-xattrs.ts';
+import type { FuseConstructor } from './bounded-xattrs.ts';
 import { carryTree } from './carried-tree.ts';
 import { fuseOperations } from './fuse-operations.ts';
-import type { FuseOperations } from './fuse-operations.ts';
 import { watchMount } from './mount-watch.ts';
 import type { MountRequest, Served, Transport } from './transport.ts';
-
-interface FuseInstance {
-  mount(done: (error: Error | null) => void): void;
-}
-type FuseConstructor = new (dir: string, operations: FuseOperations, options: Record<string, unknown>) => FuseInstance;
 
 export interface FuseNativeOptions {
   readonly uid: number;
@@ -77,5 +73,5 @@ export class FuseNativeTransport implements Transport {
 
 /** CommonJS with a native part; loaded only when this transport is used. */
 function loadFuse(): FuseConstructor {
-  return createRequire(import.meta.url)('fuse-native') as FuseConstructor;
+  return withBoundedXattrs(createRequire(import.meta.url)('fuse-native') as FuseConstructor);
 }
