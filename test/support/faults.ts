@@ -1,5 +1,5 @@
 // Ways in which a registry misbehaves, for RegistryFront.interfere.
-import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { Fault, FaultRule } from './registry-front.ts';
 
@@ -65,8 +65,16 @@ export function closeEarly(after: number): Fault {
   };
 }
 
-/** Accepts the request and never answers. */
-export const stall: Fault = () => {};
+/** Accepts requests and never answers; `release` drops what waits. */
+export function stall(): { readonly fault: Fault; release(): void } {
+  const waiting: ServerResponse[] = [];
+  return {
+    fault: (_request, response) => void waiting.push(response),
+    release: () => {
+      for (const response of waiting) response.destroy();
+    },
+  };
+}
 
 function rangeOf(request: IncomingMessage): { start: number; end: number } {
   const found = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '');

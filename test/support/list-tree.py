@@ -23,7 +23,7 @@ def escape(name):
     return "".join([ESCAPES[b] for b in name])
 
 
-def walk(root):
+def walk(root, check_inodes):
     """Yields (path relative to root, lstat) for the root and everything below it; paths are bytes."""
     yield b".", os.lstat(root)
     pending = [b""]
@@ -37,7 +37,7 @@ def walk(root):
                 # d_type is part of what a directory listing promises.
                 if entry.is_dir(follow_symlinks=False) != (kind == stat.S_IFDIR):
                     raise SystemExit(f"d_type of {path!r} contradicts its mode")
-                if entry.inode() != info.st_ino and not os.path.ismount(os.path.join(root, path)):
+                if check_inodes and entry.inode() != info.st_ino and not os.path.ismount(os.path.join(root, path)):
                     raise SystemExit(f"d_ino of {path!r} is {entry.inode()}, stat says {info.st_ino}")
                 yield path, info
                 if kind == stat.S_IFDIR:
@@ -67,9 +67,10 @@ def main():
     parser.add_argument("--max-hash", type=int, default=1 << 30, help="bytes; larger files are listed without sha256")
     parser.add_argument("--no-xattrs", action="store_true")
     parser.add_argument("--no-hash", action="store_true")
+    parser.add_argument("--overlay", action="store_true", help="d_ino is not st_ino there when the layers' devices differ")
     options = parser.parse_args()
     root = os.fsencode(options.root)
-    found = sorted(walk(root))
+    found = sorted(walk(root, not options.overlay))
     group = {}
     hashes = {}
     out = []

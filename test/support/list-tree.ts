@@ -8,20 +8,18 @@ export interface ListOptions {
   readonly maxHash?: number;
   readonly xattrs?: boolean;
   readonly hash?: boolean;
-  /** Run as this user instead of the test's. */
-  readonly user?: string;
-  /** Command put in front, e.g. to enter a mount namespace. */
-  readonly prefix?: readonly string[];
+  /** The directory is an overlay: its listings have inode numbers of their own. */
+  readonly overlay?: boolean;
 }
 
 /** One line per name, in byte order of the paths; columns as in list-tree.py. */
 export async function listTree(dir: string, options: ListOptions = {}): Promise<string[]> {
-  const args = ['python3', program, dir];
+  const args = [program, dir];
   if (options.maxHash !== undefined) args.push('--max-hash', String(options.maxHash));
   if (options.xattrs === false) args.push('--no-xattrs');
   if (options.hash === false) args.push('--no-hash');
-  const [command = '', ...rest] = [...(options.prefix ?? []), ...args];
-  const text = await runOk(command, rest, { timeout: 120_000 });
+  if (options.overlay) args.push('--overlay');
+  const text = await runOk('python3', args, { timeout: 120_000 });
   return text.split('\n').slice(0, -1);
 }
 
