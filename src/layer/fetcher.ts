@@ -1,6 +1,6 @@
 // Brings missing spans from the registry into the block cache: wanted spans are merged into few requests, several requests run
 // at once, and a span is decoded as soon as its own bytes are in while the rest of the body still streams.
-import type { SpanTable } from '../index/layer-index.ts';
+import type { Span, SpanTable } from '../index/layer-index.ts';
 import type { DecodeRequest } from '../native/layer-cache.ts';
 import type { Logger } from '../observe/log.ts';
 import { backoffDelay } from '../util/backoff.ts';
@@ -8,14 +8,17 @@ import type { Semaphore } from '../util/semaphore.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import { isFinalFetchError, isSpanContentError, retryAfterMs } from './fetch-errors.ts';
+import { acquireAll } from './permits.ts';
+import { receiveRun } from './receive-run.ts';
 import { chooseRun, defaultRunLimits } from './run.ts';
 import type { RunLimits } from './run.ts';
-import { SpanAssembler } from './span-assembler.ts';
 
 /** The part of the block cache that the fetcher fills. */
 export interface SpanSink {
   decode(request: DecodeRequest): Promise<number>;
   fail(span: number, errnoName: string): void;
+  /** True also wakes the reads that wait for the span: another process may have brought it. */
+  isPresent(span: number): boolean;
 }
 
 export interface FetcherOptions {
@@ -58,6 +61,8 @@ export class SpanFetcher {
   readonly #queue = new Set<number>();
   readonly #closing = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  /** Of those that run, the ones that are about to take from the queue. */
+  #seeking = 0;
   readonly #pauses = new Set<NodeJS.Timeout>();
   #pumping = false;
   #lastFailure: string | undefined;
@@ -102,8 +107,8 @@ export class SpanFetcher {
     this.#pumping = true;
     setImmediate(() => {
       this.#pumping = false;
-      const wished = Math.min(this.#o.maxRequests ?? 6, this.#queue.size);
-      while (this.#running.size < wished) {
+      // One that transfers may be stalled for long: what is in the queue now must not wait for it.
+      while (this.#running.size < (this.#o.maxRequests ?? 6) && this.#seeking < this.#queue.size) {
         const runner = this.#runner().finally(() => {
           this.#running.delete(runner);
           if (this.#queue.size > 0) this.#pumpSoon();
@@ -116,31 +121,32 @@ export class SpanFetcher {
   /** Takes runs from the queue while there are any. Never rejects. */
   async #runner(): Promise<void> {
     while (this.#queue.size > 0 && !this.#closing.signal.aborted) {
-      const permits = await this.#acquire();
+      this.#seeking += 1;
+      const permits = await acquireAll(this.#o.slots, this.#closing.signal).catch(() => undefined);
+      const run = permits === undefined ? [] : this.#nextRun();
+      this.#seeking -= 1;
       try {
-        const [seed] = this.#queue;
-        if (permits === undefined || seed === undefined) return;
-        const run = chooseRun(this.#o.spans, this.#queue, seed, this.#o.limits ?? defaultRunLimits);
-        for (const span of run) this.#queue.delete(span);
-        await this.#fetch(run, permits);
+        if (permits === undefined) return;
+        if (run.length > 0) await this.#fetch(run, permits);
       } finally {
         permits?.release();
       }
     }
   }
 
-  async #acquire(): Promise<{ release(): void } | undefined> {
-    const held: (() => void)[] = [];
-    const release = () => {
-      for (const permit of held.splice(0).reverse()) permit();
-    };
-    try {
-      for (const slots of this.#o.slots) held.push(await slots.acquire(1, { signal: this.#closing.signal }));
-      return { release };
-    } catch {
-      release();
-      return undefined;
-    }
+  #nextRun(): number[] {
+    const [seed] = this.#queue;
+    if (seed === undefined) return [];
+    const run = chooseRun(this.#o.spans, this.#queue, seed, this.#o.limits ?? defaultRunLimits);
+    for (const span of run) this.#queue.delete(span);
+    return run.filter((span) => !this.#arrived(span));
+  }
+
+  /** Whether somebody else brought the span, so that nothing has to be done for it any more. */
+  #arrived(span: number): boolean {
+    if (!this.#o.sink.isPresent(span)) return false;
+    this.#wants.delete(span);
+    return true;
   }
 
   async #fetch(run: readonly number[], permits: { release(): void }): Promise<void> {
@@ -162,13 +168,23 @@ export class SpanFetcher {
       idle.refresh();
       stall.refresh();
     };
-    const signal = AbortSignal.any([this.#closing.signal, ending.signal]);
+    const { signal } = ending;
+    // A signal made of both would be remembered by the one that lives as long as the layer.
+    const onClosing = () => ending.abort(this.#closing.signal.reason);
+    this.#closing.signal.addEventListener('abort', onClosing, { once: true });
+    const take = async (span: Span, data: Uint8Array) => {
+      left.delete(span.index);
+      const work = this.#decode(span, data).finally(() => decoding.delete(work));
+      decoding.add(work);
+      if (decoding.size >= maxDecodes) await Promise.race(decoding);
+    };
     let failure: unknown;
     try {
-      await this.#receive(run, left, decoding, signal, alive);
+      await receiveRun(this.#o, run, { signal, alive, take });
     } catch (error) {
       failure = signal.aborted ? signal.reason : error;
     } finally {
+      this.#closing.signal.removeEventListener('abort', onClosing);
       clearTimeout(timer);
       clearTimeout(idle);
       clearTimeout(stall);
@@ -177,54 +193,10 @@ export class SpanFetcher {
     if (failure !== undefined && left.size > 0) this.#retryOrFail([...left], failure);
   }
 
-  /** Streams one range; `left` loses each span that was handed to the decoder. */
-  async #receive(
-    run: readonly number[],
-    left: Set<number>,
-    decoding: Set<Promise<void>>,
-    signal: AbortSignal,
-    alive: () => void,
-  ): Promise<void> {
-    const { spans, source } = this.#o;
-    const ranges = run.map((index) => spans.span(index));
-    const start = ranges[0]?.blobStart ?? 0;
-    const end = ranges.at(-1)?.blobEnd ?? 0;
-    const reader = await source.readRange(start, end, { signal });
-    const stop = () => reader.close();
-    signal.addEventListener('abort', stop, { once: true });
-    try {
-      const bytes = new SpanAssembler(start);
-      let next = 0;
-      for await (const chunk of reader.body as AsyncIterable<Uint8Array>) {
-        alive();
-        bytes.push(chunk);
-        for (let span = ranges[next]; span !== undefined; span = ranges[next]) {
-          const data = bytes.take(span.blobStart, span.blobEnd);
-          if (data === undefined) break;
-          next += 1;
-          left.delete(span.index);
-          const work = this.#decode(span.index, data).finally(() => decoding.delete(work));
-          decoding.add(work);
-          if (decoding.size >= maxDecodes) await Promise.race(decoding);
-        }
-      }
-      signal.throwIfAborted();
-      if (next < ranges.length) {
-        throw new LayerError(
-          'ERR_LAYER_SHORT',
-          `${source.name} ends at byte ${bytes.end}, but its index has spans up to byte ${spans.blobSize}`,
-        );
-      }
-    } finally {
-      signal.removeEventListener('abort', stop);
-      reader.close();
-    }
-  }
-
   /** Never rejects. */
-  async #decode(index: number, data: Uint8Array): Promise<void> {
+  async #decode(span: Span, data: Uint8Array): Promise<void> {
     const { spans, sink, onLanded } = this.#o;
-    const span = spans.span(index);
+    const { index } = span;
     try {
       if (span.decoder === 'zstd-frame' || span.decoder === 'sequential') {
         throw new LayerError('ERR_LAYER_UNSUPPORTED', `spans of kind ${span.decoder} cannot be fetched on their own`);
@@ -276,7 +248,7 @@ export class SpanFetcher {
     let attempts = 0;
     for (const span of spans) {
       const want = this.#wants.get(span);
-      if (want === undefined) continue;
+      if (want === undefined || this.#arrived(span)) continue;
       want.attempts += 1;
       if (!(error instanceof OutOfTime)) want.why = errorMessage(error);
       attempts = Math.max(attempts, want.attempts);

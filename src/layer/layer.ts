@@ -72,7 +72,7 @@ export class Layer {
       onSuspect: (why) => this.#suspect(why),
     });
     init.cache.onMiss((spans) => this.#fetcher.request(spans));
-    if (!init.cache.complete) this.#completeIfWhole();
+    this.#completeIfWhole();
   }
 
   /** Bytes of the layer stream. */
@@ -130,6 +130,7 @@ export class Layer {
   #completeIfWhole(): void {
     if (
       this.spans.count === 0 ||
+      this.cache.complete ||
       this.cache.presentSpans < this.spans.count ||
       digestAlgorithm(this.diffId) !== 'sha256'
     )
@@ -149,6 +150,7 @@ export class Layer {
       }
       this.#broken = `layer ${this.descriptor.digest} unpacks to ${found}, but the image config says ${this.diffId}: it is not served any more`;
       this.#suspect(this.#broken);
+      await this.#fetcher.close();
       // Readers that do not come through here must not get these bytes either.
       await cache.close();
     } catch (error) {
@@ -158,9 +160,17 @@ export class Layer {
 
   #suspect(why: string): void {
     const { table, log, descriptor } = this.#init;
-    if (table.get(descriptor.digest)?.suspect === undefined)
-      log.error({ layer: descriptor.digest, why }, 'layer is suspect');
-    table.markSuspect(descriptor.digest, why);
+    try {
+      if (table.get(descriptor.digest)?.suspect === undefined)
+        log.error({ layer: descriptor.digest, why }, 'layer is suspect');
+      table.markSuspect(descriptor.digest, why);
+    } catch (error) {
+      // A database that cannot be written must not end the mount.
+      log.error(
+        { layer: descriptor.digest, why, error: errorMessage(error) },
+        'cannot record that the layer is suspect',
+      );
+    }
   }
 
   #readError(cause: unknown): LayerError {

@@ -14,6 +14,7 @@ import { blobStream } from './blob-stream.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import type { OpenLayerRequest } from './layer-store.ts';
+import { acquireAll } from './permits.ts';
 
 const maxRounds = 20;
 const pauseMs = 100;
@@ -38,10 +39,13 @@ export async function prepareWhole(
 ): Promise<void> {
   await mkdir(paths.dir, { recursive: true, mode: 0o700 });
   const temporary = join(paths.dir, 'data.tmp');
+  const permits = await acquireAll(options.slots, request.signal);
   const started = performance.now();
-  const data = await open(temporary, 'w+', 0o600);
+  let data: FileHandle | undefined;
   try {
-    const build = await withPermits(options.slots, request.signal, () => download(request, data.fd));
+    data = await open(temporary, 'w+', 0o600);
+    const build = await download(request, data.fd);
+    permits.release();
     await commit(request, paths, temporary, build, options.reason);
     const ms = Math.round(performance.now() - started);
     options.log.info(
@@ -51,8 +55,9 @@ export async function prepareWhole(
   } catch (error) {
     throw buildError(error, request);
   } finally {
+    permits.release();
     await rm(temporary, { force: true });
-    await data.close();
+    await data?.close();
   }
 }
 
@@ -110,16 +115,6 @@ async function writeDurably(path: string, pieces: readonly Uint8Array[]): Promis
   } finally {
     await file?.close();
   }
-}
-
-async function withPermits<T>(
-  slots: readonly Semaphore[],
-  signal: AbortSignal | undefined,
-  work: () => Promise<T>,
-): Promise<T> {
-  const [first, ...rest] = slots;
-  if (first === undefined) return await work();
-  return await first.run(() => withPermits(rest, signal, work), { signal });
 }
 
 function buildError(error: unknown, request: OpenLayerRequest): unknown {

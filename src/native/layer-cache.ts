@@ -180,8 +180,9 @@ export class LayerCache {
     );
   }
 
-  /** Gives up on a span: whoever waits for it gets this error; the next read asks for it again. */
+  /** Gives up on a span: whoever waits for it gets this error; the next read asks for it again. A closed cache has nobody to tell. */
   fail(span: number, errnoName: string): void {
+    if (this.#closing !== undefined) return;
     if (!(errnoName in constants.errno)) throw new TypeError(`not the name of an errno: ${errnoName}`);
     this.#native.layerCacheFail(this.#handle, this.#span(span), errnoName);
   }

@@ -177,6 +177,8 @@ describe('LayerCache', () => {
     expect(closed).toBeUndefined();
     expect(() => cache.isPresent(0)).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
     expect(() => cache.complete).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+    // A miss that was on its way is told late.
+    cache.fail(0, 'EIO');
     await expect(cache.decode(member(0))).rejects.toMatchObject({ code: 'ERR_CLOSED' });
     await expect(cache.wait(0, 1)).rejects.toMatchObject({ code: 'ERR_CLOSED' });
   });

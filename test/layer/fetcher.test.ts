@@ -1,0 +1,175 @@
+import { randomBytes } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { SpanColumns } from '../../src/index/span-columns.ts';
+import type { BlobSource } from '../../src/layer/blob-source.ts';
+import { SpanFetcher } from '../../src/layer/fetcher.ts';
+import type { SpanSink } from '../../src/layer/fetcher.ts';
+import { silentLog } from '../../src/observe/log.ts';
+import { Semaphore } from '../../src/util/semaphore.ts';
+import { content } from '../support/registry-content.ts';
+
+const spanSize = 1000;
+const count = 20;
+const blob = content(randomBytes(spanSize * count));
+const starts = Float64Array.from({ length: count }, (_, i) => i * spanSize);
+const spans = new SpanColumns(
+  {
+    decoder: 'stored',
+    blobSize: spanSize * count,
+    streamSize: spanSize * count,
+    openEnded: false,
+    spanSize,
+    streamStarts: starts,
+    blobStarts: starts,
+  },
+  'test',
+);
+
+type Answer = (start: number, end: number, signal: AbortSignal) => AsyncGenerator<Uint8Array>;
+
+async function* right(start: number, end: number): AsyncGenerator<Uint8Array> {
+  yield blob.bytes.subarray(start, end);
+}
+
+async function* never(_start: number, _end: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  yield blob.bytes.subarray(0, 0);
+  await delay(60_000, undefined, { signal });
+}
+
+/** A fetcher whose requests are answered by `answer`, and what became of its spans. */
+function rig(answer: Answer, options: { readDeadlineMs?: number; present?: (span: number) => boolean } = {}) {
+  const outcomes = new Map<number, string>();
+  const requests: string[] = [];
+  const sink: SpanSink = {
+    decode: async ({ span, data }) => {
+      if (!Buffer.from(data).equals(blob.bytes.subarray(span * spanSize, (span + 1) * spanSize)))
+        throw Object.assign(new Error('wrong bytes'), { code: 'ERR_SPAN_DIGEST' });
+      outcomes.set(span, 'right');
+      return data.length;
+    },
+    fail: (span, errno) => void outcomes.set(span, errno),
+    isPresent: (span) => options.present?.(span) ?? outcomes.get(span) === 'right',
+  };
+  const source: BlobSource = {
+    name: 'test',
+    readAll: () => Promise.reject(new Error('not asked for')),
+    readRange: async (start, end, { signal } = {}) => {
+      requests.push(`${start / spanSize}-${end / spanSize}`);
+      const body = Readable.from(answer(start, end, signal ?? new AbortController().signal), { objectMode: false });
+      return { descriptor: blob.descriptor, body, close: () => void body.on('error', () => {}).destroy() };
+    },
+  };
+  const suspects: string[] = [];
+  const fetcher = new SpanFetcher({
+    spans,
+    sink,
+    source,
+    slots: [new Semaphore(8)],
+    log: silentLog(),
+    readDeadlineMs: options.readDeadlineMs ?? 5_000,
+    limits: { maxBytes: 4 * spanSize, maxGap: 0 },
+    onLanded: () => {},
+    onSuspect: (why) => suspects.push(why),
+  });
+  const settled = async (...wanted: number[]) => {
+    for (let i = 0; i < 400 && !wanted.every((span) => outcomes.has(span)); i += 1) await delay(10);
+    return wanted.map((span) => outcomes.get(span) ?? 'waiting');
+  };
+  return { fetcher, requests, outcomes, suspects, settled };
+}
+
+describe('SpanFetcher', () => {
+  it('does not let a read wait for a request that stalls', async () => {
+    const stalled: Answer = (start, end, signal) => (start === 0 ? never(start, end, signal) : right(start, end));
+    const { fetcher, settled, outcomes } = rig(stalled, { readDeadlineMs: 60_000 });
+    fetcher.request([0]);
+    await delay(20);
+    fetcher.request([10]);
+    expect(await settled(10)).toEqual(['right']);
+    expect(outcomes.has(0)).toBe(false);
+    await fetcher.close();
+    expect(outcomes.get(0)).toBe('EIO');
+  });
+
+  it('merges misses that arrive together and asks once', async () => {
+    const { fetcher, settled, requests } = rig(right);
+    fetcher.request([3, 1]);
+    fetcher.request([2, 3, 9]);
+    expect(await settled(1, 2, 3, 9)).toEqual(['right', 'right', 'right', 'right']);
+    expect(requests.toSorted()).toEqual(['1-4', '9-10']);
+    await fetcher.close();
+  });
+
+  it('asks again only for what a broken transfer did not bring', async () => {
+    let broken = 0;
+    const { fetcher, settled, requests } = rig(async function* breaking(start, end) {
+      if (broken++ > 0) return yield* right(start, end);
+      yield blob.bytes.subarray(start, start + 2 * spanSize + 10);
+      throw new Error('connection reset');
+    });
+    fetcher.request([4, 5, 6, 7]);
+    expect(await settled(4, 5, 6, 7)).toEqual(['right', 'right', 'right', 'right']);
+    expect(requests).toEqual(['4-8', '6-8']);
+    await fetcher.close();
+  });
+
+  it('fetches damaged bytes once more, then fails that span alone', async () => {
+    const { fetcher, settled, suspects } = rig(async function* damaged(start, end) {
+      const bytes = Buffer.from(blob.bytes.subarray(start, end));
+      if (start <= 5 * spanSize && end > 5 * spanSize)
+        bytes[5 * spanSize - start] = ~(bytes[5 * spanSize - start] ?? 0);
+      yield bytes;
+    });
+    fetcher.request([4, 5, 6]);
+    expect(await settled(4, 5, 6)).toEqual(['right', 'EIO', 'right']);
+    expect(suspects).toHaveLength(1);
+    await fetcher.close();
+  });
+
+  it('does not ask for a span that another process brought', async () => {
+    const { fetcher, requests } = rig(right, { present: (span) => span !== 3 });
+    fetcher.request([2, 3, 4]);
+    await delay(50);
+    expect(requests).toEqual(['3-4']);
+    await fetcher.close();
+  });
+
+  it('fails no read of a span that another process brought while its own registry is away', async () => {
+    let there = false;
+    const { fetcher, outcomes } = rig(never, { readDeadlineMs: 300, present: () => there });
+    fetcher.request([2]);
+    await delay(100);
+    there = true;
+    await delay(400);
+    expect(outcomes.get(2)).toBeUndefined();
+    await fetcher.close();
+  });
+
+  it('tries a span again that failed at its deadline', async () => {
+    let away = true;
+    const { fetcher, settled, outcomes } = rig(
+      (start, end, signal) => (away ? never(start, end, signal) : right(start, end)),
+      { readDeadlineMs: 200 },
+    );
+    fetcher.request([2]);
+    expect(await settled(2)).toEqual(['EIO']);
+    away = false;
+    outcomes.delete(2);
+    fetcher.request([2]);
+    expect(await settled(2)).toEqual(['right']);
+    await fetcher.close();
+  });
+
+  it('fails what is asked for after it was closed, and ends at once though nothing answers', async () => {
+    const { fetcher, settled } = rig(never);
+    fetcher.request([1]);
+    await delay(20);
+    const started = performance.now();
+    await fetcher.close();
+    expect(performance.now() - started).toBeLessThan(1_000);
+    fetcher.request([8]);
+    expect(await settled(1, 8)).toEqual(['EIO', 'EIO']);
+  });
+});
