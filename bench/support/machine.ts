@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { fileURLToPath } from 'node:url';
 
 /** The checkout: build/bench/support is three levels below it. */
-export const checkout = fileURLToPath(new URL('../../..', import.meta.url));
+export const checkout = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
 export const cli = `${checkout}/dist/cli/main.js`;
 export const workDir = process.env['PEEL_BENCH_DIR'] ?? '/var/tmp/peel-bench';
 
@@ -64,6 +64,7 @@ export function anonymousMemory(): number {
       // The process ended while we looked at it.
     }
   }
+  if (total === 0) throw new Error(`no process of ${cli} is running`);
   return total;
 }
 

@@ -1,9 +1,10 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { digestAlgorithm, digestHex } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
+import { writeWhole } from '../util/write-whole.ts';
 import { ImageError } from './errors.ts';
 
 /** A manifest or config above this is not one (registries refuse them at 4 MiB; big indexes are zTOCs, which are not kept here). */
@@ -47,15 +48,7 @@ export class ContentStore {
     }
     const path = this.#path(digest);
     await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
-    const temporary = `${path}.${randomUUID()}.tmp`;
-    const file = await open(temporary, 'wx', 0o600);
-    try {
-      await file.writeFile(bytes);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    await writeWhole(path, [bytes]);
   }
 
   async delete(digest: Digest): Promise<void> {

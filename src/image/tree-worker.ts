@@ -1,8 +1,9 @@
 // Worker thread: index files in, compiled tree out. Its heap, which holds all entries of an image, goes with it.
 import { parentPort, workerData } from 'node:worker_threads';
 import { openNodeIndex } from '../index/node-index.ts';
-import { compileTree, saveImage } from '../tree/compile.ts';
+import { compileTree } from '../tree/compile.ts';
 import type { LayerEntries } from '../tree/merge.ts';
+import { writeWhole } from '../util/write-whole.ts';
 
 export interface TreeJob {
   /** Where the compiled tree goes. */
@@ -25,7 +26,7 @@ async function work(job: TreeJob): Promise<void> {
     await opened.close();
   }
   const { image } = compileTree(layers, { blockSize: job.blockSize });
-  await saveImage(job.out, image);
+  await writeWhole(job.out, [image]);
 }
 
 function report(error: string | undefined): void {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { constants, deflateRaw } from 'node:zlib';
+import { writeWhole } from '../util/write-whole.ts';
 import { encodeEntries } from './entry-encoder.ts';
 import type { LayerIndex, SpanTable } from './layer-index.ts';
 import {
@@ -71,20 +71,7 @@ export async function writeNodeIndex(
   options: { signal?: AbortSignal | undefined } = {},
 ): Promise<Uint8Array> {
   const encoded = await encodeNodeIndex(index, provenance, options);
-  const temporary = `${path}.${process.pid}.tmp`;
-  try {
-    const file = await open(temporary, 'w', 0o600);
-    try {
-      await file.writev(encoded.pieces);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
+  await writeWhole(path, encoded.pieces);
   return encoded.fingerprint;
 }
 

@@ -1,5 +1,5 @@
 // The whole-layer way, for layers without a usable index: one pass over the blob fills the block cache and makes an index.
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,6 +10,7 @@ import { LayerCache } from '../native/layer-cache.ts';
 import type { Logger } from '../observe/log.ts';
 import { layerType } from '../oci/media-type.ts';
 import type { Semaphore } from '../util/semaphore.ts';
+import { writeWhole } from '../util/write-whole.ts';
 import { blobStream } from './blob-stream.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { LayerPaths } from './layer-paths.ts';
@@ -98,23 +99,7 @@ async function commit(
     if (round === maxRounds) throw new LayerError('ERR_LAYER_BUSY', `${paths.dir} is in use with another index`);
     await delay(pauseMs, undefined, { signal: request.signal });
   }
-  await writeDurably(paths.index, index.pieces);
-}
-
-async function writeDurably(path: string, pieces: readonly Uint8Array[]): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  let file: FileHandle | undefined;
-  try {
-    file = await open(temporary, 'w', 0o600);
-    await file.writev(pieces);
-    await file.sync();
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  } finally {
-    await file?.close();
-  }
+  await writeWhole(paths.index, index.pieces);
 }
 
 function buildError(error: unknown, request: OpenLayerRequest): unknown {

@@ -1,10 +1,7 @@
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readTar } from '../../src/tar/reader.ts';
-import { compileTree, saveImage } from '../../src/tree/compile.ts';
+import { compileTree } from '../../src/tree/compile.ts';
 import { tarOf } from '../support/tar-members.ts';
-import { tempDir } from '../support/tmp.ts';
 
 describe('compileTree', () => {
   it('gives the tree and its image', () => {
@@ -26,23 +23,5 @@ describe('compileTree', () => {
     const start = performance.now();
     compileTree([{ entries, streamSize: 100_000 * 1024 }]);
     expect(performance.now() - start).toBeLessThan(5000);
-  });
-});
-
-describe('saveImage', () => {
-  it('replaces the file whole and leaves nothing beside it', async () => {
-    const dir = tempDir();
-    const file = path.join(dir, 'tree.erofs');
-    await saveImage(file, Buffer.from('one'));
-    await saveImage(file, Buffer.from('two'));
-    expect(readFileSync(file, 'utf8')).toBe('two');
-    expect(readdirSync(dir)).toEqual(['tree.erofs']);
-  });
-
-  it('cleans up when the place is taken', async () => {
-    const dir = tempDir();
-    mkdirSync(path.join(dir, 'tree.erofs'));
-    await expect(saveImage(path.join(dir, 'tree.erofs'), Buffer.from('one'))).rejects.toThrow(/EISDIR|directory/);
-    expect(readdirSync(dir)).toEqual(['tree.erofs']);
   });
 });
