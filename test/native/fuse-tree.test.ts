@@ -1,3 +1,4 @@
+import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -217,21 +218,24 @@ fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)
 import mmap
 buf = mmap.mmap(-1, 4096)
 print(os.preadv(fd, [buf], int(sys.argv[2])), flush=True)`;
-    const reader = run('python3', ['-c', python, `${dir}/big`, '0']);
+    let child: ChildProcess | undefined;
+    const onStart = (started: ChildProcess): void => {
+      child = started;
+    };
+    const reader = run('python3', ['-c', python, `${dir}/big`, '0'], { onStart });
     await until(() => layer.misses.length > 0);
-    await runOk('pkill', ['-USR1', '-f', `${dir}/big 0`]);
+    child?.kill('SIGUSR1');
     await new Promise((resolve) => setTimeout(resolve, 300));
     await layer.bring(0);
     expect((await reader).out.trim().split('\n')[1]).toBe('4096');
 
-    const second = run('python3', ['-c', python, `${dir}/big`, String(1 << 20)]);
+    const second = run('python3', ['-c', python, `${dir}/big`, String(1 << 20)], { onStart });
     await until(() => layer.misses.length > 1);
-    await runOk('pkill', ['-USR1', '-f', `${dir}/big ${1 << 20}`]);
+    child?.kill('SIGUSR1');
     await new Promise((resolve) => setTimeout(resolve, 300));
-    const killed = Date.now();
-    await runOk('pkill', ['-KILL', '-f', `${dir}/big ${1 << 20}`]);
+    // The span never comes: that the process ends at all is what is tested.
+    child?.kill('SIGKILL');
     expect((await second).signal).toBe('SIGKILL');
-    expect(Date.now() - killed).toBeLessThan(2000);
   });
 });
 

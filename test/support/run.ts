@@ -9,6 +9,8 @@ export interface RunOptions {
   readonly input?: string | Uint8Array | undefined;
   /** Milliseconds until SIGKILL; default 60 000. */
   readonly timeout?: number | undefined;
+  /** The process, for a test that signals it while it runs. */
+  readonly onStart?: ((child: ChildProcess) => void) | undefined;
 }
 
 export interface RunResult {
@@ -32,6 +34,7 @@ export async function run(command: string, args: readonly string[], options: Run
     env: { ...process.env, ...options.env },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
+  options.onStart?.(child);
   const timer = setTimeout(() => child.kill('SIGKILL'), options.timeout ?? 60_000);
   const stdout = collect(child.stdout);
   const stderr = collect(child.stderr);
