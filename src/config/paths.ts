@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
-import { access, chmod, mkdir, stat } from 'node:fs/promises';
+import { access, chmod, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
+import { makeDirectory } from '../util/make-directory.ts';
 import { ConfigError } from './errors.ts';
 import type { Environment } from './environment.ts';
 
@@ -37,7 +38,7 @@ export function defaultRoot({ environment, uid }: Omit<PathOptions, 'root'>): st
 
 async function prepareRoot(root: string): Promise<void> {
   try {
-    await makeDirectory(root);
+    await makeDirectory(root, 0o700);
     if (!(await stat(root)).isDirectory()) throw new ConfigError('ERR_CONFIG_ROOT', `${root} is not a directory`);
     await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (cause) {
@@ -58,14 +59,14 @@ async function prepareRunDir(root: string, { environment, uid }: PathOptions): P
     if (await usable(dir, uid)) return dir;
   }
   const fallback = join(root, 'run');
-  await makeDirectory(fallback);
+  await makeDirectory(fallback, 0o700);
   return fallback;
 }
 
 /** A run directory that somebody else owns could be used to feed us a false bitmap, so it is passed over. */
 async function usable(dir: string, uid: number): Promise<boolean> {
   try {
-    await makeDirectory(dir);
+    await makeDirectory(dir, 0o700);
     const found = await stat(dir);
     if (!found.isDirectory() || found.uid !== uid) return false;
     if ((found.mode & 0o077) !== 0) await chmod(dir, 0o700);
@@ -73,20 +74,5 @@ async function usable(dir: string, uid: number): Promise<boolean> {
     return true;
   } catch {
     return false;
-  }
-}
-
-/** With its parents. Node's recursive mkdir never returns where a parent exists but takes no entries (/proc). */
-async function makeDirectory(dir: string): Promise<void> {
-  try {
-    await mkdir(dir, { mode: 0o700 });
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'EEXIST') return;
-    if (code !== 'ENOENT' || dirname(dir) === dir) throw error;
-    await makeDirectory(dirname(dir));
-    await mkdir(dir, { mode: 0o700 }).catch((again: NodeJS.ErrnoException) => {
-      if (again.code !== 'EEXIST') throw again;
-    });
   }
 }

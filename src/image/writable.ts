@@ -1,7 +1,8 @@
 // A writable layer over a read-only tree: overlayfs with its upper directory under the state directory, or where the person says.
-import { mkdir, rm, statfs } from 'node:fs/promises';
+import { rm, statfs } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
+import { makeDirectory } from '../util/make-directory.ts';
 import { ImageError } from './errors.ts';
 import type { MountSystem } from './mount-system.ts';
 
@@ -30,7 +31,7 @@ export async function prepareWritable(mountDir: string, options: WritableOptions
   const changes = options.upper === undefined ? mountDir : resolve(options.upper);
   const paths = { lower: join(mountDir, 'lower'), upper: join(changes, 'upper'), work: join(changes, 'work') };
   try {
-    for (const path of Object.values(paths)) await mkdir(path, { recursive: true, mode: 0o700 });
+    for (const path of Object.values(paths)) await makeDirectory(path, 0o700);
     if ((await statfs(paths.upper)).type === overlayfsMagic) {
       throw new ImageError(
         'ERR_MOUNT_UPPER',

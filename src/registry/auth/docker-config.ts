@@ -1,6 +1,7 @@
 // Docker's client configuration: `auths`, `credHelpers` and `credsStore` of config.json.
-import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { chmod, readFile, realpath, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { makeDirectory } from '../../util/make-directory.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../registry.ts';
 import { helperErase, helperGet, helperStore } from './credential-helper.ts';
@@ -86,11 +87,13 @@ export class DockerCredentials implements CredentialSource {
 
   async #writeAuths(config: DockerConfig, auths: ReadonlyMap<string, unknown>): Promise<void> {
     const text = `${JSON.stringify({ ...config.raw, auths: Object.fromEntries(auths) }, null, '\t')}\n`;
-    const temporary = `${this.#configFile}.${process.pid}.tmp`;
-    await mkdir(path.dirname(this.#configFile), { recursive: true, mode: 0o700 });
+    await makeDirectory(path.dirname(this.#configFile), 0o700);
+    // Where the file is a link into somebody's dotfiles it stays one.
+    const file = await realpath(this.#configFile).catch(() => this.#configFile);
+    const temporary = `${file}.${process.pid}.tmp`;
     await writeFile(temporary, text, { mode: 0o600 });
     await chmod(temporary, 0o600);
-    await rename(temporary, this.#configFile);
+    await rename(temporary, file);
   }
 }
 

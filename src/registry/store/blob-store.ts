@@ -1,8 +1,9 @@
 import { createReadStream } from 'node:fs';
-import { link, mkdir, open, rm, stat, unlink } from 'node:fs/promises';
+import { link, open, rm, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
+import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../registry.ts';
@@ -103,7 +104,7 @@ async function linkIfAbsent(source: string, target: string): Promise<boolean> {
 }
 
 async function makeParents(...files: readonly string[]): Promise<void> {
-  for (const file of files) await mkdir(path.dirname(file), { recursive: true });
+  for (const file of files) await makeDirectory(path.dirname(file));
 }
 
 export function blobUnknown(repository: string, digest: Digest): RegistryError {

@@ -1,11 +1,12 @@
 // Files that are either there in full or not there, also after a crash: written beside, synced, renamed, and the directory synced.
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { makeDirectory } from '../../util/make-directory.ts';
 
 export async function writeDurably(file: string, content: Uint8Array | string): Promise<void> {
   const dir = path.dirname(file);
-  await mkdir(dir, { recursive: true });
+  await makeDirectory(dir);
   const temporary = path.join(dir, `.${randomBytes(8).toString('hex')}.tmp`);
   try {
     const handle = await open(temporary, 'wx');

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, rm, stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
+import { makeDirectory } from '../../util/make-directory.ts';
 import { contentProblem } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions } from '../registry.ts';
@@ -45,7 +46,7 @@ export class FileUpload implements BlobWriter {
   static async start(paths: StorePaths, store: BlobStore, repository: string): Promise<FileUpload> {
     const id = randomBytes(16).toString('hex');
     const file = paths.upload(repository, id);
-    await mkdir(path.dirname(file), { recursive: true });
+    await makeDirectory(path.dirname(file));
     return new FileUpload(store, repository, id, file, await open(file, 'wx'), 0);
   }
 

@@ -1,5 +1,4 @@
 // index.json of an OCI image layout (image spec, image-layout.md): read with every check, changed without losing what others wrote.
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { OciError } from '../../oci/errors.ts';
@@ -7,6 +6,7 @@ import { asObject, parseJsonObject } from '../../oci/json.ts';
 import type { JsonObject } from '../../oci/json.ts';
 import { maxManifestBytes, parseImageIndex } from '../../oci/manifest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
+import { makeDirectory } from '../../util/make-directory.ts';
 import { Semaphore } from '../../util/semaphore.ts';
 import { RegistryError } from '../errors.ts';
 import { readIfPresent, writeDurably } from './durable-file.ts';
@@ -76,7 +76,7 @@ export class LayoutIndex {
           : [];
       const changed = change(entries);
       if (bytes === undefined) {
-        await mkdir(this.#dir, { recursive: true });
+        await makeDirectory(this.#dir);
         await writeDurably(path.join(this.#dir, 'oci-layout'), layoutFile);
       }
       await writeDurably(this.#file, JSON.stringify({ ...raw, manifests: changed }));

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { digestAlgorithm } from '../../oci/digest.ts';
+import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash, contentProblem } from '../blob-content.ts';
 import type { CallOptions } from '../registry.ts';
 import { syncDirectory } from './durable-file.ts';
@@ -17,7 +18,7 @@ export async function writeBlobFile(
 ): Promise<void> {
   const { digest, size } = descriptor;
   const dir = path.dirname(file);
-  await mkdir(dir, { recursive: true });
+  await makeDirectory(dir);
   const temporary = path.join(dir, `.${randomBytes(8).toString('hex')}.tmp`);
   const handle = await open(temporary, 'wx');
   try {
