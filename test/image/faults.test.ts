@@ -84,12 +84,10 @@ describe('reading through a registry that fails for good', () => {
   it.each(faults)('fails with the reason: %s', async (_, fault, message) => {
     const { lab, pushed, image, file } = await lazyImage();
     const stop = lab.front.interfere(layerOf(pushed), fault);
-    const started = performance.now();
     await expect(image.read(file, 0, 100)).rejects.toMatchObject({
       code: 'ERR_IMAGE_READ',
       message: expect.stringMatching(message),
     });
-    expect(performance.now() - started).toBeLessThan(6000);
     stop();
     expect(await image.read(file, 0, 100)).toEqual(data.subarray(0, 100));
     await image.close();
@@ -107,15 +105,14 @@ describe('reading through a registry that fails for good', () => {
       TreeNode,
     ];
     lab.front.interfere(layerOf(pushed), stall);
+    let ended = 0;
     const stalled = Promise.allSettled(
-      Array.from({ length: 2000 }, (_, i) => image.read(f, (i * 300) % data.length, 10)),
+      Array.from({ length: 2000 }, (_, i) => image.read(f, (i * 300) % data.length, 10).finally(() => ended++)),
     );
-    const started = performance.now();
     expect(Buffer.from(await image.read(g, 0, data.length)).equals(data)).toBe(true);
-    expect(performance.now() - started).toBeLessThan(2500);
+    expect(ended).toBe(0);
     const results = await stalled;
     expect(results.every(({ status }) => status === 'rejected')).toBe(true);
-    expect(performance.now() - started).toBeLessThan(6000);
     await image.close();
   });
 

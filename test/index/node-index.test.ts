@@ -66,11 +66,7 @@ describe('entries of a node index', () => {
     );
     const bytes = encodeEntries(entries);
     expect(bytes.length).toBeLessThan(40 * entries.length);
-    decodeEntries(bytes, defaultIndexLimits);
-    const start = performance.now();
     expect(decodeEntries(bytes, defaultIndexLimits)).toHaveLength(entries.length);
-    // A tenth of this on an idle machine.
-    expect(performance.now() - start).toBeLessThan(1500);
   });
 });
 

@@ -136,10 +136,9 @@ describe('FuseServer.blobs', () => {
     const layer = newLayer(MiB, MiB);
     layer.serve({ stalled: true });
     server.addBlob('a', layer.cache, { passthrough: false });
-    const started = Date.now();
-    await run('timeout', ['-s', 'KILL', '0.5', 'cat', `${dir}/a`]);
-    expect(Date.now() - started).toBeLessThan(2500);
-    expect((await run('pgrep', ['-f', `cat ${dir}`])).out).toBe('');
+    // Nothing ever brings the span: that cat ends at all is what is tested.
+    const { signal } = await run('cat', [`${dir}/a`], { timeout: 500 });
+    expect(signal).toBe('SIGKILL');
   });
 
   it('serves cached bytes while JavaScript is busy', async () => {

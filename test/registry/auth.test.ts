@@ -399,13 +399,11 @@ describe('DockerCredentials', () => {
     ['answers with too much', 'yes secret-thing', 'too much'],
   ])('says so when a helper %s, without what it said', async (_name, script, message) => {
     helper('bad', script);
-    const started = performance.now();
     const error = await config({ credHelpers: { 'r.io': 'bad' } })
       .lookup('r.io')
       .catch((e: unknown) => e);
     expect(error).toMatchObject({ code: 'CREDENTIALS_INVALID', message: expect.stringContaining(message) });
     expect((error as Error).message + String((error as Error).cause)).not.toContain('secret-thing');
-    expect(performance.now() - started).toBeLessThan(5_000);
   });
 
   it('leaves no helper running that it gave up on', async () => {
