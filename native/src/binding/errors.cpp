@@ -27,7 +27,10 @@ Napi::Error codedError(Napi::Env env, const char* code, const std::string& messa
 
 Napi::Error errnoError(Napi::Env env, int err, const std::string& syscall) {
   const char* name = errnoName(err);
-  Napi::Error error = codedError(env, name, std::string(name) + ": " + ::strerrordesc_np(std::abs(err)) + ", " + syscall);
+  // Numbers that only the kernel knows (ENOTSUPP) have neither name nor text.
+  const char* text = ::strerrordesc_np(std::abs(err));
+  const std::string what = text ? text : "error " + std::to_string(std::abs(err));
+  Napi::Error error = codedError(env, name, std::string(name) + ": " + what + ", " + syscall);
   error.Set("errno", Napi::Number::New(env, -std::abs(err)));
   error.Set("syscall", Napi::String::New(env, syscall));
   return error;

@@ -18,35 +18,39 @@ namespace {
 constexpr napi_type_tag kTag = {0x7065656c66757365u, 0x5365727665720001u};
 constexpr size_t kErrorsKept = 64;  // messages of one turn of the loop; the rest is only counted
 
+// Messages on their way to JavaScript.
+struct Errors {
+  std::mutex mutex;
+  std::vector<std::string> messages;
+};
+
 // The functions keep the TypeScript object alive, which keeps this alive, until the connection has ended.
 struct ServerBox : std::enable_shared_from_this<ServerBox> {
   std::shared_ptr<JsLoop> loop;
   Napi::FunctionReference onClosed;
   Napi::FunctionReference onError;
   std::shared_ptr<fuse::BlobsServer> blobs;  // null for a tree
-  std::mutex mutex;
-  std::vector<std::string> errors;
   std::shared_ptr<fuse::Session> session;  // last member: it ends before what its threads use
 };
 using ServerHandle = Handle<ServerBox>;
 
-// The session's threads hold the box weakly: its last owner is the JavaScript thread.
-void reportError(const std::weak_ptr<ServerBox>& weak, const std::shared_ptr<JsLoop>& loop, const std::string& text) {
-  const auto box = weak.lock();
-  if (!box) return;
+// Any thread. A box is locked on the JavaScript thread only: the last owner of its references must be there.
+void reportError(const std::weak_ptr<ServerBox>& weak, const std::shared_ptr<Errors>& errors,
+                 const std::shared_ptr<JsLoop>& loop, const std::string& text) {
   {
-    std::lock_guard lock(box->mutex);
-    if (box->errors.size() >= kErrorsKept) return;
-    box->errors.push_back(text);
-    if (box->errors.size() > 1) return;
+    std::lock_guard lock(errors->mutex);
+    if (errors->messages.size() >= kErrorsKept) return;
+    errors->messages.push_back(text);
+    if (errors->messages.size() > 1) return;
   }
-  loop->post([box](Napi::Env env) {
+  loop->post([weak, errors](Napi::Env env) {
     std::vector<std::string> messages;
     {
-      std::lock_guard lock(box->mutex);
-      messages.swap(box->errors);
+      std::lock_guard lock(errors->mutex);
+      messages.swap(errors->messages);
     }
-    if (box->onError.IsEmpty()) return;
+    const auto box = weak.lock();
+    if (!box || box->onError.IsEmpty()) return;
     Napi::Array list = Napi::Array::New(env, messages.size());
     for (size_t i = 0; i < messages.size(); ++i) list.Set(static_cast<uint32_t>(i), messages[i]);
     box->onError.MakeCallback(env.Global(), {list});
@@ -67,7 +71,9 @@ Napi::Object serve(const Napi::CallbackInfo& info, std::shared_ptr<fuse::Filesys
   options.fd = intArg(info[0]);
   options.threads = u32Arg(info[1]);
   options.filesystem = std::move(filesystem);
-  options.onError = [weak, loop](const std::string& text) { reportError(weak, loop, text); };
+  options.onError = [weak, errors = std::make_shared<Errors>(), loop](const std::string& text) {
+    reportError(weak, errors, loop, text);
+  };
   options.onClosed = [weak, loop](const std::string& reason) {
     loop->post([weak, loop, reason](Napi::Env closedEnv) {
       const auto closed = weak.lock();
