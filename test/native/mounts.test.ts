@@ -238,3 +238,14 @@ describe('an ordinary user', () => {
     expect(lines.slice(1)).toEqual(['3', 'fuse.peel peel ro', '255', 'unmounted']);
   });
 });
+
+describe('the end of a process', () => {
+  it('does not wait for a mount helper that never answers', async () => {
+    const addon = new URL('../../native/build/Release/peel.node', import.meta.url).pathname;
+    const code = `const native = require(${JSON.stringify(addon)});
+      const [ours] = native.mountFdSocket();
+      native.mountReceiveFd(ours);
+      setTimeout(() => process.exit(7), 200);`;
+    expect((await run(process.execPath, ['-e', code], { timeout: 20_000 })).code).toBe(7);
+  });
+});

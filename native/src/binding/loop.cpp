@@ -70,7 +70,7 @@ void JsLoop::release(Napi::Env env) {
 }
 
 Napi::Promise JsLoop::run(Napi::Env env, Pool& pool, std::function<void()> work,
-                          std::function<Napi::Value(Napi::Env)> settle, std::vector<Napi::Value> keep) {
+                          std::function<Napi::Value(Napi::Env)> settle, std::vector<Napi::Value> keep, AtEnd atEnd) {
   struct Task {
     Napi::Promise::Deferred deferred;
     std::function<void()> work;
@@ -82,8 +82,9 @@ Napi::Promise JsLoop::run(Napi::Env env, Pool& pool, std::function<void()> work,
   Napi::Promise promise = task->deferred.Promise();
   hold(env);
   // The task is deleted on the JavaScript thread or, when there is none any more, not at all.
-  pool.submit([self = shared_from_this(), task] {
+  pool.submit([self = shared_from_this(), task, atEnd] {
     if (!self->enter()) return;
+    if (atEnd == AtEnd::Abandon) self->leave();
     task->work();
     self->post([self, task](Napi::Env env) {
       std::unique_ptr<Task> owned(task);
@@ -94,7 +95,7 @@ Napi::Promise JsLoop::run(Napi::Env env, Pool& pool, std::function<void()> work,
         task->deferred.Reject(error.Value());
       }
     });
-    self->leave();
+    if (atEnd == AtEnd::Wait) self->leave();
   });
   return promise;
 }

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -14,8 +15,8 @@ namespace peel {
 // The way from any thread back to one environment's JavaScript thread (the main thread or a worker thread).
 //
 // It keeps the process alive only while work started by run() is unfinished; posted events alone do not. When the
-// environment ends, work that has not begun is dropped and work that runs is waited for, because it may be reading
-// memory that belongs to JavaScript.
+// environment ends, work that has not begun is dropped and work that runs is (with Wait) waited for, because it may be
+// reading memory that belongs to JavaScript.
 class JsLoop : public std::enable_shared_from_this<JsLoop> {
  public:
   static std::shared_ptr<JsLoop> of(Napi::Env env);
@@ -26,8 +27,11 @@ class JsLoop : public std::enable_shared_from_this<JsLoop> {
 
   // Runs `work` on `pool`, then `settle` on the JavaScript thread, whose value resolves the promise and whose thrown
   // Napi::Error rejects it. The values of `keep` stay alive until then. JavaScript thread only.
-  Napi::Promise run(Napi::Env env, Pool& pool, std::function<void()> work,
-                    std::function<Napi::Value(Napi::Env)> settle, std::vector<Napi::Value> keep = {});
+  // Abandon is for work that touches nothing of JavaScript's and may wait for somebody else (a helper, a filesystem):
+  // an environment that ends leaves it behind.
+  enum class AtEnd : uint8_t { Wait, Abandon };
+  Napi::Promise run(Napi::Env env, Pool& pool, std::function<void()> work, std::function<Napi::Value(Napi::Env)> settle,
+                    std::vector<Napi::Value> keep = {}, AtEnd atEnd = AtEnd::Wait);
 
   // A reason for the process to stay, and its end. JavaScript thread only.
   void hold(Napi::Env env);

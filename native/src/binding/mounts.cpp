@@ -27,7 +27,8 @@ Napi::Value runMount(Napi::Env env, std::function<void(Outcome&)> work) {
         }
         if (!outcome->fd.valid()) return settled.Undefined();
         return Napi::Number::New(settled, outcome->fd.release());
-      });
+      },
+      {}, JsLoop::AtEnd::Abandon);
 }
 
 // (fuseFd, allowOther, readOnly) -> Promise<mount fd>
