@@ -189,6 +189,19 @@ TEST(durable_bits) {
   CHECK_EQ(other->presentCount(), 0u);
 }
 
+TEST(temporary_names_left_by_the_dead_are_no_obstacle) {
+  CacheDir dir;
+  const Layer layer = testLayer();
+  auto cache = dir.open(layer);
+  const std::string mine = dir.options(layer).dir + "/present." + std::to_string(::getpid()) + "-";
+  for (int i = 0; i < 200; i++) {
+    peel::Fd left(::open((mine + std::to_string(i) + ".tmp").c_str(), O_WRONLY | O_CREAT, 0600));
+    CHECK(left.valid());
+  }
+  CHECK_EQ(put(*cache, layer, 1), 0);
+  CHECK_EQ(cache->sync(), 0);
+}
+
 TEST(another_index_while_the_first_is_in_use) {
   CacheDir dir;
   const Layer layer = testLayer();

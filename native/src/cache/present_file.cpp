@@ -81,8 +81,13 @@ int writePresent(const std::string& path, const BitsIdentity& identity, const Bi
   header.trailingZeros = content.trailingZeros;
   header.checksum = checksumOf(header, content.words);
 
-  const std::string next = path + "." + std::to_string(::getpid()) + "-" + std::to_string(serial++) + ".tmp";
-  Fd fd(::open(next.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  std::string next;
+  Fd fd;
+  do {
+    // The name may be taken: by a process with this number that died, or by one in another pid namespace.
+    next = path + "." + std::to_string(::getpid()) + "-" + std::to_string(serial++) + ".tmp";
+    fd.reset(::open(next.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  } while (!fd.valid() && errno == EEXIST);
   if (!fd.valid()) return -errno;
   int err = writeFully(fd.get(), &header, sizeof header, 0);
   if (!err) err = writeFully(fd.get(), content.words.data(), content.words.size() * sizeof(uint64_t), sizeof header);
