@@ -21,8 +21,8 @@ export async function makeFixture(name: Fixture, dir: string, ...args: string[])
   return names.sort().map((file) => join(dir, file));
 }
 
-/** How often a test repeats something: `times` scaled by PEEL_TEST_SCALE, at least `minimum`. */
-export function rounds(times: number, minimum = 10): number {
-  const scale = Number(process.env['PEEL_TEST_SCALE'] ?? '1');
+/** How often a test repeats something: `times` scaled by PEEL_TEST_SCALE, or by `usual` without it; at least `minimum`. */
+export function rounds(times: number, minimum = 10, usual = 1): number {
+  const scale = Number(process.env['PEEL_TEST_SCALE'] ?? usual);
   return Math.max(Math.min(minimum, times), Math.round(times * scale));
 }

@@ -1,0 +1,50 @@
+// The tests that reach into the addon once more, over an addon built with the address and undefined-behaviour sanitizers. They
+// run in a copy of the tree, where the loader finds the sanitized addon in the usual place.
+import { cp, mkdir, rm, symlink } from 'node:fs/promises';
+import path from 'node:path';
+import { beforeAll, expect, it } from 'vitest';
+import { run, runOk } from '../support/run.ts';
+
+const root = new URL('../..', import.meta.url).pathname;
+const copy = path.join(root, 'build', 'asan');
+
+beforeAll(async () => {
+  const built = await runOk('make', ['-s', '-j2', 'addon'], { cwd: path.join(root, 'native'), timeout: 600_000 });
+  const addon = path.join(root, 'native', built.trim());
+  await rm(copy, { recursive: true, force: true });
+  await mkdir(copy, { recursive: true });
+  await symlink(path.join(root, 'node_modules'), path.join(copy, 'node_modules'));
+  await mkdir(path.join(copy, 'native', 'build', 'Release'), { recursive: true });
+  await cp(addon, path.join(copy, 'native', 'build', 'Release', 'peel.node'));
+  for (const part of ['src', 'test', 'dist', 'tsconfig.json']) {
+    await cp(path.join(root, part), path.join(copy, part), { recursive: true });
+  }
+}, 600_000);
+
+it.each([
+  'test/fuzz/span-decode.test.ts',
+  'test/index/builder.test.ts',
+  'test/native/layer-cache.test.ts',
+  'test/native/stream-indexer.test.ts',
+])(
+  '%s finds nothing under the sanitizers',
+  async (file) => {
+    const libasan = (await runOk('g++', ['-print-file-name=libasan.so'])).trim();
+    const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
+    const args = [vitest, 'run', '--config', path.join(copy, 'test', 'vitest.config.ts'), file];
+    const result = await run(process.execPath, args, {
+      cwd: copy,
+      timeout: 600_000,
+      env: {
+        LD_PRELOAD: libasan,
+        // What JavaScript still holds at exit is no leak.
+        ASAN_OPTIONS: 'detect_leaks=0',
+        UBSAN_OPTIONS: 'print_stacktrace=1',
+        NO_COLOR: '1',
+      },
+    });
+    expect(`${result.out}${result.err}`).toMatch(/Tests .*passed/);
+    expect(result.code).toBe(0);
+  },
+  600_000,
+);
