@@ -129,7 +129,8 @@ export class Node {
   }
 
   mounts(): Promise<MountStatus[]> {
-    return listMounts({ mounts: this.#parts.state.mounts });
+    const { state, paths } = this.#parts;
+    return listMounts({ mounts: state.mounts, root: paths.root });
   }
 
   /** Layers in the block cache, least recently used first. */

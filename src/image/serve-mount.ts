@@ -51,9 +51,9 @@ export async function serveMount(deps: ServeMountDeps, options: ServeMountOption
   const id = randomUUID();
   const mountDir = join(deps.root, 'mounts', id);
   const dir = await checkMountTarget(options.dir);
-  const writable = options.writable ? await prepareWritable(mountDir, { upper: options.upper }, deps.uid) : undefined;
   let image: LoadedImage | undefined;
   try {
+    const writable = options.writable ? await prepareWritable(mountDir, { upper: options.upper }, deps.uid) : undefined;
     image = await deps.openImage(options.reference, options);
     return await mountImage(deps, options, { id, dir, mountDir, image, writable });
   } catch (error) {
@@ -76,8 +76,12 @@ async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, moun
   const { log, system } = deps;
   const request = { image, dir: writable?.lower ?? dir, finalDir: dir, log, signal: options.signal };
   const { transport, served, why } = await mountWithTransport(deps.transports, options.transport, request);
+  let attached = writable === undefined;
   try {
-    if (writable !== undefined) await putOverlay(system, dir, writable);
+    if (writable !== undefined) {
+      await putOverlay(system, dir, writable);
+      attached = true;
+    }
     const row: MountRow = {
       id,
       dir,
@@ -98,14 +102,17 @@ async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, moun
     void releaseMemory().catch((error: unknown) =>
       log.debug({ error: errorMessage(error) }, 'memory was not given back'),
     );
+    let unmounted = false;
+    void served.closed.then(({ reason }) => (unmounted = reason === 'unmounted'));
     const closed = finish(deps, served, image, mountDir, row);
     const unmount = async () => {
-      await unmountOrDetach(system, dir);
+      // What is there now may be somebody else's.
+      if (!unmounted) await unmountOrDetach(system, dir);
       await closed;
     };
     return { row, warnings: [...image.warnings, ...served.warnings], closed, unmount };
   } catch (error) {
-    if (writable === undefined) await unmountOrDetach(system, dir);
+    if (attached) await unmountOrDetach(system, dir);
     await served.stop();
     throw error;
   }
@@ -119,13 +126,18 @@ async function finish(
   row: MountRow,
 ): Promise<{ reason: string }> {
   const ended = await served.closed;
-  try {
-    await served.stop();
-    await image.close();
-    await removeMountDir(mountDir);
-    deps.mounts.delete(row.id);
-  } catch (error) {
-    deps.log.warn({ dir: row.dir, error: errorMessage(error) }, 'cannot put everything of the mount away');
+  const steps = [
+    () => served.stop(),
+    () => image.close(),
+    () => removeMountDir(mountDir),
+    async () => void deps.mounts.delete(row.id),
+  ];
+  for (const step of steps) {
+    try {
+      await step();
+    } catch (error) {
+      deps.log.warn({ dir: row.dir, error: errorMessage(error) }, 'cannot put everything of the mount away');
+    }
   }
   deps.log.info({ dir: row.dir, reason: ended.reason }, 'mount ended');
   return ended;

@@ -45,35 +45,42 @@ export async function umount(
   const path = await mountPath(dir);
   const rows = deps.mounts.at(path);
   const mounted = mountsAt(await readMountInfo(), path);
-  if (rows.length === 0 && !isOurs(mounted.at(-1))) {
-    const what = mounted.length > 0 ? `is mounted, but not by peel (${mounted.at(-1)?.fsType})` : 'is not mounted';
+  const top = mounted.at(-1);
+  const foreign = top !== undefined && !isOurs(top);
+  if (foreign || (rows.length === 0 && top === undefined)) {
+    const what = foreign ? `is mounted, but not by peel (${top.fsType})` : 'is not mounted';
     throw new ImageError('ERR_MOUNT_UNKNOWN', `${path} ${what}`);
   }
   const alive = await anyRunning(rows);
   // Over a mount whose server was killed there may be a second one; both were ours.
-  const count = Math.min(mounted.length, Math.max(rows.length, 1));
+  const ours = mounted.length - 1 - mounted.findLastIndex((mount) => !isOurs(mount));
+  const count = Math.min(ours, Math.max(rows.length, 1));
   for (let i = 0; i < count; i += 1) await takeAway(deps.system, path, { detach: options.detach === true || !alive });
   for (const row of rows) {
     // A detached mount may be used for days; its process puts everything away when it ends.
     if (options.detach === true && alive) continue;
     await waitForEnd(row, options.signal);
-    await removeMountDir(join(deps.root, 'mounts', row.id));
-    // A killed process could not remove its log.
-    if (row.log !== undefined) await rm(row.log, { force: true });
-    deps.mounts.delete(row.id);
+    await clearAway(deps, row);
   }
   return { dir: path };
 }
 
-/** What is recorded as mounted, with what is left of it. Rows of mounts that ended without their process saying so are removed. */
-export async function listMounts(deps: Pick<UmountDeps, 'mounts'>): Promise<MountStatus[]> {
+/** What a process leaves that ended without putting it away. */
+async function clearAway({ root, mounts }: Pick<UmountDeps, 'mounts' | 'root'>, row: MountRow): Promise<void> {
+  await removeMountDir(join(root, 'mounts', row.id));
+  if (row.log !== undefined) await rm(row.log, { force: true });
+  mounts.delete(row.id);
+}
+
+/** What is recorded as mounted, with what is left of it. What is left of mounts that ended without their process is cleared away. */
+export async function listMounts(deps: Pick<UmountDeps, 'mounts' | 'root'>): Promise<MountStatus[]> {
   const mounted = await readMountInfo();
   const found: MountStatus[] = [];
   for (const row of deps.mounts.list()) {
-    const there = mountsAt(mounted, row.dir).length > 0;
+    const there = mountsAt(mounted, row.dir).some(isOurs);
     const alive = await isRunning(row);
     if (!there && !alive) {
-      deps.mounts.delete(row.id);
+      await clearAway(deps, row);
       continue;
     }
     found.push({ ...row, alive, state: there ? (alive ? 'serving' : 'dead') : 'gone' });
@@ -86,9 +93,13 @@ async function anyRunning(rows: readonly MountRow[]): Promise<boolean> {
   return false;
 }
 
-/** A mount that is in no table: its state directory is another one, or was deleted. */
-function isOurs(mount: MountInfo | undefined): boolean {
-  return mount !== undefined && (mount.fsType === 'fuse.peel' || mount.source === 'peel');
+/** Also of a mount that is in no table: its state directory is another one, or was deleted. */
+function isOurs({ fsType, source }: MountInfo): boolean {
+  return fsType === 'fuse.peel' || source === 'peel' || (fsType === 'erofs' && isTree(source));
+}
+
+function isTree(path: string): boolean {
+  return /\/trees\/sha256\/[0-9a-f]{64}\.erofs$/.test(path);
 }
 
 async function takeAway(system: MountSystem, path: string, options: { detach: boolean }): Promise<void> {
