@@ -11,6 +11,13 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
+/** A size that is not nothing. */
+export function parseSpanSize(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes === 0) throw new InvalidArgumentError('a span has at least one byte');
+  return bytes;
+}
+
 /** A count from 0 up. */
 export function parseCount(text: string): number {
   const value = Number(text);

@@ -48,7 +48,8 @@ export async function cacheEntries(root: string, state: State): Promise<CacheEnt
       digest,
       diskBytes: await diskBytes(join(root, 'blobs', ...digest.split(':'))),
       blobSize: row?.size,
-      streamSize: row?.streamSize,
+      // 0 until the layer is opened for the first time.
+      streamSize: row?.streamSize || undefined,
       index: row?.indexFormat,
       suspect: row?.suspect,
       usedAt: row?.usedAt ?? 0,

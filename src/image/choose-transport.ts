@@ -19,28 +19,30 @@ export async function mountWithTransport(
   request: MountRequest,
 ): Promise<ChosenTransport> {
   const candidates = choice === 'auto' ? transports : transports.filter(({ name }) => name === choice);
-  const reasons: string[] = [];
+  const refusals = new Map<string, string[]>();
+  const failures: string[] = [];
+  const reasons = () => [...refusals].map(([why, names]) => `${names.join(', ')} cannot: ${why}`).concat(failures);
   for (const transport of candidates) {
     request.signal?.throwIfAborted();
     const refusal = await transport.refusal(request.image);
     if (refusal !== undefined) {
-      reasons.push(`${transport.name} cannot: ${refusal}`);
+      refusals.set(refusal, [...(refusals.get(refusal) ?? []), transport.name]);
       continue;
     }
     try {
       const served = await transport.mount(request);
       const why =
         choice === 'auto'
-          ? reasons.concat(`${transport.name} is the fastest that works here`).join('; ')
+          ? reasons().concat(`${transport.name} is the fastest that works here`).join('; ')
           : `${transport.name} was asked for`;
       return { transport, served, why };
     } catch (error) {
       request.signal?.throwIfAborted();
       if (error instanceof ImageError && error.code !== 'ERR_MOUNT_TRANSPORT') throw error;
       request.log.warn({ transport: transport.name, error: errorMessage(error) }, 'transport failed');
-      reasons.push(`${transport.name} failed: ${errorMessage(error)}`);
+      failures.push(`${transport.name} failed: ${errorMessage(error)}`);
     }
   }
   const hint = choice === 'auto' ? 'see peel doctor' : `--transport auto takes another one`;
-  throw new ImageError('ERR_MOUNT_TRANSPORT', `cannot mount on ${request.dir}: ${reasons.join('; ')} (${hint})`);
+  throw new ImageError('ERR_MOUNT_TRANSPORT', `cannot mount on ${request.dir}: ${reasons().join('; ')} (${hint})`);
 }

@@ -35,8 +35,6 @@ export interface FindOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** How long "there is none" is believed while layers without an index are still to be fetched. */
-const absenceMs = 60 * 60 * 1000;
 const maxCandidates = 8;
 
 type Candidate = { readonly digest: Digest; readonly source: string };
@@ -72,9 +70,6 @@ export class IndexFinder {
       const found = await this.#use(origin, image, candidate, warnings, signal);
       if (found !== undefined) return { found, reason: '', warnings };
     }
-    const known = this.#indexes.get(image.descriptor.digest);
-    const absent = known !== undefined && known.digest === undefined && Date.now() - known.foundAt < absenceMs;
-    if (absent && mode === 'auto') return { found: undefined, reason: `no index: ${known.source}`, warnings };
     return await this.#askReferrers(origin, image, warnings, signal);
   }
 
@@ -121,10 +116,10 @@ export class IndexFinder {
           warnings,
         };
     }
-    const source =
+    // Not remembered: layers are still to be fetched, and an index pushed meanwhile, or to another registry, saves most of that.
+    const why =
       asked > 0 ? `none of the ${asked} found in ${origin.name} can be used` : `${origin.name} has none for this image`;
-    this.#indexes.put({ image: digest, digest: undefined, format: undefined, source });
-    return { found: undefined, reason: `no index: ${source}`, warnings };
+    return { found: undefined, reason: `no index: ${why}`, warnings };
   }
 
   async #use(

@@ -151,7 +151,10 @@ export class IndexService {
 
   /** An index by its digest, or the one of an image. Errors: ERR_IMAGE_INDEX when it is not known here; IndexError. */
   async show(target: string, options: ChooseImages = {}): Promise<IndexInfoReport> {
-    const { row, origin } = await this.#find(target, options);
+    const {
+      rows: [row],
+      origin,
+    } = await this.#find(target, options);
     const digest = row.digest as Digest;
     const content =
       (await this.#d.content.local(digest)) ??
@@ -171,9 +174,15 @@ export class IndexService {
     };
   }
 
-  /** Forgets an index on this node, with what it keeps; the registry's copy stays. Errors: ERR_IMAGE_INDEX. */
-  async remove(target: string, options: ChooseImages = {}): Promise<Digest> {
-    const digest = (await this.#find(target, options)).row.digest as Digest;
+  /** Forgets indexes on this node, with what they keep; the registry's copies stay. Errors: ERR_IMAGE_INDEX. */
+  async remove(target: string, options: ChooseImages = {}): Promise<Digest[]> {
+    const { rows } = await this.#find(target, options);
+    const digests = [...new Set(rows.map(({ digest }) => digest as Digest))];
+    for (const digest of digests) await this.#forget(digest);
+    return digests;
+  }
+
+  async #forget(digest: Digest): Promise<void> {
     const content = await this.#d.content.local(digest);
     const kept = new Set<Digest>();
     for (const other of this.#d.state.indexes.list()) {
@@ -189,7 +198,6 @@ export class IndexService {
         if (!kept.has(ztoc.digest)) await this.#d.store.delete(ztoc.digest);
       await this.#d.store.delete(digest);
     }
-    return digest;
   }
 
   async #layerInfo(
@@ -211,17 +219,20 @@ export class IndexService {
     };
   }
 
-  async #find(target: string, options: ChooseImages): Promise<{ row: IndexRow; origin: Origin | undefined }> {
+  async #find(
+    target: string,
+    options: ChooseImages,
+  ): Promise<{ rows: readonly [IndexRow, ...IndexRow[]]; origin: Origin | undefined }> {
     const rows = this.#d.state.indexes.list();
     if (isDigest(target)) {
       const row = rows.find(({ digest, image }) => digest === target || image === target);
       if (row === undefined) throw new ImageError('ERR_IMAGE_INDEX', `no index ${target} is known on this node`);
-      return { row, origin: undefined };
+      return { rows: [row], origin: undefined };
     }
     const { origin, images } = await this.#resolve(target, options);
-    const row = rows.find(({ image }) => images.some(({ descriptor }) => descriptor.digest === image));
+    const [row, ...others] = rows.filter(({ image }) => images.some(({ descriptor }) => descriptor.digest === image));
     if (row === undefined) throw new ImageError('ERR_IMAGE_INDEX', `no index of ${target} is known on this node`);
-    return { row, origin };
+    return { rows: [row, ...others], origin };
   }
 
   async #resolve(reference: string, options: ChooseImages): Promise<{ origin: Origin; images: ResolvedImage[] }> {

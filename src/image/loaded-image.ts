@@ -2,6 +2,7 @@ import type { Layer } from '../layer/layer.ts';
 import { LayerError, errorMessage } from '../layer/errors.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Manifest } from '../oci/manifest.ts';
+import type { TarEntry } from '../tar/entry.ts';
 import type { Tree, TreeNode } from '../tree/tree.ts';
 import { ImageError } from './errors.ts';
 import type { Image, LayerStatus } from './image.ts';
@@ -56,6 +57,15 @@ export class LoadedImage implements Image {
     const tree = this.#tree ?? this.#trees.inMemory(this.openLayers);
     this.#tree = tree;
     return tree;
+  }
+
+  /** What the topmost layer that has an entry for it says of the image's root directory. Keeps nothing in memory. */
+  rootEntry(): TarEntry | undefined {
+    for (const layer of this.openLayers.toReversed()) {
+      const found = layer.entries().findLast(({ type, path }) => type === 'dir' && /^[./]*$/.test(path));
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   /** Path of the compiled tree, made when the node has not got it. Keeps nothing in memory. Errors: ERR_IMAGE_TREE. */

@@ -1,10 +1,12 @@
 // A mount and the process that serves it: this one.
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
+import { realpath } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { MountRow, MountTable } from '../state/mounts.ts';
 import { mountWithTransport } from './choose-transport.ts';
+import { ImageError } from './errors.ts';
 import type { OpenImageOptions } from './image.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { MountSystem } from './mount-system.ts';
@@ -12,7 +14,8 @@ import { checkMountTarget } from './mount-target.ts';
 import { releaseMemory } from './release-memory.ts';
 import { ownIdentity } from './process-identity.ts';
 import type { Served, Transport, TransportChoice } from './transports/transport.ts';
-import { prepareWritable, putOverlay, removeMountDir } from './writable.ts';
+import { listMounts } from './umount.ts';
+import { dressUpper, prepareWritable, putOverlay, removeMountDir } from './writable.ts';
 import type { WritablePaths } from './writable.ts';
 
 export interface ServeMountOptions extends OpenImageOptions {
@@ -51,6 +54,7 @@ export async function serveMount(deps: ServeMountDeps, options: ServeMountOption
   const id = randomUUID();
   const mountDir = join(deps.root, 'mounts', id);
   const dir = await checkMountTarget(options.dir);
+  await refuseSharedUpper(deps.mounts, options.upper);
   let image: LoadedImage | undefined;
   try {
     const writable = options.writable ? await prepareWritable(mountDir, { upper: options.upper }, deps.uid) : undefined;
@@ -61,6 +65,15 @@ export async function serveMount(deps: ServeMountDeps, options: ServeMountOption
     await removeMountDir(mountDir);
     throw error;
   }
+}
+
+/** Two overlays that write to one directory have no defined meaning; the kernel only says so in its log. */
+async function refuseSharedUpper(mounts: MountTable, upper: string | undefined): Promise<void> {
+  if (upper === undefined) return;
+  const wanted = join(await realpath(upper).catch(() => resolve(upper)), 'upper');
+  const user = (await listMounts({ mounts })).find((mount) => mount.upper === wanted);
+  if (user !== undefined)
+    throw new ImageError('ERR_MOUNT_UPPER', `${upper} already holds the changes of the mount on ${user.dir}`);
 }
 
 interface Mounting {
@@ -79,6 +92,7 @@ async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, moun
   let attached = writable === undefined;
   try {
     if (writable !== undefined) {
+      await dressUpper(writable.upper, image.rootEntry());
       await putOverlay(system, dir, writable);
       attached = true;
     }

@@ -51,6 +51,18 @@ describe('an image without a usable index', () => {
     });
   });
 
+  it('is lazy as soon as somebody has pushed an index, though there was none before', async () => {
+    const lab = await ImageLab.start();
+    const pushed = await lab.push('1', [labLayer(tar())]);
+    const node = await lab.node();
+    await (await node.openImage(pushed.reference)).close();
+    await node.removeCached('all');
+    await lab.pushIndex(pushed, { spanSize });
+    const image = await node.openImage(pushed.reference);
+    expect(image.layers()[0]).toMatchObject({ serving: 'lazy', index: { format: 'soci-v1' } });
+    await readsRight(image);
+  });
+
   it('is downloaded whole with --index never though it has one', async () => {
     const lab = await ImageLab.start();
     const pushed = await lab.push('1', [labLayer(tar())]);

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { sha256, ImageLab, labLayer } from '../support/image-lab.ts';
@@ -14,6 +14,7 @@ import type { Described } from '../support/tar-members.ts';
 
 const data = randomBytes(700_000);
 const lower: Described[] = [
+  { path: './', type: 'dir', mode: 0o751, uid: 12, gid: 34, mtime: 1_500_000_000 },
   { path: 'etc', type: 'dir' },
   { path: 'etc/gone', data: 'gone' },
   { path: 'etc/hello', data: 'old' },
@@ -93,8 +94,15 @@ describe.skipIf(!canMount)('a mounted image', () => {
     const kept = join(at.lab.dir, 'kept');
     const options = { reference: at.image.reference, dir: at.dir, transport, writable: true, upper: kept };
     const first = await serve(at, options);
+    expect((await runOk('stat', ['-c', '%a %u:%g %Y', at.dir])).trim()).toBe('751 12:34 1500000000');
     await runOk('sh', ['-c', 'echo new > new && rm etc/hello && echo more >> big'], { cwd: at.dir });
     expect((await runOk('stat', ['-c', '%s', join(at.dir, 'big')])).trim()).toBe(String(data.length + 5));
+    const other = { ...at, dir: join(at.lab.dir, 'other') };
+    mkdirSync(other.dir);
+    symlinkSync('kept', join(at.lab.dir, 'link'));
+    await expect(serve(at, { ...options, dir: other.dir, upper: join(at.lab.dir, 'link') })).rejects.toThrow(
+      /already holds the changes of the mount on/,
+    );
     const ended = once(first.child, 'close');
     await umount(at);
     await ended;

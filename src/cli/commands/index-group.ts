@@ -6,7 +6,7 @@ import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { humanBytes, shortDigest } from '../human.ts';
-import { parseSize } from '../options.ts';
+import { parseSize, parseSpanSize } from '../options.ts';
 import { checkReference, imageArgument, usage } from '../with-image.ts';
 import { withNode } from '../with-node.ts';
 
@@ -42,7 +42,7 @@ function defineCreate(command: Command, context: CliContext): void {
     .option(
       '--span-size <size>',
       'bytes of a layer that are fetched together: less is lazier, more makes a smaller index (default: 4MiB)',
-      parseSize,
+      parseSpanSize,
     )
     .option('--min-layer-size <size>', 'leave out layers that are smaller (default: 10MiB)', parseSize)
     .action(async (reference: string, options: CreateOptions) => {
@@ -104,7 +104,7 @@ function defineLs(command: Command, context: CliContext): void {
 }
 
 function defineShow(command: Command, context: CliContext): void {
-  addPlatformOptions(command)
+  addPlatformOption(command)
     .argument('<image-or-index>', 'an image reference, or the digest of an index that this node knows')
     .action(async (target: string, options: PlatformOptions) => {
       const report = await withNode(context, (node) =>
@@ -117,8 +117,8 @@ function defineShow(command: Command, context: CliContext): void {
 }
 
 async function printShown({ output }: CliContext, report: IndexInfoReport): Promise<void> {
-  await output.line(`Index:  ${report.index} (SOCI ${report.version}, from ${report.source})`);
-  await output.line(`Image:  ${report.image ?? 'not said'}`);
+  await output.line(`Index:   ${report.index} (SOCI ${report.version}, ${report.source})`);
+  await output.line(`Image:   ${report.image ?? 'not said'}`);
   await output.line(`Made by: ${report.buildTool ?? 'not said'}`);
   await output.line('');
   const right = { align: 'right' as const };
@@ -161,15 +161,17 @@ function defineRm(command: Command, context: CliContext): void {
         node.indexes.remove(checkTarget(target), choice(context, options)),
       );
       if (context.options.json) await context.output.value({ removed });
-      else await context.output.line(`removed ${removed}`);
+      else await context.output.lines(removed.map((digest) => `removed ${digest}`));
     });
   example(command, 'peel index rm localhost:5000/app:1');
 }
 
+function addPlatformOption(command: Command): Command {
+  return command.option('--platform <platform>', 'os/architecture[/variant] to choose from an image index');
+}
+
 function addPlatformOptions(command: Command): Command {
-  return command
-    .option('--platform <platform>', 'os/architecture[/variant] to choose from an image index')
-    .option('--all-platforms', 'every image of an image index');
+  return addPlatformOption(command).option('--all-platforms', 'every image of an image index');
 }
 
 function choice(context: CliContext, { platform, allPlatforms }: PlatformOptions) {

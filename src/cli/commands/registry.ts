@@ -1,16 +1,18 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { access } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { readEnvironment } from '../../config/environment.ts';
 import { defaultRoot } from '../../config/paths.ts';
 import { DirRegistry } from '../../registry/dir-registry.ts';
 import { RegistryError } from '../../registry/errors.ts';
-import { serveRegistry } from '../../registry/serve-registry.ts';
+import { type RegistryServer, type ServeOptions, serveRegistry } from '../../registry/serve-registry.ts';
+import { makeDirectory } from '../../util/make-directory.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
-import { UsageError } from '../errors.ts';
+import { CommandError, UsageError } from '../errors.ts';
 
-interface ServeOptions {
+interface RegistryOptions {
   readonly listen: string;
   readonly accessLog?: string;
 }
@@ -21,12 +23,11 @@ export function define(command: Command, context: CliContext): void {
     .description('Serve an OCI registry from a directory (--root, default <state>/registry) until SIGINT or SIGTERM.')
     .option('--listen <address>', 'HOST:PORT or :PORT; port 0 takes a free one', '127.0.0.1:5000')
     .option('--access-log <file>', 'append a line of JSON for every request: what was asked for, and the bytes sent')
-    .action(async (options: ServeOptions) => {
-      if (!/:\d+$/.test(options.listen))
-        throw new UsageError(`--listen ${options.listen}: expected HOST:PORT or :PORT`);
+    .action(async (options: RegistryOptions) => {
       const root = path.resolve(context.options.root ?? path.join(stateRoot(), 'registry'));
+      await prepareStore(root);
       const log = options.accessLog === undefined ? undefined : openSync(options.accessLog, 'a', 0o600);
-      const server = await serveRegistry(new DirRegistry(root), {
+      const server = await listen(new DirRegistry(root), {
         listen: options.listen,
         // What a client asked for in vain is its own affair.
         onError: (error) => {
@@ -47,6 +48,43 @@ export function define(command: Command, context: CliContext): void {
       }
     });
   example(serve, 'peel registry serve --root ./registry --listen 127.0.0.1:5000');
+}
+
+/** The folder is made now: a place that cannot be used must not come to light with somebody's push. */
+async function prepareStore(root: string): Promise<void> {
+  try {
+    await makeDirectory(root, 0o700);
+    await access(root, constants.R_OK | constants.X_OK);
+  } catch (cause) {
+    const code = errorCodeOf(cause);
+    throw new CommandError(`${root} cannot hold a registry (${code}): choose another directory with --root`, {
+      code,
+      cause,
+    });
+  }
+}
+
+async function listen(registry: DirRegistry, options: ServeOptions & { listen: string }): Promise<RegistryServer> {
+  try {
+    return await serveRegistry(registry, options);
+  } catch (cause) {
+    if (cause instanceof TypeError)
+      throw new UsageError(`--listen ${options.listen}: expected HOST:PORT or :PORT`, { cause });
+    const code = errorCodeOf(cause);
+    const why = listenProblems[code] ?? code;
+    throw new CommandError(`cannot listen on ${options.listen}: ${why}`, { code, cause });
+  }
+}
+
+const listenProblems: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'something else listens there already (port 0 takes a free one)',
+  EADDRNOTAVAIL: 'this machine has no such address',
+  ENOTFOUND: 'there is no such host',
+  EACCES: 'ports below 1024 are for root',
+};
+
+function errorCodeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
 }
 
 function stateRoot(): string {

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { fuseDeviceRefusal } from '../../image/transports/fuse-device.ts';
 import { FuseServer } from '../../native/fuse-server.ts';
 import { fuseMount, openFuseDevice } from '../../native/mounts.ts';
 import type { Finding, Machine } from './checks.ts';
@@ -10,6 +11,7 @@ export async function checkPassthrough({ uid }: Machine): Promise<Finding> {
   const what = 'passthrough';
   if (uid !== 0)
     return { what, state: 'note', found: 'is for root only', todo: 'cached reads go through the FUSE server' };
+  if (fuseDeviceRefusal() !== undefined) return { what, state: 'note', found: 'cannot be tried without /dev/fuse' };
   const fd = openFuseDevice();
   const mount = await fuseMount({ fd, allowOther: false });
   const server = FuseServer.blobs({ fd, threads: 1 });

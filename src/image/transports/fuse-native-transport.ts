@@ -5,6 +5,7 @@ import { ImageError } from '../errors.ts';
 import { withBoundedXattrs } from './bounded-xattrs.ts';
 import type { FuseConstructor } from './bounded-xattrs.ts';
 import { carryTree } from './carried-tree.ts';
+import { fuseDeviceRefusal } from './fuse-device.ts';
 import { fuseOperations } from './fuse-operations.ts';
 import { watchMount } from './mount-watch.ts';
 import type { MountRequest, Served, Transport } from './transport.ts';
@@ -26,7 +27,7 @@ export class FuseNativeTransport implements Transport {
   async refusal(): Promise<string | undefined> {
     try {
       loadFuse();
-      return undefined;
+      return fuseDeviceRefusal();
     } catch (error) {
       return `fuse-native cannot be loaded (${errorMessage(error).split('\n')[0]}); it needs libfuse2`;
     }
