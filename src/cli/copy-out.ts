@@ -5,7 +5,7 @@ import { type FileHandle, lstat, open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Image } from '../image/image.ts';
 import type { TreeNode } from '../tree/tree.ts';
-import { type ByteString, byteStringFromText } from '../util/byte-string.ts';
+import { type ByteString, byteStringFromText, displayBytes } from '../util/byte-string.ts';
 import type { CliContext } from './context.ts';
 import { EntryWriter } from './copy-entry.ts';
 import { CommandError } from './errors.ts';
@@ -46,8 +46,12 @@ export async function copyOut(request: {
       const parent = stack.at(-1);
       if (!parent) throw new Error('the stack of open directories is empty');
       entries += 1;
-      if (item.node.children) stack.push({ handle: await writer.directory(parent.handle, item), node: item.node });
-      else await writer.entry(parent.handle, item, pieces());
+      try {
+        if (item.node.children) stack.push({ handle: await writer.directory(parent.handle, item), node: item.node });
+        else await writer.entry(parent.handle, item, pieces());
+      } catch (error) {
+        throw named(error, `${destination}: cannot write ${displayBytes(item.path)} there`);
+      }
       context.progress.report({ what: `copying to ${destination}`, done: writer.bytes, total: undefined });
     }
     while (stack.length > 1) await leave(stack, writer);
@@ -73,7 +77,8 @@ async function resolveTarget(start: Located, destination: string): Promise<{ dir
   if (existing?.isDirectory()) return { dir: destination, name: baseName(start.path) };
   const clean = path.resolve(destination);
   const link = await lstat(clean).catch(() => undefined);
-  if (link?.isSymbolicLink()) {
+  // A link onto a link replaces it, as `cp -a` does.
+  if (link?.isSymbolicLink() && start.node.type !== 'symlink') {
     throw new CommandError(`${destination}: is a symlink, and cp does not write through one`, { code: 'ELOOP' });
   }
   if (start.node.children && existing) {
@@ -90,12 +95,27 @@ async function statOrNothing(file: string): Promise<Stats | undefined> {
     return await stat(file);
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw error;
+    throw named(error, destinationProblem(file));
   }
 }
 
-function openDir(dir: string): Promise<FileHandle> {
-  return open(dir, constants.O_RDONLY | constants.O_DIRECTORY);
+async function openDir(dir: string): Promise<FileHandle> {
+  try {
+    return await open(dir, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    throw named(error, destinationProblem(dir));
+  }
+}
+
+function destinationProblem(file: string): string {
+  return `${file}: cannot copy to there`;
+}
+
+/** An error of the file system with what it is about instead of our own way to it, `/proc/self/fd/…`; any other as it is. */
+function named(error: unknown, what: string): unknown {
+  if (!(error instanceof Error && 'syscall' in error && 'code' in error)) return error;
+  const text = /^\w+: (.*?)(?:, \w+.*)?$/.exec(error.message)?.[1] ?? error.message;
+  return new CommandError(`${what}: ${text.toLowerCase()}`, { code: String(error.code), cause: error });
 }
 
 async function leave(stack: OpenDir[], writer: EntryWriter): Promise<void> {

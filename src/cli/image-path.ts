@@ -46,7 +46,11 @@ export function baseName(path: ByteString): ByteString {
 
 function find(tree: Tree, path: ByteString, follow: boolean, typed: string): TreeNode {
   const node = lookup(tree, path, { follow: follow || path.endsWith('/') });
-  if (!node) throw new CommandError(`${typed}: no such file or directory in the image`, { code: 'ENOENT' });
+  if (!node) {
+    // Node has replaced what was not UTF-8 on the command line before we see it.
+    const hint = typed.includes('\ufffd') ? ' (write bytes that are not UTF-8 as \\xff)' : '';
+    throw new CommandError(`${typed}: no such file or directory in the image${hint}`, { code: 'ENOENT' });
+  }
   return node;
 }
 

@@ -7,7 +7,7 @@ import { pruneCache, cacheEntries, removeCached } from '../image/cache-service.t
 import type { CacheEntry, CacheRemoval } from '../image/cache-service.ts';
 import { ContentStore } from '../image/content-store.ts';
 import { ContentFetcher } from '../image/content.ts';
-import type { OpenImageOptions } from '../image/image.ts';
+import type { InspectedImage, OpenImageOptions } from '../image/image.ts';
 import { IndexService } from '../image/index-service.ts';
 import type { LoadedImage } from '../image/loaded-image.ts';
 import { mountSystem } from '../image/mount-system.ts';
@@ -101,6 +101,12 @@ export class Node {
   /** Errors: ImageError, OciError. The caller closes it. */
   openImage(reference: string, options?: OpenImageOptions): Promise<LoadedImage> {
     return openImage(reference, this.#imageDeps, options);
+  }
+
+  /** What is known of an image without fetching its layers. Errors: ImageError, OciError. */
+  async inspectImage(reference: string, options?: OpenImageOptions): Promise<InspectedImage> {
+    const { inspectImage } = await import('../image/inspect-image.ts');
+    return await inspectImage(reference, this.#imageDeps, options);
   }
 
   /** Mounts and serves in this process. Errors: ImageError. */

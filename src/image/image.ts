@@ -24,8 +24,8 @@ export interface OpenImageOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** How a layer's bytes reach a reader. `lazy`: by span from the registry; `complete`: all on the node. */
-export type LayerServing = 'lazy' | 'complete';
+/** How a layer's bytes reach a reader. `lazy`: by span from the registry; `complete`: all on the node; `whole`: not here, will be downloaded whole. */
+export type LayerServing = 'lazy' | 'complete' | 'whole';
 
 export interface LayerStatus {
   readonly descriptor: Descriptor;
@@ -37,12 +37,18 @@ export interface LayerStatus {
   readonly index:
     | { readonly format: 'soci-v1' | 'soci-v2' | 'node'; readonly digest: Digest | undefined; readonly source: string }
     | undefined;
-  readonly spans: number;
+  /** Undefined, as is the size of the stream, while the node knows nothing of the layer. */
+  readonly spans: number | undefined;
   readonly presentSpans: number;
   /** Bytes of the layer stream, and how many of them are in the block cache. */
-  readonly streamSize: number;
+  readonly streamSize: number | undefined;
   readonly presentBytes: number;
 }
+
+/** What is known of an image without fetching any of its layers. */
+export type InspectedImage = Pick<Image, 'reference' | 'digest' | 'manifest' | 'config' | 'warnings'> & {
+  readonly layers: readonly LayerStatus[];
+};
 
 export interface Image {
   /** The reference in full, e.g. `docker.io/library/debian:12` or `oci:/dir:tag`. */

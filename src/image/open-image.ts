@@ -74,7 +74,7 @@ export async function openImage(
   });
 }
 
-async function openOrigin(deps: OpenImageDeps, reference: string): Promise<Origin> {
+export async function openOrigin(deps: OpenImageDeps, reference: string): Promise<Origin> {
   try {
     return await deps.openOrigin(parseReference(reference));
   } catch (error) {
@@ -83,7 +83,7 @@ async function openOrigin(deps: OpenImageDeps, reference: string): Promise<Origi
 }
 
 /** Looks for the image's index once, when the first layer asks: an image whose layers are all known here asks nobody. */
-function discoverer(
+export function discoverer(
   deps: OpenImageDeps,
   origin: Origin,
   image: ResolvedImage,
@@ -148,13 +148,13 @@ async function openLayers(
   return await Promise.all(layers.map(async ({ digest }) => (await opening.get(digest)) as Layer));
 }
 
-function layerFailure(error: unknown, reference: string): unknown {
+export function layerFailure(error: unknown, reference: string): unknown {
   if (!(error instanceof RegistryError) && !(error instanceof ImageError))
     return new ImageError('ERR_IMAGE_LAYER', `${reference}: ${errorMessage(error)}`, { cause: error });
   return imageErrorFrom(error, reference);
 }
 
-function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
+export function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
   const source = registryBlobSource(origin.registry, origin.repository, origin.name, descriptor);
   const urls = descriptor.urls ?? [];
   return layerType(descriptor.mediaType)?.foreign === true && urls.length > 0
@@ -162,7 +162,7 @@ function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
     : source;
 }
 
-function indexOf(
+export function indexOf(
   deps: OpenImageDeps,
   origin: Origin,
   descriptor: Descriptor,

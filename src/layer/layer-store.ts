@@ -84,6 +84,11 @@ export class LayerStore {
     throw new LayerError('ERR_LAYER_BUSY', `layer ${digest} is being removed again and again by somebody else`);
   }
 
+  /** The layer where the node has made all it needs to serve it; undefined otherwise, and nothing is fetched. Errors: as `open`. */
+  openIfReady(request: OpenLayerRequest): Promise<Layer | undefined> {
+    return this.#openPrepared(request, this.paths(request.descriptor.digest));
+  }
+
   /** Removes the layer's files. False when somebody uses or makes it. */
   async remove(layer: Digest): Promise<boolean> {
     const paths = this.paths(layer);

@@ -212,6 +212,21 @@ describe('cp', () => {
     expect(found).toEqual(['hidden/new', 'new-dir/new', 'renamed', 'target']);
   });
 
+  it('replaces a symlink by a symlink', async () => {
+    const copy = path.join(await node.newDir('links'), 'absolute');
+    for (let i = 0; i < 2; i++) await node.ok(['cp', `${image}:/links/absolute`, copy]);
+    expect((await lstat(copy)).isSymbolicLink()).toBe(true);
+  });
+
+  it.each([
+    ['/proc/copy', /^peel: \/proc\/copy: cannot write \/bin there: no such file or directory\n$/],
+    ['/proc/none/copy', /^peel: \/proc\/none: cannot copy to there: no such file or directory\n$/],
+  ])('names the destination that cannot be written: %s', async (destination, message) => {
+    const { code, err } = await node.peel(['cp', `${image}:/bin`, destination]);
+    expect(code).toBe(1);
+    expect(err).toMatch(message);
+  });
+
   it('never writes through a symlink at the destination', async () => {
     const [dir, outside] = [await node.newDir('trap'), await node.newDir('outside')];
     await symlink(outside, path.join(dir, 'hidden'));
@@ -295,6 +310,19 @@ describe('inspect', () => {
     const out = await node.ok(['inspect', image]);
     expect(out).toMatch(/^Digest: {4}sha256:[0-9a-f]{64}$/m);
     expect(out).toMatch(/^LAYER +SIZE +UNPACKED +CACHED +SERVED +INDEX +WHY$/m);
+  });
+
+  it('fetches nothing of an image that is not here yet', async () => {
+    const other = new PeelNode();
+    try {
+      const { layers } = await other.json<{ layers: object[] }>(['inspect', image]);
+      for (const layer of layers)
+        expect(layer).toMatchObject({ serving: 'whole', presentBytes: 0, reason: expect.stringContaining('no index') });
+      expect(await other.json(['cache', 'ls'])).toEqual([]);
+      expect(await other.ok(['inspect', image])).toMatch(/^Size: .* compressed$/m);
+    } finally {
+      await other.close();
+    }
   });
 
   it('reports an image that does not exist', async () => {

@@ -27,18 +27,20 @@ interface Sum {
 export function define(command: Command, context: CliContext): void {
   addImageOptions(command)
     .argument('<image>', imageArgument)
-    .argument('[path]', 'directory or file of the image', '/')
+    .argument('[path...]', 'directories or files of the image (default: /)')
     .option('-a, --all', 'files as well')
     .option('-b, --bytes', 'in bytes, holes of sparse files counted')
     .option('-h, --human', 'in KiB, MiB and GiB')
     .option('-s, --summarize', 'only the total')
     .option('-d, --max-depth <depth>', 'go down this many directories only', parseCount)
     .helpOption('--help', 'display help for command')
-    .action(async (reference: string, path: string, options: DuOptions) => {
+    .action(async (reference: string, paths: string[], options: DuOptions) => {
       await withImage(context, reference, options, async (image) => {
-        const start = locate(await image.tree({ signal: context.signal }), path, { follow: false });
+        const tree = await image.tree({ signal: context.signal });
+        const starts = (paths.length > 0 ? paths : ['/']).map((path) => locate(tree, path, { follow: false }));
         const sums: Sum[] = [];
-        collect(start.path, start.node, 0, { sums, seen: new Set(), apparent: options.bytes === true });
+        const seen = new Set<TreeNode>();
+        for (const { path, node } of starts) collect(path, node, 0, { sums, seen, apparent: options.bytes === true });
         const depth = options.summarize ? 0 : (options.maxDepth ?? Number.POSITIVE_INFINITY);
         const shown = sums.filter((sum) => sum.depth <= depth && (sum.isDir || options.all || sum.depth === 0));
         await print(context, options, shown);

@@ -1,32 +1,35 @@
 import type { Command } from 'commander';
-import type { Image, LayerStatus } from '../../image/image.ts';
+import type { InspectedImage, LayerStatus } from '../../image/image.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { humanBytes, percent, shortDigest } from '../human.ts';
-import { addImageOptions, imageArgument, type ImageOptions, withImage } from '../with-image.ts';
+import { addImageOptions, checkReference, imageArgument, type ImageOptions, openOptions } from '../with-image.ts';
+import { withNode } from '../with-node.ts';
 
 export function define(command: Command, context: CliContext): void {
   addImageOptions(command)
+    .description(
+      'Nothing of the layers is fetched: `lazy` by span when read, `whole` when needed at all, `complete` is all here.',
+    )
     .argument('<image>', imageArgument)
     .action(async (reference: string, options: ImageOptions) => {
-      await withImage(context, reference, options, async (image) => {
-        if (context.options.json) await context.output.value(inspectJson(image));
-        else await print(context, image);
-      });
+      checkReference(reference);
+      const open = openOptions(context, options);
+      const image = await withNode(context, (node) => node.inspectImage(reference, open));
+      image.warnings.forEach(context.warn);
+      if (context.options.json) await context.output.value(image);
+      else await print(context, image);
     });
   example(command, 'peel inspect localhost:5000/app:1');
 }
 
-function inspectJson(image: Image): Record<string, unknown> {
-  const { reference, digest, manifest, config, warnings } = image;
-  return { reference, digest, manifest, config, warnings, layers: image.layers() };
-}
-
-async function print({ output }: CliContext, image: Image): Promise<void> {
-  const layers = image.layers();
+async function print({ output }: CliContext, image: InspectedImage): Promise<void> {
+  const { layers } = image;
   const sum = (pick: (layer: LayerStatus) => number): number => layers.reduce((total, layer) => total + pick(layer), 0);
   const compressed = sum((layer) => layer.descriptor.size);
-  const stream = sum((layer) => layer.streamSize);
+  const stream = layers.every(({ streamSize }) => streamSize !== undefined)
+    ? sum(({ streamSize }) => streamSize ?? 0)
+    : undefined;
   const present = sum((layer) => layer.presentBytes);
   await output.line(`Reference: ${image.reference}`);
   await output.line(`Digest:    ${image.digest}`);
@@ -36,8 +39,10 @@ async function print({ output }: CliContext, image: Image): Promise<void> {
     `Platform:  ${[os, architecture].filter((part) => typeof part === 'string').join('/') || 'not said'}`,
   );
   if (typeof created === 'string') await output.line(`Created:   ${created}`);
-  await output.line(`Size:      ${humanBytes(compressed)} compressed, ${humanBytes(stream)} unpacked`);
-  await output.line(`Cached:    ${humanBytes(present)} (${percent(present, stream)})`);
+  const unpacked = stream === undefined ? '' : `, ${humanBytes(stream)} unpacked`;
+  await output.line(`Size:      ${humanBytes(compressed)} compressed${unpacked}`);
+  const share = stream === undefined ? '' : ` (${percent(present, stream)})`;
+  await output.line(`Cached:    ${humanBytes(present)}${share}`);
   await output.line('');
   const columns = [
     { title: 'LAYER' },
@@ -56,10 +61,10 @@ function layerRow(layer: LayerStatus): string[] {
   return [
     shortDigest(layer.descriptor.digest),
     humanBytes(layer.descriptor.size),
-    humanBytes(layer.streamSize),
-    percent(layer.presentBytes, layer.streamSize),
+    layer.streamSize === undefined ? '?' : humanBytes(layer.streamSize),
+    percent(layer.presentBytes, layer.streamSize ?? layer.descriptor.size),
     layer.serving,
-    index === undefined ? 'none' : `${index.format} from ${index.source}`,
+    index === undefined ? 'none' : `${index.format}, ${index.source}`,
     layer.reason,
   ];
 }
