@@ -54,7 +54,7 @@ export async function serveMount(deps: ServeMountDeps, options: ServeMountOption
   const id = randomUUID();
   const mountDir = join(deps.root, 'mounts', id);
   const dir = await checkMountTarget(options.dir);
-  await refuseSharedUpper(deps.mounts, options.upper);
+  await refuseSharedUpper(deps, options.upper);
   let image: LoadedImage | undefined;
   try {
     const writable = options.writable ? await prepareWritable(mountDir, { upper: options.upper }, deps.uid) : undefined;
@@ -68,10 +68,10 @@ export async function serveMount(deps: ServeMountDeps, options: ServeMountOption
 }
 
 /** Two overlays that write to one directory have no defined meaning; the kernel only says so in its log. */
-async function refuseSharedUpper(mounts: MountTable, upper: string | undefined): Promise<void> {
+async function refuseSharedUpper(deps: ServeMountDeps, upper: string | undefined): Promise<void> {
   if (upper === undefined) return;
   const wanted = join(await realpath(upper).catch(() => resolve(upper)), 'upper');
-  const user = (await listMounts({ mounts })).find((mount) => mount.upper === wanted);
+  const user = (await listMounts(deps)).find((mount) => mount.upper === wanted);
   if (user !== undefined)
     throw new ImageError('ERR_MOUNT_UPPER', `${upper} already holds the changes of the mount on ${user.dir}`);
 }
@@ -88,11 +88,11 @@ async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, moun
   const { dir, image, writable, mountDir, id } = mounting;
   const { log, system } = deps;
   const request = { image, dir: writable?.lower ?? dir, finalDir: dir, log, signal: options.signal };
+  if (writable !== undefined) await dressUpper(writable.upper, image.rootEntry());
   const { transport, served, why } = await mountWithTransport(deps.transports, options.transport, request);
   let attached = writable === undefined;
   try {
     if (writable !== undefined) {
-      await dressUpper(writable.upper, image.rootEntry());
       await putOverlay(system, dir, writable);
       attached = true;
     }
