@@ -1,4 +1,5 @@
 import type { Extent, TarEntry } from '../tar/entry.ts';
+import { packRecords } from '../tar/packed-records.ts';
 import { noRecords, type PaxRecords } from '../tar/pax.ts';
 import { xattrsOf } from '../tar/xattr-records.ts';
 import type { ByteString } from '../util/byte-string.ts';
@@ -75,7 +76,7 @@ function decodeRow(
   const devMinor = isDevice(type) ? reader.uint() : 0;
   const ordinary = (flags & rowFlags.extents) === 0;
   const extents = ordinary ? ordinaryExtents(dataOffset, size) : decodeExtents(reader, dataOffset);
-  const pax = (flags & rowFlags.pax) === 0 ? noRecords : decodeRecords(reader, strings);
+  const pax = (flags & rowFlags.pax) === 0 ? noRecords : packRecords(decodeRecords(reader, strings));
   const xattrs = (flags & rowFlags.xattrs) === 0 ? xattrsOf(pax) : decodeRecords(reader, strings);
   before.mtime = mtime;
   before.end = dataEnd(dataOffset, ordinary, size);

@@ -2,6 +2,7 @@
 // Those follow from the archive being gapless: a header starts where the padded data of the member before it ends.
 import { type ByteString, displayBytes } from '../util/byte-string.ts';
 import type { EntryType, TarEntry } from '../tar/entry.ts';
+import { packRecords } from '../tar/packed-records.ts';
 import { noRecords, type PaxRecords } from '../tar/pax.ts';
 import { xattrsOf } from '../tar/xattr-records.ts';
 import { formatError, IndexError, limitError } from './errors.ts';
@@ -132,7 +133,7 @@ class EntryReader {
       devMajor: isDevice ? readDevice(table, fileSlots.devMajor, 'devmajor') : 0,
       devMinor: isDevice ? readDevice(table, fileSlots.devMinor, 'devminor') : 0,
       xattrs: xattrsOf(pax),
-      pax,
+      pax: packRecords(pax),
       extents: size > 0 ? [{ fileOffset: 0, streamOffset: dataOffset, size }] : [],
       sparse: false,
       headerOffset,

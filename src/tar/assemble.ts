@@ -4,6 +4,7 @@ import type { EntryType, Extent, TarEntry } from './entry.ts';
 import { TarError } from './errors.ts';
 import { paxSparseFacts, type SparseMap } from './gnu-sparse.ts';
 import { type Header, TAR_BLOCK } from './header.ts';
+import { packRecords } from './packed-records.ts';
 import { noRecords, paxInteger, type PaxRecords, paxTime } from './pax.ts';
 import { noXattrs, xattrsOf } from './xattr-records.ts';
 
@@ -104,7 +105,7 @@ export function buildEntry(
     devMajor: header.devMajor,
     devMinor: header.devMinor,
     xattrs: plain ? noXattrs : xattrsOf(records),
-    pax: records,
+    pax: packRecords(records),
     extents,
     sparse,
     headerOffset,
