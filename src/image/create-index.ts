@@ -6,6 +6,7 @@ import type { SociZtocInit } from '../index/soci-index-writer.ts';
 import { ztocFromBuild } from '../index/ztoc-from-build.ts';
 import { registryBlobSource } from '../layer/blob-source.ts';
 import { blobStream } from '../layer/blob-stream.ts';
+import { trimHeap } from '../native/sys.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { digestFromSha256 } from '../oci/digest.ts';
@@ -108,6 +109,8 @@ async function buildLayer(
     diffId,
     signal: options.signal,
   });
+  // What decoding took and malloc keeps; the zTOC would come on top of it.
+  trimHeap();
   const result = ztocFromBuild(build, { buildTool });
   if (result.ztoc === undefined) return skip(result.skipped);
   const { ztoc } = result;
