@@ -46,14 +46,14 @@ export async function umount(
   const rows = deps.mounts.at(path);
   const mounted = mountsAt(await readMountInfo(), path);
   const top = mounted.at(-1);
-  const foreign = top !== undefined && !isOurs(top);
+  const foreign = top !== undefined && !isOurs(top, rows);
   if (foreign || (rows.length === 0 && top === undefined)) {
     const what = foreign ? `is mounted, but not by peel (${top.fsType})` : 'is not mounted';
     throw new ImageError('ERR_MOUNT_UNKNOWN', `${path} ${what}`);
   }
   const alive = await anyRunning(rows);
   // Over a mount whose server was killed there may be a second one; both were ours.
-  const ours = mounted.length - 1 - mounted.findLastIndex((mount) => !isOurs(mount));
+  const ours = mounted.length - 1 - mounted.findLastIndex((mount) => !isOurs(mount, rows));
   const count = Math.min(ours, Math.max(rows.length, 1));
   for (let i = 0; i < count; i += 1) await takeAway(deps.system, path, { detach: options.detach === true || !alive });
   for (const row of rows) {
@@ -77,7 +77,7 @@ export async function listMounts(deps: Pick<UmountDeps, 'mounts' | 'root'>): Pro
   const mounted = await readMountInfo();
   const found: MountStatus[] = [];
   for (const row of deps.mounts.list()) {
-    const there = mountsAt(mounted, row.dir).some(isOurs);
+    const there = mountsAt(mounted, row.dir).some((mount) => isOurs(mount, [row]));
     const alive = await isRunning(row);
     if (!there && !alive) {
       await clearAway(deps, row);
@@ -94,8 +94,10 @@ async function anyRunning(rows: readonly MountRow[]): Promise<boolean> {
 }
 
 /** Also of a mount that is in no table: its state directory is another one, or was deleted. */
-function isOurs({ fsType, source }: MountInfo): boolean {
-  return fsType === 'fuse.peel' || source === 'peel' || (fsType === 'erofs' && isTree(source));
+function isOurs({ fsType, source }: MountInfo, rows: readonly MountRow[]): boolean {
+  if (fsType === 'fuse.peel' || source === 'peel') return true;
+  // The kernel is given a short name for a path that is too long for it.
+  return fsType === 'erofs' && (isTree(source) || rows.some(({ transport }) => transport === 'kernel'));
 }
 
 function isTree(path: string): boolean {

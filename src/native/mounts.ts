@@ -82,6 +82,17 @@ export function openFuseDevice(): number {
   return openSync('/dev/fuse', constants.O_RDWR);
 }
 
+/** A new connection and its mount, attached nowhere. The fd is the caller's. Rejects as `openFuseDevice` and `fuseMount`. */
+export async function newFuseMount(o: Omit<FuseMountOptions, 'fd'>): Promise<{ fd: number; mount: DetachedMount }> {
+  const fd = openFuseDevice();
+  try {
+    return { fd, mount: await fuseMount({ ...o, fd }) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
 /** A read-only FUSE mount with default_permissions, nosuid and nodev. Needs CAP_SYS_ADMIN. */
 export async function fuseMount(o: FuseMountOptions): Promise<DetachedMount> {
   return new DetachedMount(await native().mountFuse(o.fd, o.allowOther, true));

@@ -1,7 +1,7 @@
 // The kernel mounts the compiled tree as EROFS; its devices are files of a FUSE mount that is attached nowhere, one per layer.
 import { errorMessage } from '../../layer/errors.ts';
 import { FuseServer } from '../../native/fuse-server.ts';
-import { erofsMount, fuseMount, openFuseDevice } from '../../native/mounts.ts';
+import { erofsMount, newFuseMount } from '../../native/mounts.ts';
 import type { DetachedMount } from '../../native/mounts.ts';
 import { canDirectIo } from '../../native/sys.ts';
 import { ImageError } from '../errors.ts';
@@ -32,8 +32,7 @@ export class KernelTransport implements Transport {
 
   async mount({ image, dir, log, signal }: MountRequest): Promise<Served> {
     const source = await image.treeFile({ signal });
-    const fd = openFuseDevice();
-    const blobs = await fuseMount({ fd, allowOther: false });
+    const { fd, mount: blobs } = await newFuseMount({ allowOther: false });
     const server = FuseServer.blobs({ fd, onError: (message) => log.error({ dir }, message) });
     try {
       const names = image.openLayers.map((layer, slot) => {

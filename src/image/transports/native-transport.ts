@@ -1,14 +1,9 @@
 // Our own FUSE server serves the compiled tree and the bytes: works everywhere, for ordinary users through fusermount3.
+import { closeSync } from 'node:fs';
 import { errorMessage } from '../../layer/errors.ts';
 import { FuseServer } from '../../native/fuse-server.ts';
 import type { TreeServerOptions } from '../../native/fuse-server.ts';
-import {
-  fuseMount,
-  fuseMountUnprivileged,
-  fusermountPath,
-  openFuseDevice,
-  unmountUnprivileged,
-} from '../../native/mounts.ts';
+import { fuseMountUnprivileged, fusermountPath, newFuseMount, unmountUnprivileged } from '../../native/mounts.ts';
 import { ImageError } from '../errors.ts';
 import type { LoadedImage } from '../loaded-image.ts';
 import { fuseDeviceRefusal } from './fuse-device.ts';
@@ -52,11 +47,10 @@ export class NativeTransport implements Transport {
 }
 
 async function mountAsRoot(dir: string, tree: TreeOptions): Promise<FuseServer> {
-  const fd = openFuseDevice();
-  const mount = await fuseMount({ fd, allowOther: true });
+  const { fd, mount } = await newFuseMount({ allowOther: true });
   let server: FuseServer | undefined;
   try {
-    server = FuseServer.tree({ ...tree, fd });
+    server = serveTree(fd, tree);
     await mount.attach(dir);
     return server;
   } catch (error) {
@@ -70,9 +64,19 @@ async function mountAsRoot(dir: string, tree: TreeOptions): Promise<FuseServer> 
 async function mountAsUser(dir: string, tree: TreeOptions): Promise<FuseServer> {
   const fd = await fuseMountUnprivileged(dir);
   try {
-    return FuseServer.tree({ ...tree, fd });
+    return serveTree(fd, tree);
   } catch (error) {
     await unmountUnprivileged(dir, { detach: true });
+    throw error;
+  }
+}
+
+/** Owns `fd` also when it throws. */
+function serveTree(fd: number, tree: TreeOptions): FuseServer {
+  try {
+    return FuseServer.tree({ ...tree, fd });
+  } catch (error) {
+    closeSync(fd);
     throw error;
   }
 }
