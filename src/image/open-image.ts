@@ -4,7 +4,7 @@ import { errorMessage } from '../layer/errors.ts';
 import { RegistryError } from '../registry/errors.ts';
 import { registryBlobSource } from '../layer/blob-source.ts';
 import type { BlobSource } from '../layer/blob-source.ts';
-import type { LayerStore, RemoteIndex } from '../layer/layer-store.ts';
+import type { LayerStore, OpenLayerRequest, RemoteIndex } from '../layer/layer-store.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { Logger } from '../observe/log.ts';
 import { layerType } from '../oci/media-type.ts';
@@ -18,7 +18,7 @@ import type { ContentFetcher } from './content.ts';
 import { readSmallBlob } from './content.ts';
 import { ImageError } from './errors.ts';
 import { foreignBlobSource } from './foreign-blob-source.ts';
-import type { OpenImageOptions } from './image.ts';
+import type { IndexMode, OpenImageOptions } from './image.ts';
 import { IndexFinder } from './index-finder.ts';
 import type { Discovery } from './index-finder.ts';
 import { LoadedImage } from './loaded-image.ts';
@@ -128,6 +128,7 @@ async function openLayers(
       source: sourceOf(origin, descriptor),
       indexRequired: options.index === 'require' || isDigest(options.index ?? ''),
       findIndex: async () => indexOf(deps, origin, descriptor, await discover()),
+      accepts: acceptance(options.index),
       slots,
       signal,
       onProgress: options.onProgress,
@@ -146,6 +147,13 @@ async function openLayers(
     throw layerFailure(failing.signal.reason, image.reference);
   }
   return await Promise.all(layers.map(async ({ digest }) => (await opening.get(digest)) as Layer));
+}
+
+/** Without any index means without one that was published, also when an earlier mount took it. */
+function acceptance(mode: IndexMode | undefined): OpenLayerRequest['accepts'] {
+  if (mode === 'never') return ({ format }) => format === 'node';
+  if (mode === undefined || !isDigest(mode)) return undefined;
+  return ({ format, indexDigest }) => format === 'node' || indexDigest === mode;
 }
 
 export function layerFailure(error: unknown, reference: string): unknown {

@@ -10,6 +10,8 @@ export interface LayerPaths {
   readonly index: string;
   /** The layer stream, sparse while lazy. */
   readonly data: string;
+  /** The layer stream while it is downloaded whole. */
+  readonly building: string;
   /** Held exclusively by whoever makes the layer's files. */
   readonly buildLock: string;
   /** Shared memory: the spans that are present. */
@@ -46,6 +48,7 @@ export class LayerDirectories {
       dir,
       index: join(dir, 'index'),
       data: join(dir, 'data'),
+      building: join(dir, 'data.tmp'),
       // Not in the layer's own directory, which comes and goes under the lock.
       buildLock: join(this.#locks, `${digestAlgorithm(layer)}-${hex}`),
       live: join(this.#live, hex),

@@ -1,7 +1,8 @@
 // All layers of a node: opens them, making what is missing (an index file, or the whole layer), and removes them.
-import { stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { openNodeIndex } from '../index/node-index.ts';
 import type { NodeIndex } from '../index/node-index.ts';
+import type { IndexProvenance } from '../index/node-index-format.ts';
 import { LayerCache } from '../native/layer-cache.ts';
 import type { Logger } from '../observe/log.ts';
 import type { ProgressSink } from '../observe/progress.ts';
@@ -12,6 +13,7 @@ import type { Semaphore } from '../util/semaphore.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
+import { preparedRow, rowOf } from './layer-rows.ts';
 import { Layer } from './layer.ts';
 import { tryBuildLock, withBuildLock } from './build-lock.ts';
 import { prepareFromZtoc } from './prepare-ztoc.ts';
@@ -36,6 +38,8 @@ export interface OpenLayerRequest {
   readonly findIndex: () => Promise<{ readonly index: RemoteIndex | undefined; readonly reason: string }>;
   /** An index that is found and cannot be used is an error, not a warning. */
   readonly indexRequired?: boolean | undefined;
+  /** Whether the layer may be opened by an index that the node has of it; without this by any. */
+  readonly accepts?: ((index: Pick<IndexProvenance, 'format' | 'indexDigest'>) => boolean) | undefined;
   /** Requests of this image at once. */
   readonly slots: Semaphore;
   readonly signal?: AbortSignal | undefined;
@@ -75,6 +79,7 @@ export class LayerStore {
     const { digest } = request.descriptor;
     const paths = this.paths(digest);
     const distrusted = await this.#forgetSuspect(digest);
+    await this.#forgetUnwanted(request, paths);
     for (let round = 0; round < maxRounds; round += 1) {
       request.signal?.throwIfAborted();
       const layer = await this.#openPrepared(request, paths);
@@ -103,9 +108,22 @@ export class LayerStore {
     return suspect !== undefined && (await this.remove(digest)) ? suspect : undefined;
   }
 
+  /** An index that this image is not to be opened by goes, with what was fetched by it, where nobody uses it. */
+  async #forgetUnwanted(request: OpenLayerRequest, paths: LayerPaths): Promise<void> {
+    const { accepts, descriptor } = request;
+    const index = accepts === undefined ? undefined : await this.#openIndex(paths);
+    if (index === undefined) return;
+    await index.close();
+    if (accepts?.(index.info) !== false || (await this.remove(descriptor.digest))) return;
+    const { indexDigest, source } = index.info;
+    request.onWarning(
+      `layer ${descriptor.digest} is in use and stays as the index ${indexDigest ?? source} describes it: unmount its images first`,
+    );
+  }
+
   async #openPrepared(request: OpenLayerRequest, paths: LayerPaths): Promise<Layer | undefined> {
     const { table } = this.#o;
-    const before = await inode(paths.index);
+    const before = await identity(paths.index);
     if (before === undefined) return undefined;
     const index = await this.#openIndex(paths);
     if (index === undefined) return undefined;
@@ -120,10 +138,11 @@ export class LayerStore {
         fingerprint: index.fingerprint,
       });
       // Between reading the index and holding the lock somebody may have removed the layer and made it anew.
-      if ((await inode(paths.index)) !== before || !servable(index, cache)) {
+      const changed = (await identity(paths.index)) !== before;
+      if (changed || !servable(index, cache)) {
         await cache.close();
         await index.close();
-        await this.remove(request.descriptor.digest);
+        if (!changed) await this.remove(request.descriptor.digest);
         return undefined;
       }
       const row = rowOf(request, index, table.get(request.descriptor.digest)?.reason);
@@ -184,7 +203,9 @@ export class LayerStore {
 
   /** With the build lock held: makes the index file, and the whole layer where there is no other way. */
   async #prepare(request: OpenLayerRequest, paths: LayerPaths, distrusted: string | undefined): Promise<void> {
-    if ((await inode(paths.index)) !== undefined) return;
+    if ((await identity(paths.index)) !== undefined) return;
+    // What a process left that was killed while it downloaded the layer.
+    await rm(paths.building, { force: true });
     const { table, log, slots } = this.#o;
     const { index, ...found } = await request.findIndex();
     let reason = distrusted === undefined ? found.reason : `no trusted index: ${distrusted}`;
@@ -218,47 +239,16 @@ export class LayerStore {
   }
 }
 
-type PreparedRow = Omit<LayerRow, 'usedAt' | 'suspect'>;
-
-function preparedRow(
-  request: OpenLayerRequest,
-  from: { readonly format: LayerRow['indexFormat']; readonly indexDigest?: Digest; readonly source: string },
-  reason: string,
-): PreparedRow {
-  const { descriptor, diffId } = request;
-  const { digest, mediaType, size } = descriptor;
-  return {
-    digest,
-    mediaType,
-    size,
-    diffId,
-    streamSize: 0,
-    indexFormat: from.format,
-    indexDigest: from.indexDigest,
-    indexSource: from.source,
-    reason,
-  };
-}
-
-function rowOf(request: OpenLayerRequest, index: NodeIndex, reason: string | undefined): PreparedRow {
-  const { format, indexDigest, source } = index.info;
-  const row = preparedRow(
-    request,
-    { format, source },
-    reason ?? (format === 'node' ? source : `zTOC of index ${indexDigest ?? 'unknown'}`),
-  );
-  return { ...row, indexDigest: indexDigest as Digest | undefined, streamSize: index.spans.streamSize };
-}
-
 /** A layer that has no spans to fetch is worth something only when it is whole. */
 function servable(index: NodeIndex, cache: LayerCache): boolean {
   const { decoder } = index.info;
   return (decoder !== 'sequential' && decoder !== 'zstd-frame') || cache.presentSpans === index.spans.count;
 }
 
-async function inode(path: string): Promise<number | undefined> {
-  return await stat(path).then(
-    ({ ino }) => ino,
+/** Tells a file from a later one at its place, also where inode numbers are used again at once. */
+async function identity(path: string): Promise<string | undefined> {
+  return await stat(path, { bigint: true }).then(
+    ({ ino, ctimeNs }) => `${ino} ${ctimeNs}`,
     () => undefined,
   );
 }

@@ -1,7 +1,6 @@
 // The whole-layer way, for layers without a usable index: one pass over the blob fills the block cache and makes an index.
 import { mkdir, open, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { buildLayerIndex } from '../index/builder.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
@@ -39,7 +38,7 @@ export async function prepareWhole(
   options: PrepareWholeOptions,
 ): Promise<void> {
   await mkdir(paths.dir, { recursive: true, mode: 0o700 });
-  const temporary = join(paths.dir, 'data.tmp');
+  const temporary = paths.building;
   const permits = await acquireAll(options.slots, request.signal);
   const started = performance.now();
   let data: FileHandle | undefined;

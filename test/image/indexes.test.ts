@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Image } from '../../src/image/image.ts';
 import { byteStringFromText } from '../../src/util/byte-string.ts';
@@ -74,6 +76,53 @@ describe('an image without a usable index', () => {
       reason: expect.stringContaining('never'),
     });
     await readsRight(image);
+  });
+});
+
+describe('an image that was lazy before', () => {
+  it('is made anew with --index never, unless somebody uses it', async () => {
+    const lab = await ImageLab.start();
+    const pushed = await lab.push('1', [labLayer(tar())]);
+    await lab.pushIndex(pushed, { spanSize });
+    const node = await lab.node();
+    const lazy = await node.openImage(pushed.reference);
+    const used = await node.openImage(pushed.reference, { index: 'never' });
+    expect(used.layers()[0]?.serving).toBe('lazy');
+    expect(used.warnings).toEqual([expect.stringMatching(/in use/)]);
+    await used.close();
+    await lazy.close();
+    const image = await node.openImage(pushed.reference, { index: 'never' });
+    expect(image.layers()[0]).toMatchObject({ serving: 'complete', index: undefined });
+    expect(image.warnings).toEqual([]);
+    await readsRight(image);
+  });
+
+  it('has nothing left of a download that was killed', async () => {
+    const lab = await ImageLab.start();
+    const pushed = await lab.push('1', [labLayer(tar())]);
+    await lab.pushIndex(pushed, { spanSize });
+    const node = await lab.node();
+    const dir = join(node.paths.root, 'blobs', ...(pushed.layers[0]?.descriptor.digest.split(':') ?? []));
+    mkdirSync(dir, { recursive: true });
+    writeFileSync(join(dir, 'data.tmp'), 'x');
+    await readsRight(await node.openImage(pushed.reference));
+    expect(readdirSync(dir).sort()).toEqual(['data', 'index', 'lock', 'present', 'sums']);
+  });
+
+  it('takes the index that is named in place of another', async () => {
+    const lab = await ImageLab.start();
+    const pushed = await lab.push('1', [labLayer(tar())]);
+    const first = await lab.pushIndex(pushed, { spanSize });
+    const second = await lab.pushIndex(pushed, { spanSize: 2 * spanSize });
+    const node = await lab.node();
+    for (const { manifest } of [first, second, second, first]) {
+      const index = manifest.descriptor.digest;
+      const image = await node.openImage(pushed.reference, { index });
+      expect(image.layers()[0]).toMatchObject({ serving: 'lazy', index: { digest: index } });
+      const file = (await image.tree()).root.children.get(byteStringFromText('f'));
+      expect(file && (await image.read(file, 100_000, 10))).toEqual(data.subarray(100_000, 100_010));
+      await image.close();
+    }
   });
 });
 
