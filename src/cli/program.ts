@@ -14,7 +14,8 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     if (interrupt.signal.aborted) process.exit(exitCodes.interrupted);
     interrupt.abort();
   };
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  // A closed terminal ends a foreground mount as well, which must not stay without its process.
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onSignal);
   process.stderr.on('error', () => undefined);
 
   const program = emptyProgram();

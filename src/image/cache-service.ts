@@ -4,6 +4,7 @@ import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { State } from '../state/state.ts';
+import { sweepRemoved } from './cache-sweep.ts';
 import { ImageError } from './errors.ts';
 
 /** One layer in the block cache. */
@@ -85,6 +86,7 @@ async function removeWhile(
   entries: readonly CacheEntry[],
   more: (freed: number) => boolean,
 ): Promise<CacheRemoval> {
+  await sweepRemoved(deps.root);
   const removed: Digest[] = [];
   const busy: Digest[] = [];
   let freedBytes = 0;

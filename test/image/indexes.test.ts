@@ -109,6 +109,15 @@ describe('an image that was lazy before', () => {
     expect(readdirSync(dir).sort()).toEqual(['data', 'index', 'lock', 'present', 'sums']);
   });
 
+  it('is cleared away with what a killed removal left', async () => {
+    const node = await (await ImageLab.start()).node();
+    const blobs = join(node.paths.root, 'blobs/sha256');
+    const [dead, alive] = ['4194305', String(process.pid)].map((pid) => `${'0'.repeat(64)}.gone-${pid}-0`);
+    for (const name of [dead, alive]) mkdirSync(join(blobs, name ?? '', 'data'), { recursive: true });
+    await node.pruneCache(0);
+    expect(readdirSync(blobs)).toEqual([alive]);
+  });
+
   it('takes the index that is named in place of another', async () => {
     const lab = await ImageLab.start();
     const pushed = await lab.push('1', [labLayer(tar())]);

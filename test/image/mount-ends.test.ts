@@ -65,6 +65,13 @@ describe.skipIf(!canMount)('the end of a mount', () => {
     },
   );
 
+  it.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('comes with %s to its process', async (signal) => {
+    const { dir, pid } = await mounted('kernel', '--rw');
+    process.kill(pid, signal);
+    await ended(pid);
+    expect(typesAt(dir)).toEqual([]);
+  });
+
   it('is not taken for that of another file system', async () => {
     const { node, dir, pid } = await mounted('kernel', '--rw');
     process.kill(pid, 'SIGKILL');
