@@ -111,8 +111,8 @@ async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, moun
       layers: [...new Set(image.openLayers.map((layer) => layer.descriptor.digest))],
     };
     deps.mounts.put(row);
-    log.info({ dir, reference: image.reference, transport: transport.name, why }, 'mounted');
     // After the answer: whoever waits for the mount need not wait for this.
+    setImmediate(() => log.info({ dir, reference: image.reference, transport: transport.name, why }, 'mounted'));
     void releaseMemory().catch((error: unknown) =>
       log.debug({ error: errorMessage(error) }, 'memory was not given back'),
     );

@@ -13,7 +13,7 @@ import { BlobCalls } from './client/blobs.ts';
 import { ChunkedUpload, resumeUpload } from './client/chunked-upload.ts';
 import { endpointOf } from './client/endpoint.ts';
 import type { PlainHttp } from './client/endpoint.ts';
-import { createAgent, defaultHttpOptions } from './client/http.ts';
+import { defaultHttpOptions, HttpConnections } from './client/http.ts';
 import type { HttpOptions } from './client/http.ts';
 import { ListCalls } from './client/lists.ts';
 import { ManifestCalls } from './client/manifests.ts';
@@ -55,7 +55,7 @@ export interface RemoteRegistryOptions {
 /** A registry reached over HTTP (OCI distribution spec 1.1; also those without its referrers API). */
 export class RemoteRegistry implements Registry {
   readonly host: string;
-  readonly #ownAgent: Dispatcher | undefined;
+  readonly #connections: HttpConnections;
   readonly #client: RegistryClient;
   readonly #blobs: BlobCalls;
   readonly #manifests: ManifestCalls;
@@ -67,13 +67,13 @@ export class RemoteRegistry implements Registry {
     const { host, credentials = anonymous } = options;
     const endpoint = endpointOf(host, options.plainHttp ?? 'auto');
     this.host = host;
-    const agent = options.dispatcher ?? createAgent({ ...defaultHttpOptions, ...options.http });
-    this.#ownAgent = options.dispatcher === undefined ? agent : undefined;
+    const connections = new HttpConnections({ ...defaultHttpOptions, ...options.http }, options.dispatcher);
+    this.#connections = connections;
     this.#client = new RegistryClient({
       host,
       endpoint,
-      dispatcher: agent,
-      authorizer: new Authorizer({ host, endpoint, credentials, dispatcher: agent }),
+      connections,
+      authorizer: new Authorizer({ host, endpoint, credentials, connections }),
       backoff: options.backoff ?? defaultBackoff,
       timer: options.timer ?? systemTimer,
       onBytes: options.onBytes ?? (() => {}),
@@ -245,6 +245,6 @@ export class RemoteRegistry implements Registry {
 
   /** Ends what is under way and its connections. Idempotent. */
   async close(): Promise<void> {
-    await this.#ownAgent?.destroy();
+    await this.#connections.destroy();
   }
 }

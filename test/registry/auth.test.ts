@@ -1,8 +1,8 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { Agent } from 'undici';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { Authorizer } from '../../src/registry/auth/authorizer.ts';
+import { defaultHttpOptions, HttpConnections } from '../../src/registry/client/http.ts';
 import type { CredentialSource, Credentials } from '../../src/registry/auth/credentials.ts';
 import { DockerCredentials } from '../../src/registry/auth/docker-config.ts';
 import { Scope } from '../../src/registry/auth/scope.ts';
@@ -210,13 +210,13 @@ describe('bearer tokens', () => {
     ['https://r.io', 'http://example.com/token'],
     ['http://localhost', 'file:///token'],
   ])('of %s are not asked for at %s', async (endpoint, realm) => {
-    const dispatcher = new Agent();
-    onTestFinished(async () => await dispatcher.close());
+    const connections = new HttpConnections(defaultHttpOptions);
+    onTestFinished(() => connections.destroy());
     const authorizer = new Authorizer({
       host: 'r.io',
       endpoint: new URL(endpoint),
       credentials: fixed(password),
-      dispatcher,
+      connections,
     });
     const challenge = { scheme: 'bearer', parameters: new Map([['realm', realm]]) };
     await expect(authorizer.answerChallenge([challenge], Scope.parse('x'), undefined)).rejects.toMatchObject({

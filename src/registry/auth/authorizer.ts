@@ -1,4 +1,4 @@
-import type { Dispatcher } from 'undici';
+import type { HttpConnections } from '../client/http.ts';
 import { isLoopbackHost } from '../client/endpoint.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../registry.ts';
@@ -14,7 +14,7 @@ export interface AuthorizerOptions {
   readonly host: string;
   readonly endpoint: URL;
   readonly credentials: CredentialSource;
-  readonly dispatcher: Dispatcher;
+  readonly connections: HttpConnections;
   readonly now?: (() => number) | undefined;
 }
 

@@ -1,8 +1,7 @@
 // Bearer tokens: distribution's token authentication (GET) and OAuth2 (POST with a refresh token).
-import type { Dispatcher } from 'undici';
 import { OnceMap } from '../../util/once-map.ts';
 import { collect, exchange, urlForPeople } from '../client/http.ts';
-import type { HttpRequest } from '../client/http.ts';
+import type { HttpConnections, HttpRequest } from '../client/http.ts';
 import { answerError } from '../client/answer-error.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../registry.ts';
@@ -28,15 +27,15 @@ const clientId = 'peel';
 
 /** The tokens of one registry, kept until shortly before they expire. */
 export class BearerTokens {
-  readonly #dispatcher: Dispatcher;
+  readonly #connections: HttpConnections;
   readonly #now: () => number;
   readonly #flights = new OnceMap<string, string>();
   #tokens: Token[] = [];
   /** Token servers may replace the refresh token they were given. */
   #refreshToken: string | undefined;
 
-  constructor(options: { readonly dispatcher: Dispatcher; readonly now?: (() => number) | undefined }) {
-    this.#dispatcher = options.dispatcher;
+  constructor(options: { readonly connections: HttpConnections; readonly now?: (() => number) | undefined }) {
+    this.#connections = options.connections;
     this.#now = options.now ?? Date.now;
   }
 
@@ -94,7 +93,7 @@ export class BearerTokens {
 
   /** Undefined for 404 and 405 to a POST: the server speaks only the older form. */
   async #send(message: HttpRequest, options: { readonly acceptNotFound: boolean }): Promise<TokenAnswer | undefined> {
-    const response = await exchange(this.#dispatcher, message);
+    const response = await exchange(this.#connections, message);
     const bytes = await collect(response, message.method, { limit: maxAnswerBytes, signal: message.signal });
     if (options.acceptNotFound && (response.status === 404 || response.status === 405)) return undefined;
     const server = `token server ${urlForPeople(message.url)}`;

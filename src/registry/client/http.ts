@@ -1,6 +1,5 @@
 // One HTTP exchange, without any policy: no redirects, no retries, no authorization.
 import { Readable } from 'node:stream';
-import { Agent, errors, request } from 'undici';
 import type { Dispatcher } from 'undici';
 import { RegistryError } from '../errors.ts';
 
@@ -46,7 +45,35 @@ export const defaultHttpOptions: HttpOptions = {
   connections: 64,
 };
 
-export function createAgent(options: HttpOptions): Agent {
+/**
+ * The connections of one client. The code that makes them takes a tenth of a second to load, which a command that finds everything
+ * on the node does not spend: it is loaded with the first request.
+ */
+export class HttpConnections {
+  readonly #options: HttpOptions;
+  readonly #own: boolean;
+  #dispatcher: Promise<Dispatcher> | undefined;
+
+  /** `given`: somebody else's connections, to be used instead of own ones and not closed. */
+  constructor(options: HttpOptions, given?: Dispatcher) {
+    this.#options = options;
+    this.#dispatcher = given === undefined ? undefined : Promise.resolve(given);
+    this.#own = given === undefined;
+  }
+
+  dispatcher(): Promise<Dispatcher> {
+    this.#dispatcher ??= createAgent(this.#options);
+    return this.#dispatcher;
+  }
+
+  /** Cuts what is under way. */
+  async destroy(): Promise<void> {
+    if (this.#own) await (await this.#dispatcher)?.destroy();
+  }
+}
+
+async function createAgent(options: HttpOptions): Promise<Dispatcher> {
+  const { Agent } = await import('undici');
   return new Agent({
     connect: { timeout: options.connectTimeoutMs },
     headersTimeout: options.headersTimeoutMs,
@@ -57,15 +84,16 @@ export function createAgent(options: HttpOptions): Agent {
 }
 
 /** Errors: UNREACHABLE, TIMEOUT, SIZE_INVALID (the request body had another size), the signal's reason, what the request body failed with. */
-export async function exchange(dispatcher: Dispatcher, message: HttpRequest): Promise<HttpResponse> {
+export async function exchange(connections: HttpConnections, message: HttpRequest): Promise<HttpResponse> {
   const { method, url, signal, body } = message;
   const source = body?.open();
   let sourceError: Error | undefined;
   if (source instanceof Readable) source.once('error', (error) => (sourceError ??= error));
   const headers = { ...message.headers, ...(body === undefined ? {} : { 'content-length': String(body.size) }) };
   try {
+    const { request } = await import('undici');
     const answer = await request(url, {
-      dispatcher,
+      dispatcher: await connections.dispatcher(),
       method,
       headers,
       body: source ?? null,
@@ -90,23 +118,19 @@ export function transferError(error: unknown, method: Method, url: URL): Registr
   if (error instanceof RegistryError) return error;
   const what = `${method} ${urlForPeople(url)}`;
   const { code } = error as { readonly code?: unknown };
-  if (
-    error instanceof errors.HeadersTimeoutError ||
-    error instanceof errors.BodyTimeoutError ||
-    error instanceof errors.ConnectTimeoutError
-  ) {
+  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_CONNECT_TIMEOUT') {
     return new RegistryError('TIMEOUT', `${what}: the registry did not answer in time`, { cause: error });
   }
-  if (error instanceof errors.RequestContentLengthMismatchError) {
+  if (code === 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH') {
     return new RegistryError('SIZE_INVALID', `${what}: the content has another size than announced`, { cause: error });
   }
-  if (error instanceof errors.ResponseContentLengthMismatchError) {
+  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') {
     return new RegistryError('RESPONSE_INVALID', `${what}: the answer is longer than announced`, { cause: error });
   }
-  if (error instanceof errors.HTTPParserError) {
+  if (error instanceof Error && error.name === 'HTTPParserError') {
     return new RegistryError('RESPONSE_INVALID', `${what}: the answer is not http`, { cause: error });
   }
-  const why = typeof code === 'string' ? code : error instanceof Error ? error.message : 'connection failed';
+  const why = typeof code === 'string' ? wordsFor(code) : error instanceof Error ? error.message : 'connection failed';
   return new RegistryError('UNREACHABLE', `${what}: ${why}`, { cause: error });
 }
 
@@ -151,4 +175,20 @@ export function bodyError(error: unknown, method: Method, url: URL): RegistryErr
   const mapped = transferError(error, method, url);
   if (mapped.code !== 'UNREACHABLE') return mapped;
   return new RegistryError('TRUNCATED', `${method} ${urlForPeople(url)}: the body ended early`, { cause: error });
+}
+
+const words: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'connection refused',
+  ECONNRESET: 'connection reset',
+  ENOTFOUND: 'no such host',
+  EAI_AGAIN: 'the name of the host cannot be resolved',
+  EHOSTUNREACH: 'no route to the host',
+  ENETUNREACH: 'no network',
+  EPROTO: 'no TLS spoken there',
+  ERR_SSL_WRONG_VERSION_NUMBER: 'no TLS spoken there',
+};
+
+function wordsFor(code: string): string {
+  const known = words[code];
+  return known === undefined ? code : `${known} (${code})`;
 }

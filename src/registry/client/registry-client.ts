@@ -1,5 +1,4 @@
 // The policy around each HTTP exchange with one registry: authorization, redirects, retries, errors.
-import type { Dispatcher } from 'undici';
 import { retry } from '../../util/backoff.ts';
 import type { BackoffPolicy, BackoffTimer, RetryDecision } from '../../util/backoff.ts';
 import type { Authorizer } from '../auth/authorizer.ts';
@@ -9,7 +8,7 @@ import { RegistryError } from '../errors.ts';
 import { answerError, printable } from './answer-error.ts';
 import type { Subject } from './answer-error.ts';
 import { collect, exchange, urlForPeople } from './http.ts';
-import type { HttpBody, HttpResponse, Method } from './http.ts';
+import type { HttpBody, HttpConnections, HttpResponse, Method } from './http.ts';
 
 export interface ClientRequest {
   readonly method: Method;
@@ -30,7 +29,7 @@ export interface ClientRequest {
 export interface RegistryClientOptions {
   readonly host: string;
   readonly endpoint: URL;
-  readonly dispatcher: Dispatcher;
+  readonly connections: HttpConnections;
   readonly authorizer: Authorizer;
   readonly backoff: BackoffPolicy;
   readonly timer: BackoffTimer;
@@ -108,7 +107,7 @@ export class RegistryClient {
       // Credentials are for the registry alone, wherever it sends us.
       const auth = authorization !== undefined && this.#isRegistry(url) ? { authorization } : {};
       const headers = { 'user-agent': 'peel', 'accept-encoding': 'identity', ...request.headers, ...auth };
-      const response = await exchange(this.options.dispatcher, { method, url, headers, body, signal });
+      const response = await exchange(this.options.connections, { method, url, headers, body, signal });
       if (!isRedirect(response.status, method)) return response;
       discard(response);
       if (hops === maxRedirects)
