@@ -16,8 +16,6 @@ import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
 import { preparedRow, rowOf } from './layer-rows.ts';
 import { Layer } from './layer.ts';
 import { tryBuildLock, withBuildLock } from './build-lock.ts';
-import { prepareFromZtoc } from './prepare-ztoc.ts';
-import { prepareWhole } from './prepare-whole.ts';
 
 /** A seekable index that an image offers for one of its layers. */
 export interface RemoteIndex {
@@ -201,7 +199,7 @@ export class LayerStore {
     }
   }
 
-  /** With the build lock held: makes the index file, and the whole layer where there is no other way. */
+  /** With the build lock held, and with code that a layer which is here needs nothing of: makes the index file, and the whole layer where there is no other way. */
   async #prepare(request: OpenLayerRequest, paths: LayerPaths, distrusted: string | undefined): Promise<void> {
     if ((await identity(paths.index)) !== undefined) return;
     // What a process left that was killed while it downloaded the layer.
@@ -211,6 +209,7 @@ export class LayerStore {
     let reason = distrusted === undefined ? found.reason : `no trusted index: ${distrusted}`;
     if (index !== undefined && distrusted === undefined) {
       try {
+        const { prepareFromZtoc } = await import('./prepare-ztoc.ts');
         await prepareFromZtoc(request, index, paths);
         table.put(
           preparedRow(
@@ -230,6 +229,7 @@ export class LayerStore {
       }
     }
     try {
+      const { prepareWhole } = await import('./prepare-whole.ts');
       await prepareWhole(request, paths, { slots: [request.slots, slots], log, reason });
       table.put(preparedRow(request, { format: 'node', source: reason }, reason));
     } catch (error) {
