@@ -18,6 +18,12 @@ export function parseSpanSize(text: string): number {
   return bytes;
 }
 
+/** Not empty, as an unset variable in a script would make it: that would name the working directory. */
+export function parseDirectory(text: string): string {
+  if (text === '') throw new InvalidArgumentError('expected a directory');
+  return text;
+}
+
 /** A count from 0 up. */
 export function parseCount(text: string): number {
   const value = Number(text);

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import type { CliContext, GlobalOptions } from './context.ts';
@@ -10,6 +11,8 @@ import { verbs } from './verbs.ts';
 /** Runs one command line (without node and script). Returns the exit code; everything was written when it resolves. */
 export async function runCli(argv: readonly string[]): Promise<number> {
   const interrupt = new AbortController();
+  // Every read that is under way listens to it.
+  setMaxListeners(0, interrupt.signal);
   const onSignal = (): void => {
     if (interrupt.signal.aborted) process.exit(exitCodes.interrupted);
     interrupt.abort();

@@ -65,6 +65,8 @@ describe('peel', () => {
     [['login', 'a/b', '-u', 'x', '--password-stdin'], /not a registry host/],
     [['--log-level', 'loud', 'ls', 'debian'], /Allowed choices/],
     [['index', 'create', 'debian', '--span-size', 'big'], /size like/],
+    [['index', 'create', 'debian', '--span-size', '0'], /at least one byte/],
+    [['--root', '', 'ls', 'debian'], /expected a directory/],
   ])('answers %j with exit code 2 and a reason', async (args, reason) => {
     const { code, out, err } = await peel(args);
     expect(code).toBe(2);

@@ -184,6 +184,11 @@ describe('tar', () => {
     await expectSameTree(dir);
   });
 
+  it('says nothing while it reads many files ahead', async () => {
+    const made = await node.peel(['tar', image, '-o', path.join(node.dir, 'made.tar')]);
+    expect([made.code, made.err]).toEqual([0, '']);
+  });
+
   it('leaves no file behind when it cannot finish, and does not overwrite one', async () => {
     const file = path.join(node.dir, 'there.tar');
     await writeFile(file, 'mine');

@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
+import { parseDirectory } from '../options.ts';
 import { mountDetached } from '../mount-detached.ts';
 import { mountForeground } from '../mount-foreground.ts';
 import { addImageOptions, checkReference, imageArgument, type ImageOptions, openOptions } from '../with-image.ts';
@@ -34,7 +35,7 @@ export function define(command: Command, context: CliContext): void {
         .default('auto'),
     )
     .option('--rw', 'writable: changes go to a directory beside the image')
-    .option('--upper <dir>', 'with --rw: where the changes stay; without it they end with the mount')
+    .option('--upper <dir>', 'with --rw: where the changes stay; without it they end with the mount', parseDirectory)
     .addOption(new Option('--report-fd <fd>').hideHelp())
     .addOption(new Option('--log-file <file>').hideHelp())
     .action(async (reference: string, dir: string, options: MountOptions) => {
