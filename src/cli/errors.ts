@@ -40,6 +40,8 @@ export function failureOf(error: unknown, interrupted: boolean): Failure {
 
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
+  if (codeOf(error) === 'SQLITE_FULL')
+    return 'no space left for the database in the state directory: free some (peel cache prune), or choose another with --root';
   if (error.message !== '') return error.message;
   return error instanceof AggregateError ? error.errors.map(messageOf).join('; ') : codeOf(error);
 }

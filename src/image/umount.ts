@@ -69,7 +69,12 @@ export async function umount(
 async function clearAway({ root, mounts }: Pick<UmountDeps, 'mounts' | 'root'>, row: MountRow): Promise<void> {
   await removeMountDir(join(root, 'mounts', row.id));
   if (row.log !== undefined) await rm(row.log, { force: true });
-  mounts.delete(row.id);
+  try {
+    mounts.delete(row.id);
+  } catch (error) {
+    // What is gone is gone: on a full disk the row stays until somebody lists the mounts again.
+    if (errorCode(error) !== 'SQLITE_FULL') throw error;
+  }
 }
 
 /** What is recorded as mounted, with what is left of it. What is left of mounts that ended without their process is cleared away. */

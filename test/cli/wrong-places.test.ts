@@ -71,6 +71,26 @@ describe('a directory to mount on or to unmount', () => {
   });
 });
 
+describe.skipIf(!canMount)('a state directory without space', () => {
+  it('does not keep a mount from being taken away', async () => {
+    const disk = await node.newDir('disk');
+    await runOk('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'none', disk]);
+    const full = new PeelNode(path.join(disk, 'root'));
+    try {
+      const dir = await full.mount(image, 'native');
+      await run('dd', ['if=/dev/zero', `of=${disk}/rest`, 'bs=4k']);
+      const refused = await full.peel(['mount', image, await full.newDir()]);
+      expect([refused.code, refused.err]).toEqual([1, expect.stringMatching(/^peel: .*no space left/i)]);
+      expect(await full.peel(['umount', dir])).toMatchObject({ code: 0, err: '' });
+      expect(mountsBelow(full.dir)).toEqual([]);
+      expect(await full.json(['mounts'])).toEqual([]);
+    } finally {
+      await full.close();
+      await runOk('umount', [disk]);
+    }
+  });
+});
+
 describe.skipIf(!canMount)('without a usable /dev/fuse', () => {
   const peelWith = (prepare: string, ...args: string[]) => {
     const script = `${prepare}; node=$1; shift; exec "$node" "$@"`;
