@@ -104,6 +104,16 @@ PY`,
   );
 }
 
+/** Directories, links and files below 64 KiB of this machine's /usr: tens of thousands of names, as they lie in a real image. */
+export function systemTree(): Promise<Fixture> {
+  return fixture(
+    'system-tree',
+    `mkdir layer-0
+      find /usr -xdev \\( -type d -o -type l -o -type f -size -64k \\) -print0 | LC_ALL=C sort -z |
+        tar -cf - --no-recursion --null -T - | tar -xf - -C layer-0`,
+  );
+}
+
 /** One file of 512 MiB, half of it incompressible, and a small one. */
 export function oneLargeFile(): Promise<Fixture> {
   return fixture(

@@ -1,6 +1,7 @@
-import { closeSync, lstatSync, openSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, lstatSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { keepResident } from '../../src/native/resident-file.ts';
 import * as sys from '../../src/native/sys.ts';
 import { runOk } from '../support/run.ts';
 import { tempDir } from '../support/tmp.ts';
@@ -21,6 +22,20 @@ describe('sys', () => {
     expect(sys.tryLock(a, 'exclusive')).toBe(true);
     closeSync(a);
     expect(() => sys.tryLock(a, 'shared')).toThrow(code('EBADF'));
+  });
+
+  it('keeps a file mapped until it is released, within a limit', async () => {
+    const file = path.join(tempDir(), 'tree');
+    writeFileSync(file, Buffer.alloc(10_000, 1));
+    const mapped = (): boolean => readFileSync('/proc/self/maps', 'latin1').includes(file);
+    const resident = await keepResident(file, 10_000);
+    expect(mapped()).toBe(true);
+    resident.release();
+    resident.release();
+    expect(mapped()).toBe(false);
+    await expect(keepResident(file, 9_999)).rejects.toThrow(code('EFBIG'));
+    await expect(keepResident(`${file}-not`, 1)).rejects.toThrow(code('ENOENT'));
+    await expect(keepResident(path.dirname(file), 1)).rejects.toThrow(code('EINVAL'));
   });
 
   it('keeps names and values of attributes as bytes', () => {

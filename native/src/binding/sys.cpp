@@ -4,8 +4,11 @@
 
 #include "binding/args.hpp"
 #include "binding/errors.hpp"
+#include "binding/handle.hpp"
+#include "binding/loop.hpp"
 #include "binding/path_arg.hpp"
 #include "sys/files.hpp"
+#include "sys/resident_file.hpp"
 
 namespace peel {
 namespace {
@@ -106,6 +109,36 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+constexpr napi_type_tag kResidentTag = {0x7065656c52657369u, 0x64656e7446696c01u};
+using ResidentHandle = Handle<ResidentFile>;
+
+// (path, limit) -> Promise<handle>
+Napi::Value mapResident(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  const auto limit = static_cast<size_t>(uintArg(info[1]));
+  struct State {
+    std::shared_ptr<ResidentFile> file;
+    int err = 0;
+  };
+  auto state = std::make_shared<State>();
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(),
+      [state, path, limit] {
+        state->err = ResidentFile::open(path, limit, state->file);
+        if (state->err == 0) state->err = state->file->populate();
+      },
+      [state, path](Napi::Env env) -> Napi::Value {
+        check(env, state->err, "mmap '" + path + "'");
+        return ResidentHandle::make(env, kResidentTag, std::move(state->file));
+      });
+}
+
+// (handle): idempotent
+Napi::Value unmapResident(const Napi::CallbackInfo& info) {
+  ResidentHandle::take(info[0], kResidentTag);
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void exportSys(Napi::Env env, Napi::Object exports) {
@@ -120,6 +153,8 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysCanDirectIo", Napi::Function::New(env, directIo));
   exports.Set("sysUndumpable", Napi::Function::New(env, undumpable));
   exports.Set("sysTrimHeap", Napi::Function::New(env, trim));
+  exports.Set("sysMapResident", Napi::Function::New(env, mapResident));
+  exports.Set("sysUnmapResident", Napi::Function::New(env, unmapResident));
   exports.Set("sysNotify", Napi::Function::New(env, notify));
 }
 

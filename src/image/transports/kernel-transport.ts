@@ -3,12 +3,16 @@ import { errorMessage } from '../../layer/errors.ts';
 import { FuseServer } from '../../native/fuse-server.ts';
 import { erofsMount, newFuseMount } from '../../native/mounts.ts';
 import type { DetachedMount } from '../../native/mounts.ts';
+import { type ResidentFile, keepResident } from '../../native/resident-file.ts';
 import { canDirectIo } from '../../native/sys.ts';
 import { ImageError } from '../errors.ts';
 import { kernelRefusal } from '../kernel-probe.ts';
 import type { LoadedImage } from '../loaded-image.ts';
 import { fuseDeviceRefusal } from './fuse-device.ts';
 import type { MountRequest, Served, Transport } from './transport.ts';
+
+/** Bytes. A larger tree, of millions of files, is left to the page cache. */
+const residentTreeLimit = 256 * 1024 * 1024;
 
 export interface KernelTransportOptions {
   readonly uid: number;
@@ -53,7 +57,10 @@ export class KernelTransport implements Transport {
       // From now on the EROFS mount alone holds it, so the connection ends with that mount.
       blobs.close();
     }
-    return { warnings: [], closed: server.closed, stop: () => server.stop() };
+    const tree = await keepResident(source, residentTreeLimit).catch((cause: unknown): undefined => {
+      log.debug({ dir, reason: errorMessage(cause) }, 'tree not kept in memory');
+    });
+    return { warnings: [], closed: server.closed, stop: () => stop(server, tree) };
   }
 
   /** Pages are cached once where the devices can be read past the cache; where a disk or kernel refuses that, twice. */
@@ -68,4 +75,9 @@ export class KernelTransport implements Transport {
       return await erofsMount({ ...options, directIo: false });
     return await erofsMount({ ...options, directIo: true });
   }
+}
+
+async function stop(server: FuseServer, tree: ResidentFile | undefined): Promise<void> {
+  tree?.release();
+  await server.stop();
 }
