@@ -9,6 +9,7 @@ import { ImageError } from '../errors.ts';
 import { kernelRefusal } from '../kernel-probe.ts';
 import type { LoadedImage } from '../loaded-image.ts';
 import { fuseDeviceRefusal } from './fuse-device.ts';
+import { withReadAhead } from './read-ahead.ts';
 import type { MountRequest, Served, Transport } from './transport.ts';
 
 /** Bytes. A larger tree, of millions of files, is left to the page cache. */
@@ -44,7 +45,9 @@ export class KernelTransport implements Transport {
         server.addBlob(name, layer.cache, { passthrough: layer.cache.complete });
         return name;
       });
-      const mounted = await this.#mountErofs(image, source, blobs, names);
+      const mountTree = (): Promise<DetachedMount> => this.#mountErofs(image, source, blobs, names);
+      const complete = image.openLayers.every((layer) => layer.cache.complete);
+      const mounted = complete ? await withReadAhead(mountTree) : await mountTree();
       await mounted.attach(dir);
     } catch (cause) {
       await server.stop();
