@@ -11,7 +11,7 @@ import type {
   PushManifestOptions,
   ReferrersOptions,
   Registry,
-} from './registry.ts';
+} from './interface.ts';
 
 /** A registry that can do nothing: every call ends with UNSUPPORTED. Implementations override what they can do. */
 export class BaseRegistry implements Registry {

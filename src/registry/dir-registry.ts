@@ -18,7 +18,7 @@ import type {
   PushManifestOptions,
   ReferrersOptions,
   Registry,
-} from './registry.ts';
+} from './interface.ts';
 import { BlobStore, blobUnknown } from './store/blob-store.ts';
 import { isNotFound } from './store/durable-file.ts';
 import { openFileBlob } from './store/file-blob.ts';

@@ -22,7 +22,7 @@ import type {
   ManifestContent,
   PushManifestOptions,
   ReferrersOptions,
-} from './registry.ts';
+} from './interface.ts';
 import { isNotFound, writeDurably } from './store/durable-file.ts';
 import { openFileBlob } from './store/file-blob.ts';
 import { LayoutIndex, refName } from './store/layout-index.ts';

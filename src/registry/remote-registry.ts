@@ -33,7 +33,7 @@ import type {
   PushManifestOptions,
   ReferrersOptions,
   Registry,
-} from './registry.ts';
+} from './interface.ts';
 
 export interface RemoteRegistryOptions {
   /** As in a reference: `docker.io`, `localhost:5000`, `[::1]:5000`. */

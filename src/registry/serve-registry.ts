@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { isDigest } from '../oci/digest.ts';
 import { maxManifestBytes } from '../oci/manifest.ts';
 import { RegistryError } from './errors.ts';
-import type { Registry } from './registry.ts';
+import type { Registry } from './interface.ts';
 import { handleBlob } from './server/blob-handler.ts';
 import { respond, respondError, respondJson } from './server/exchange.ts';
 import type { Exchange, ServingOptions } from './server/exchange.ts';

@@ -1,7 +1,7 @@
 import type { HttpConnections } from '../client/http.ts';
 import { isLoopbackHost } from '../client/endpoint.ts';
 import { RegistryError } from '../errors.ts';
-import type { CallOptions } from '../registry.ts';
+import type { CallOptions } from '../interface.ts';
 import { BearerTokens } from './bearer-tokens.ts';
 import type { TokenRealm } from './bearer-tokens.ts';
 import type { Challenge } from './challenge.ts';

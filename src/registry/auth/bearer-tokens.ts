@@ -4,7 +4,7 @@ import { collect, exchange, urlForPeople } from '../client/http.ts';
 import type { HttpConnections, HttpRequest } from '../client/http.ts';
 import { answerError } from '../client/answer-error.ts';
 import { RegistryError } from '../errors.ts';
-import type { CallOptions } from '../registry.ts';
+import type { CallOptions } from '../interface.ts';
 import { basicAuthorization } from './credentials.ts';
 import type { Credentials } from './credentials.ts';
 import { Scope } from './scope.ts';

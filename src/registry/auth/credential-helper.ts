@@ -1,7 +1,7 @@
 // docker-credential-NAME programs: one verb as argument, JSON or a plain server name on standard input.
 import { spawn } from 'node:child_process';
 import { RegistryError } from '../errors.ts';
-import type { CallOptions } from '../registry.ts';
+import type { CallOptions } from '../interface.ts';
 import type { Credentials } from './credentials.ts';
 
 export interface CredentialHelperOptions {

@@ -1,4 +1,4 @@
-import type { CallOptions } from '../registry.ts';
+import type { CallOptions } from '../interface.ts';
 
 /** What a person is known by at a registry. Never logged, never part of a message. */
 export type Credentials =

@@ -3,7 +3,7 @@ import { chmod, readFile, realpath, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { RegistryError } from '../errors.ts';
-import type { CallOptions } from '../registry.ts';
+import type { CallOptions } from '../interface.ts';
 import { helperErase, helperGet, helperStore } from './credential-helper.ts';
 import type { CredentialSource, Credentials } from './credentials.ts';
 

@@ -4,7 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import { Scope } from '../auth/scope.ts';
 import { RegistryError, hasCode } from '../errors.ts';
-import type { BlobReader, CallOptions } from '../registry.ts';
+import type { BlobReader, CallOptions } from '../interface.ts';
 import { BlobTransfer } from './blob-transfer.ts';
 import type { HttpResponse } from './http.ts';
 import { PulledStream } from './pulled-stream.ts';

@@ -4,7 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import { Scope } from '../auth/scope.ts';
 import { RegistryError } from '../errors.ts';
-import type { BlobWriter, CallOptions } from '../registry.ts';
+import type { BlobWriter, CallOptions } from '../interface.ts';
 import { discard } from './registry-client.ts';
 import { withDigest } from './uploads.ts';
 import type { UploadCalls, UploadSession } from './uploads.ts';

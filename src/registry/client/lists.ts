@@ -1,7 +1,7 @@
 // Tags and repositories (distribution spec, "Listing Tags"), page by page.
 import { Scope } from '../auth/scope.ts';
 import { RegistryError } from '../errors.ts';
-import type { ListOptions } from '../registry.ts';
+import type { ListOptions } from '../interface.ts';
 import { nextPage } from './link.ts';
 import type { ClientRequest, RegistryClient } from './registry-client.ts';
 

@@ -8,7 +8,7 @@ import { Scope } from '../auth/scope.ts';
 import { digestOf } from '../blob-content.ts';
 import { RegistryError, hasCode } from '../errors.ts';
 import { manifestMediaType } from '../manifest-media-type.ts';
-import type { CallOptions, ManifestContent } from '../registry.ts';
+import type { CallOptions, ManifestContent } from '../interface.ts';
 import type { HttpResponse } from './http.ts';
 import { discard } from './registry-client.ts';
 import type { RegistryClient } from './registry-client.ts';

@@ -9,7 +9,7 @@ import { baseMediaType, mediaTypes } from '../../oci/media-type.ts';
 import { Semaphore } from '../../util/semaphore.ts';
 import { Scope } from '../auth/scope.ts';
 import { RegistryError, hasCode } from '../errors.ts';
-import type { CallOptions, ReferrersOptions } from '../registry.ts';
+import type { CallOptions, ReferrersOptions } from '../interface.ts';
 import { referrersTag } from '../referrers-tag.ts';
 import { nextPage } from './link.ts';
 import type { ManifestCalls } from './manifests.ts';

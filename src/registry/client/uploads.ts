@@ -7,7 +7,7 @@ import { retry } from '../../util/backoff.ts';
 import { Scope } from '../auth/scope.ts';
 import { VerifyingStream } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
-import type { CallOptions } from '../registry.ts';
+import type { CallOptions } from '../interface.ts';
 import type { HttpResponse } from './http.ts';
 import { discard, retryDecision } from './registry-client.ts';
 import type { ClientRequest, RegistryClient } from './registry-client.ts';

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { RegistryError, statusOfCode } from '../errors.ts';
-import type { Registry } from '../registry.ts';
+import type { Registry } from '../interface.ts';
 
 export interface Exchange {
   readonly registry: Registry;

@@ -3,7 +3,7 @@ import type { Descriptor } from '../../oci/descriptor.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import { RegistryError } from '../errors.ts';
 import { checkDigest } from '../names.ts';
-import type { ListOptions } from '../registry.ts';
+import type { ListOptions } from '../interface.ts';
 import { methodNotAllowed, respondJson } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
 

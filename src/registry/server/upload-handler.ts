@@ -3,7 +3,7 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError, hasCode } from '../errors.ts';
 import { checkDigest, checkRepository } from '../names.ts';
-import type { BlobWriter } from '../registry.ts';
+import type { BlobWriter } from '../interface.ts';
 import { methodNotAllowed, respond } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
 

@@ -6,7 +6,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
-import type { CallOptions } from '../registry.ts';
+import type { CallOptions } from '../interface.ts';
 import { isNotFound, syncDirectory } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 

@@ -6,7 +6,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import { VerifyingStream } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
-import type { BlobReader, CallOptions } from '../registry.ts';
+import type { BlobReader, CallOptions } from '../interface.ts';
 import { isNotFound } from './durable-file.ts';
 
 export interface FileRange {

@@ -8,7 +8,7 @@ import { mediaTypes } from '../../oci/media-type.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { contentProblem } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
-import type { BlobWriter, CallOptions } from '../registry.ts';
+import type { BlobWriter, CallOptions } from '../interface.ts';
 import { digestOfFile } from './blob-store.ts';
 import type { BlobStore } from './blob-store.ts';
 import { isNotFound } from './durable-file.ts';

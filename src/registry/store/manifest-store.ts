@@ -5,7 +5,7 @@ import { isDigest } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { OciError } from '../../oci/errors.ts';
 import { RegistryError } from '../errors.ts';
-import type { ManifestContent } from '../registry.ts';
+import type { ManifestContent } from '../interface.ts';
 import { isNotFound, readIfPresent, syncDirectory, writeDurably } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 

@@ -6,7 +6,7 @@ import type { Descriptor } from '../../oci/descriptor.ts';
 import { digestAlgorithm } from '../../oci/digest.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash, contentProblem } from '../blob-content.ts';
-import type { CallOptions } from '../registry.ts';
+import type { CallOptions } from '../interface.ts';
 import { syncDirectory } from './durable-file.ts';
 
 /** Writes a stream to `file`, which is there afterwards, durably, only if it is what the descriptor says. Errors: SIZE_INVALID, DIGEST_INVALID, those of the stream. */
