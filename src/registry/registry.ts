@@ -3,6 +3,7 @@
 export type * from './interface.ts';
 export { BaseRegistry } from './base-registry.ts';
 export { ForwardingRegistry } from './forwarding-registry.ts';
+export { funcs } from './funcs.ts';
 export { RegistryError, hasCode, statusOfCode } from './errors.ts';
 export type { RegistryErrorCode, RegistryErrorFacts } from './errors.ts';
 
@@ -11,6 +12,15 @@ export { DirRegistry } from './dir-registry.ts';
 export { LayoutRegistry } from './layout-registry.ts';
 export { RemoteRegistry } from './remote-registry.ts';
 export type { RemoteRegistryOptions } from './remote-registry.ts';
+
+// What is put around them.
+export { accessPolicy } from './filter/access-policy.ts';
+export type { AccessCheck, AccessKind } from './filter/access-policy.ts';
+export { immutableTags } from './filter/immutable-tags.ts';
+export type { ImmutableTagsOptions } from './filter/immutable-tags.ts';
+export { readOnly } from './filter/read-only.ts';
+export { select } from './filter/select.ts';
+export { subPath } from './filter/sub-path.ts';
 
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';
