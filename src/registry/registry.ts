@@ -13,7 +13,7 @@ export { LayoutRegistry } from './layout-registry.ts';
 export { RemoteRegistry } from './remote-registry.ts';
 export type { RemoteRegistryOptions } from './remote-registry.ts';
 
-// What is put around them.
+// What is put around and between them.
 export { accessPolicy } from './filter/access-policy.ts';
 export type { AccessCheck, AccessKind } from './filter/access-policy.ts';
 export { immutableTags } from './filter/immutable-tags.ts';
@@ -21,6 +21,10 @@ export type { ImmutableTagsOptions } from './filter/immutable-tags.ts';
 export { readOnly } from './filter/read-only.ts';
 export { select } from './filter/select.ts';
 export { subPath } from './filter/sub-path.ts';
+export { trace } from './trace.ts';
+export type { TraceEvent, TraceOutcome, TraceSink } from './trace/traced-call.ts';
+export { unify } from './unify.ts';
+export type { UnifyOptions } from './unify.ts';
 
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';

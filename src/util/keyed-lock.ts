@@ -16,7 +16,7 @@ export class KeyedLock<K> {
     try {
       return await lock.run(work, { signal: options.signal });
     } finally {
-      if (lock.available === lock.capacity) this.#locks.delete(key);
+      if (lock.available === lock.capacity && this.#locks.get(key) === lock) this.#locks.delete(key);
     }
   }
 }
