@@ -2,10 +2,12 @@
 import path from 'node:path';
 import {
   DirRegistry,
+  RemoteRegistry,
   accessPolicy,
   funcs,
   immutableTags,
   select,
+  serveRegistry,
   subPath,
   trace,
   unify,
@@ -34,3 +36,23 @@ conforms('immutableTags of no tag', (r) => immutableTags(r, { match: () => false
 conforms('funcs', (r) => funcs(Object.fromEntries(callNames.map((name) => [name, r[name].bind(r)]))));
 conforms('unify in turn', (one, two) => unify(one, two));
 conforms('unify at once', (one, two) => unify(one, two, { read: 'concurrent' }));
+
+registryConformance(
+  'RemoteRegistry over a server over two registries, one of them remote',
+  async () => {
+    const dir = keptTempDir();
+    const far = await serveRegistry(new DirRegistry(path.join(dir.path, 'far')));
+    const remote = new RemoteRegistry({ host: far.host });
+    const server = await serveRegistry(unify(new DirRegistry(path.join(dir.path, 'near')), remote));
+    const registry = new RemoteRegistry({ host: server.host });
+    const close = async () => {
+      await registry.close();
+      await server.close();
+      await remote.close();
+      await far.close();
+      dir[Symbol.dispose]();
+    };
+    return { registry, close };
+  },
+  { mountOfMissing: 'UNSUPPORTED' },
+);

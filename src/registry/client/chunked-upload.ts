@@ -6,6 +6,7 @@ import { Scope } from '../auth/scope.ts';
 import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions } from '../interface.ts';
 import { discard } from './registry-client.ts';
+import { sessionUrl } from './session-url.ts';
 import { withDigest } from './uploads.ts';
 import type { UploadCalls, UploadSession } from './uploads.ts';
 
@@ -135,15 +136,15 @@ export async function resumeUpload(
   options: CallOptions = {},
 ): Promise<ChunkedUpload> {
   const { client } = uploads;
-  // An id from elsewhere must not make us talk to another server.
-  if (!URL.canParse(id) || new URL(id).origin !== client.options.endpoint.origin) {
+  const url = sessionUrl(id, client.options.endpoint, client.url(`/v2/${repository}/blobs/uploads/`).pathname);
+  if (url === undefined) {
     throw new RegistryError('BLOB_UPLOAD_UNKNOWN', `not an upload of ${repository} at ${client.options.host}`);
   }
   const what = `upload to ${repository}`;
   const scope = Scope.repository(repository, 'pull', 'push');
   const response = await client.send({
     method: 'GET',
-    url: new URL(id),
+    url,
     what,
     subject: 'upload',
     scope,
@@ -160,7 +161,7 @@ export async function resumeUpload(
   }
   const session =
     response.header('location') === undefined
-      ? { location: new URL(id), minChunkSize: 0 }
+      ? { location: url, minChunkSize: 0 }
       : uploads.sessionOf(response, repository);
   return new ChunkedUpload(uploads, repository, session, { chunkSize: undefined, offset: size });
 }
