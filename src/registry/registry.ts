@@ -15,7 +15,8 @@ export type { RemoteRegistryOptions } from './remote-registry.ts';
 
 // What is put around and between them.
 export { accessPolicy } from './filter/access-policy.ts';
-export type { AccessCheck, AccessKind } from './filter/access-policy.ts';
+export type { AccessCheck } from './filter/access-policy.ts';
+export type { AccessKind } from './filter/gated-registry.ts';
 export { immutableTags } from './filter/immutable-tags.ts';
 export type { ImmutableTagsOptions } from './filter/immutable-tags.ts';
 export { readOnly } from './filter/read-only.ts';

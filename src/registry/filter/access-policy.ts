@@ -1,22 +1,8 @@
-import type { Readable } from 'node:stream';
-import type { Descriptor } from '../../oci/descriptor.ts';
-import type { Digest } from '../../oci/digest.ts';
 import { RegistryError, hasCode } from '../errors.ts';
-import { ForwardingRegistry } from '../forwarding-registry.ts';
-import type {
-  BlobReader,
-  BlobWriter,
-  CallOptions,
-  ListOptions,
-  ManifestContent,
-  PushManifestOptions,
-  ReferrersOptions,
-  Registry,
-} from '../interface.ts';
+import type { CallOptions, ListOptions, Registry } from '../interface.ts';
 import { checkRepository } from '../names.ts';
-
-/** `list` is tags, referrers and the catalog; uploads, mounts into a repository and manifests are `write`. */
-export type AccessKind = 'read' | 'write' | 'delete' | 'list';
+import { GatedRegistry } from './gated-registry.ts';
+import type { AccessKind } from './gated-registry.ts';
 
 /** What the catalog of repositories is called towards a check. No repository can have this name. */
 export const catalogName = '*';
@@ -32,7 +18,7 @@ export function accessPolicy(registry: Registry, check: AccessCheck): Registry {
   return new AccessPolicy(registry, check);
 }
 
-class AccessPolicy extends ForwardingRegistry {
+class AccessPolicy extends GatedRegistry {
   readonly #check: AccessCheck;
 
   constructor(inner: Registry, check: AccessCheck) {
@@ -40,136 +26,16 @@ class AccessPolicy extends ForwardingRegistry {
     this.#check = check;
   }
 
-  override async getBlob(repository: string, digest: Digest, options?: CallOptions): Promise<BlobReader> {
-    await this.#ask(repository, 'read', options);
-    return await super.getBlob(repository, digest, options);
-  }
-
-  override async getBlobRange(
-    repository: string,
-    digest: Digest,
-    start: number,
-    end: number | undefined,
-    options?: CallOptions,
-  ): Promise<BlobReader> {
-    await this.#ask(repository, 'read', options);
-    return await super.getBlobRange(repository, digest, start, end, options);
-  }
-
-  override async getManifest(repository: string, digest: Digest, options?: CallOptions): Promise<ManifestContent> {
-    await this.#ask(repository, 'read', options);
-    return await super.getManifest(repository, digest, options);
-  }
-
-  override async getTag(repository: string, tag: string, options?: CallOptions): Promise<ManifestContent> {
-    await this.#ask(repository, 'read', options);
-    return await super.getTag(repository, tag, options);
-  }
-
-  override async resolveBlob(repository: string, digest: Digest, options?: CallOptions): Promise<Descriptor> {
-    await this.#ask(repository, 'read', options);
-    return await super.resolveBlob(repository, digest, options);
-  }
-
-  override async resolveManifest(repository: string, digest: Digest, options?: CallOptions): Promise<Descriptor> {
-    await this.#ask(repository, 'read', options);
-    return await super.resolveManifest(repository, digest, options);
-  }
-
-  override async resolveTag(repository: string, tag: string, options?: CallOptions): Promise<Descriptor> {
-    await this.#ask(repository, 'read', options);
-    return await super.resolveTag(repository, tag, options);
-  }
-
-  override async pushBlob(
-    repository: string,
-    descriptor: Descriptor,
-    body: () => Readable,
-    options?: CallOptions,
-  ): Promise<Descriptor> {
-    await this.#ask(repository, 'write', options);
-    return await super.pushBlob(repository, descriptor, body, options);
-  }
-
-  override async pushBlobChunked(
-    repository: string,
-    chunkSize: number | undefined,
-    options?: CallOptions,
-  ): Promise<BlobWriter> {
-    await this.#ask(repository, 'write', options);
-    return await super.pushBlobChunked(repository, chunkSize, options);
-  }
-
-  override async resumeBlob(
-    repository: string,
-    id: string,
-    offset: number | undefined,
-    options?: CallOptions,
-  ): Promise<BlobWriter> {
-    await this.#ask(repository, 'write', options);
-    return await super.resumeBlob(repository, id, offset, options);
-  }
-
-  override async mountBlob(
-    fromRepository: string,
-    toRepository: string,
-    digest: Digest,
-    options?: CallOptions,
-  ): Promise<Descriptor> {
-    await this.#ask(fromRepository, 'read', options);
-    await this.#ask(toRepository, 'write', options);
-    return await super.mountBlob(fromRepository, toRepository, digest, options);
-  }
-
-  override async pushManifest(
-    repository: string,
-    tag: string | undefined,
-    bytes: Uint8Array,
-    mediaType: string,
-    options?: PushManifestOptions,
-  ): Promise<Descriptor> {
-    await this.#ask(repository, 'write', options);
-    return await super.pushManifest(repository, tag, bytes, mediaType, options);
-  }
-
-  override async deleteBlob(repository: string, digest: Digest, options?: CallOptions): Promise<void> {
-    await this.#ask(repository, 'delete', options);
-    await super.deleteBlob(repository, digest, options);
-  }
-
-  override async deleteManifest(repository: string, digest: Digest, options?: CallOptions): Promise<void> {
-    await this.#ask(repository, 'delete', options);
-    await super.deleteManifest(repository, digest, options);
-  }
-
-  override async deleteTag(repository: string, tag: string, options?: CallOptions): Promise<void> {
-    await this.#ask(repository, 'delete', options);
-    await super.deleteTag(repository, tag, options);
+  protected override async pass(repository: string, kind: AccessKind, options?: CallOptions): Promise<string> {
+    await this.#judge(checkRepository(repository), kind, options);
+    return repository;
   }
 
   override async *repositories(options?: ListOptions): AsyncGenerator<string> {
     await this.#judge(catalogName, 'list', options);
-    for await (const repository of super.repositories(options)) {
+    for await (const repository of this.inner.repositories(options)) {
       if (await this.#mayRead(repository, options)) yield repository;
     }
-  }
-
-  override async *tags(repository: string, options?: ListOptions): AsyncGenerator<string> {
-    await this.#ask(repository, 'list', options);
-    yield* super.tags(repository, options);
-  }
-
-  override async *referrers(
-    repository: string,
-    digest: Digest,
-    options?: ReferrersOptions,
-  ): AsyncGenerator<Descriptor> {
-    await this.#ask(repository, 'list', options);
-    yield* super.referrers(repository, digest, options);
-  }
-
-  async #ask(repository: string, kind: AccessKind, options?: CallOptions): Promise<void> {
-    await this.#judge(checkRepository(repository), kind, options);
   }
 
   async #judge(name: string, kind: AccessKind, options: CallOptions = {}): Promise<void> {
@@ -180,7 +46,7 @@ class AccessPolicy extends ForwardingRegistry {
 
   async #mayRead(repository: string, options?: CallOptions): Promise<boolean> {
     try {
-      await this.#ask(repository, 'read', options);
+      await this.pass(repository, 'read', options);
       return true;
     } catch (error) {
       // A check that could not be made is not a refusal: a list must not be short because of it.
