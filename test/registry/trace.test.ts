@@ -123,20 +123,15 @@ describe('a trace', () => {
     await first.write(blob.bytes.subarray(0, 400));
     expect(events).toEqual([]);
     await first.close();
-    await first.cancel().catch(() => {});
-    const other = await registry.pushBlobChunked('a', 500);
-    await other.write(blob.bytes.subarray(0, 400));
-    await other.close();
-    const second = await registry.resumeBlob('a', other.id, 400);
+    const second = await registry.resumeBlob('a', first.id, 400);
     await second.write(blob.bytes.subarray(400));
     await second.commit(digest);
     await second.cancel();
     expect(events).toEqual([
       expect.objectContaining({ operation: 'pushBlobChunked', outcome: 'closed', bytes: 400 }),
-      expect.objectContaining({ operation: 'pushBlobChunked', outcome: 'closed', bytes: 400 }),
       expect.objectContaining({ operation: 'resumeBlob', outcome: 'ok', bytes: 600, digest }),
     ]);
-    expect(JSON.stringify(events)).not.toContain(other.id);
+    expect(JSON.stringify(events)).not.toContain(first.id);
   });
 
   it('says how an upload in chunks failed, once', async () => {

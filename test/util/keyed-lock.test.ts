@@ -28,7 +28,6 @@ describe('KeyedLock', () => {
     const left = lock.run('a', async () => {}, { signal: leaving.signal });
     leaving.abort(new Error('enough'));
     gate.resolve();
-    // Comes when the lock of the first is being taken away, while the one that left is on its way out.
     await first;
     const running = lock.run('a', () => next.promise);
     await expect(left).rejects.toThrow('enough');

@@ -24,11 +24,11 @@ class SubPath extends GatedRegistry {
   }
 
   override async *repositories(options: ListOptions = {}): AsyncGenerator<string> {
-    // Names below the prefix sort after the prefix with its slash, and before any other name that does.
+    // Names below the prefix come right after the prefix with its slash.
     const startAfter = this.#prefix + (options.startAfter ?? '');
     for await (const name of this.inner.repositories({ ...options, startAfter })) {
-      if (name.startsWith(this.#prefix)) yield name.slice(this.#prefix.length);
-      else if (name > this.#prefix) return;
+      if (!name.startsWith(this.#prefix)) return;
+      yield name.slice(this.#prefix.length);
     }
   }
 }
