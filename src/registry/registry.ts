@@ -11,6 +11,12 @@ export { LayoutRegistry } from './layout-registry.ts';
 export { RemoteRegistry } from './remote-registry.ts';
 export type { RemoteRegistryOptions } from './remote-registry.ts';
 
+// Reaching a registry.
+export { proxyFromVariables } from './client/proxy.ts';
+export type { ProxyChoice, ProxyVariables } from './client/proxy.ts';
+export type { RateLimit } from './client/rate-limit.ts';
+export type { ClientCertificate, TlsOptions } from './client/secure-context.ts';
+
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';
 export type { RegistryServer, ServeOptions } from './serve-registry.ts';

@@ -15,6 +15,9 @@ import type { RegistryClient } from './registry-client.ts';
 /** A registry that ignores ranges is put up with as long as no more than this has to be read and thrown away. */
 export const maxSkipBytes = 1024 * 1024;
 
+/** A connection that brought less than this has brought nothing: a registry that breaks after each byte would be asked for ever. */
+const minProgressBytes = 64 * 1024;
+
 export interface TransferRequest {
   readonly digest: Digest;
   /** For messages. */
@@ -92,11 +95,12 @@ export class BlobTransfer {
     const hash = verify ? contentHash(digestAlgorithm(digest)) : undefined;
     let position = start;
     let failures = 0;
+    let brokenAt = start;
     for (;;) {
       try {
         for await (const chunk of this.#wanted(stop - position)) {
           position += chunk.byteLength;
-          failures = 0;
+          if (position - brokenAt >= minProgressBytes) failures = 0;
           hash?.update(chunk);
           yield chunk;
         }
@@ -110,6 +114,7 @@ export class BlobTransfer {
         const problem = bodyError(error, 'GET', this.#body.response.url);
         if (position === stop && problem.retryable) break;
         failures += 1;
+        brokenAt = position;
         await this.#waitOrThrow(problem, failures);
         this.#body = await openBody(this.#client, this.#request, position, this.#abort.signal);
         if (this.#body.total !== this.#total) {
@@ -126,8 +131,9 @@ export class BlobTransfer {
   }
 
   async #waitOrThrow(problem: RegistryError, failures: number): Promise<void> {
-    const { backoff, timer } = this.#client.options;
-    if (retryDecision(problem) === undefined || failures >= backoff.attempts) throw problem;
+    const { options, retryBudget } = this.#client;
+    const { backoff, timer } = options;
+    if (retryDecision(problem) === undefined || failures >= backoff.attempts || !retryBudget.take()) throw problem;
     await timer.sleep(backoffDelay(backoff, failures - 1, timer.random()), this.#abort.signal);
   }
 
