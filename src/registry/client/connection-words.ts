@@ -7,6 +7,9 @@ const words: Readonly<Record<string, string>> = {
   EAI_AGAIN: 'the name of the host cannot be resolved',
   EHOSTUNREACH: 'no route to the host',
   ENETUNREACH: 'no network',
+  UND_ERR_SOCKET: 'the connection was closed',
+  ERR_HTTP2_STREAM_ERROR: 'the stream was reset',
+  ERR_HTTP2_STREAM_CANCEL: 'the stream was cancelled',
 };
 
 /** The other side answered the TLS handshake with something else. */
@@ -41,7 +44,7 @@ const certificateWords: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another host',
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: 'it asks for a client certificate',
   ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: 'it refuses the handshake, perhaps for want of a client certificate',
-  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: 'it does not take our client certificate',
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: 'it asks for a client certificate, or does not take ours',
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: 'it does not take our client certificate',
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: 'our client certificate has expired',
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'it does not know the authority of our client certificate',
@@ -60,4 +63,16 @@ export function meansNoTls(code: unknown): boolean {
 export function wordsFor(code: string): string {
   const known = meansNoTls(code) ? 'no TLS spoken there' : words[code];
   return known === undefined ? code : `${known} (${code})`;
+}
+
+/**
+ * With TLS 1.3 a server learns only after the handshake that a client certificate is missing, and the HTTP client notices the end of
+ * the connection before the alert that says so.
+ */
+export function closedWithoutAnswer(error: unknown): boolean {
+  const { code, socket } = error as {
+    readonly code?: unknown;
+    readonly socket?: { readonly bytesRead?: number } | null;
+  };
+  return code === 'UND_ERR_SOCKET' && socket?.bytesRead === 0;
 }

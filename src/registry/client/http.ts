@@ -4,7 +4,7 @@ import type { Dispatcher } from 'undici';
 import { RegistryError } from '../errors.ts';
 import { Agents, directRoute } from './agents.ts';
 import type { AgentsOptions, Route } from './agents.ts';
-import { certificateProblem, wordsFor } from './connection-words.ts';
+import { certificateProblem, closedWithoutAnswer, wordsFor } from './connection-words.ts';
 import { noProxy } from './proxy.ts';
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -141,6 +141,10 @@ export function transferError(error: unknown, method: Method, url: URL, proxy?: 
   if (proxy !== undefined && code === 'UND_ERR_ABORTED') {
     const status = /\((\d{3})\)/.exec(error instanceof Error ? error.message : '')?.[1];
     return new RegistryError('UNREACHABLE', `${what}: the proxy answered ${status ?? 'no'}`, { cause: error });
+  }
+  if (url.protocol === 'https:' && closedWithoutAnswer(error)) {
+    const hint = 'the connection was closed without an answer, perhaps for want of a client certificate';
+    return new RegistryError('UNREACHABLE', `${what}: ${hint}`, { cause: error });
   }
   const why = typeof code === 'string' ? wordsFor(code) : error instanceof Error ? error.message : 'connection failed';
   return new RegistryError('UNREACHABLE', `${what}: ${why}`, { cause: error });

@@ -41,5 +41,6 @@ export class TlsFallback {
 function isPlain(error: unknown): boolean {
   if (!(error instanceof RegistryError)) return false;
   const { code } = (error.cause ?? {}) as { readonly code?: unknown };
-  return meansNoTls(code) || code === 'ECONNREFUSED' || code === 'ECONNRESET' || code === 'UND_ERR_SOCKET';
+  // Refused counts too: without a port in its name the registry may be on port 80 instead.
+  return meansNoTls(code) || code === 'ECONNREFUSED';
 }
