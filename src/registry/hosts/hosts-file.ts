@@ -82,7 +82,7 @@ function parseEndpoint(
 
 /** Without a scheme it is https; the API is at /v2 below the path unless the path is said to be its root. */
 function parseUrl(text: string, overridePath: boolean, noUrl: RegistryError): URL {
-  const full = text.startsWith('http') ? text : `https://${text}`;
+  const full = text.includes('://') ? text : `https://${text}`;
   if (!URL.canParse(full)) throw noUrl;
   const { protocol, host, pathname } = new URL(full);
   if ((protocol !== 'https:' && protocol !== 'http:') || host === '') throw noUrl;
