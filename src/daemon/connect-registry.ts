@@ -34,7 +34,7 @@ export interface ConnectedRegistry {
   /** The registry itself, or what stands in for it as `server` of hosts.toml. */
   readonly origin: RemoteRegistry;
   /** The tightest of those that the endpoints told. */
-  rateLimit(): RateLimit | undefined;
+  readonly rateLimit: () => RateLimit | undefined;
   /** Ends what is under way. Idempotent. */
   close(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 // containerd's hosts.toml and docker's certificate folders, as files on disk.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RegistryError } from '../../src/registry/errors.ts';
 import { findHostConfig } from '../../src/registry/hosts/find-host-config.ts';

@@ -1,6 +1,6 @@
 // Proxies from the environment: which requests they get, and real ones in between.
 import path from 'node:path';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { parseProxy, proxyFromVariables } from '../../src/registry/client/proxy.ts';
 import { DirRegistry } from '../../src/registry/dir-registry.ts';

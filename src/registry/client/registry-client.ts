@@ -137,7 +137,8 @@ export class RegistryClient {
       if (authorization === undefined) throw answerError(response, body, this.#nameOf(request), request.subject);
       response = await this.#follow(request, authorization);
     }
-    if (this.#isRegistry(response.url)) this.#rateLimit = parseRateLimit(response.header) ?? this.#rateLimit;
+    if (this.#isRegistry(response.url))
+      this.#rateLimit = parseRateLimit((name) => response.header(name)) ?? this.#rateLimit;
     for (const warning of response.headers('warning')) this.#reportWarning(warning);
     if (request.accept.includes(response.status)) return response;
     throw answerError(response, await this.#errorBody(response, request), this.#nameOf(request), request.subject);

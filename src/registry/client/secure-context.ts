@@ -49,7 +49,7 @@ async function readAuthorities(file: string, host: string, { checked = false } =
   if (certificates.length === 0) throw unusable(`${file} holds no certificate in PEM form`, host);
   if (checked) {
     try {
-      for (const text of certificates) new X509Certificate(text);
+      certificates.forEach((text) => new X509Certificate(text));
     } catch (error) {
       throw unusable(`${file} holds a damaged certificate`, host, error);
     }
