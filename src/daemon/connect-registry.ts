@@ -14,7 +14,7 @@ import { findHostConfig } from '../registry/hosts/find-host-config.ts';
 import { allCapabilities, ownEndpoint } from '../registry/hosts/host-endpoint.ts';
 import type { HostEndpoint } from '../registry/hosts/host-endpoint.ts';
 import { mirror } from '../registry/mirror.ts';
-import type { FallbackEvent } from '../registry/mirror.ts';
+import type { MirrorOptions } from '../registry/mirror.ts';
 import { RemoteRegistry } from '../registry/remote-registry.ts';
 import type { RemoteRegistryOptions } from '../registry/remote-registry.ts';
 import type { Registry } from '../registry/registry.ts';
@@ -146,7 +146,7 @@ function tightest(remotes: readonly RemoteRegistry[]): RateLimit | undefined {
 }
 
 /** Once per endpoint and kind of failure. That a mirror has not got something is no failure. */
-function fallbackWarnings(host: string, onWarning: (text: string) => void): (event: FallbackEvent) => void {
+function fallbackWarnings(host: string, onWarning: (text: string) => void): NonNullable<MirrorOptions['onFallback']> {
   const said = new Set<string>();
   return ({ name, code, error }) => {
     const kind = `${name} ${code}`;

@@ -48,7 +48,7 @@ export interface RemoteRegistryOptions {
   readonly baseUrl?: URL | undefined;
   /** Of a mirror: the host it is asked on behalf of, sent as the query parameter `ns`. */
   readonly namespace?: string | undefined;
-  /** Sent with every request to the registry, never to where it redirects. */
+  /** By names in lower case; sent with every request to the registry, never to where it redirects. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly tls?: TlsOptions | undefined;
   /** Default: no proxy, whatever the environment says. */

@@ -174,11 +174,12 @@ describe('a request through a proxy', () => {
     proxy = await startTestProxy();
   });
 
-  it('that is refused says with what', async () => {
+  it.each([true, false])('that is refused says with what (TLS: %s)', async (tls) => {
     proxy.refuse = 407;
-    await expect(range(client(portOf(secure.host), proxy.host, { backoff: once }))).rejects.toMatchObject({
+    const options = { backoff: once, plainHttp: !tls };
+    await expect(range(client(portOf((tls ? secure : backend).host), proxy.host, options))).rejects.toMatchObject({
       code: 'UNREACHABLE',
-      message: expect.stringContaining('the proxy answered 407'),
+      message: expect.stringContaining('the proxy answered 407, it wants a user and password'),
     });
   });
 

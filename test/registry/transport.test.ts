@@ -360,7 +360,7 @@ describe('the endpoint of a mirror', () => {
 });
 
 describe('the rate limit', () => {
-  it.each<[Record<string, string>, unknown]>([
+  it.each<[Record<string, string>, object | undefined]>([
     [
       { 'ratelimit-limit': '100;w=21600', 'ratelimit-remaining': '76;w=21600', 'docker-ratelimit-source': '192.0.2.1' },
       { limit: 100, remaining: 76, windowSeconds: 21_600, source: '192.0.2.1' },

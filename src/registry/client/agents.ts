@@ -72,12 +72,14 @@ export class Agents {
   #connector(): buildConnector.connector {
     const { connectTimeoutMs: timeout, allowH2 } = this.#options;
     const plain = this.#undici.buildConnector({ timeout });
-    let secure: Promise<buildConnector.connector> | undefined;
+    let secure: buildConnector.connector | undefined;
     return (options, callback) => {
       if (options.protocol !== 'https:') return plain(options, callback);
-      secure ??= this.#tlsSettings().then((tls) => this.#undici.buildConnector({ ...tls, allowH2 }));
-      secure.then(
-        (connect) => connect(options, callback),
+      this.#tlsSettings().then(
+        (tls) => {
+          secure ??= this.#undici.buildConnector({ ...tls, allowH2 });
+          secure(options, callback);
+        },
         (error: Error) => callback(error, null),
       );
     };
@@ -110,7 +112,11 @@ export class Agents {
   }
 
   #tlsSettings(): Promise<TlsSettings> {
-    this.#tls ??= this.#readTls();
+    if (this.#tls === undefined) {
+      this.#tls = this.#readTls();
+      // A file that is wrong may be put right.
+      this.#tls.catch(() => (this.#tls = undefined));
+    }
     return this.#tls;
   }
 

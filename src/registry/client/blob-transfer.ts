@@ -14,8 +14,7 @@ import type { RegistryClient } from './registry-client.ts';
 
 /** A registry that ignores ranges is put up with as long as no more than this has to be read and thrown away. */
 export const maxSkipBytes = 1024 * 1024;
-
-/** A connection that brought less than this has brought nothing: a registry that breaks after each byte would be asked for ever. */
+/** Fewer bytes than this since the last failure are no progress: a connection for every few bytes is no way to pull a blob. */
 const minProgressBytes = 64 * 1024;
 
 export interface TransferRequest {
@@ -95,12 +94,11 @@ export class BlobTransfer {
     const hash = verify ? contentHash(digestAlgorithm(digest)) : undefined;
     let position = start;
     let failures = 0;
-    let brokenAt = start;
+    let failedAt = start;
     for (;;) {
       try {
         for await (const chunk of this.#wanted(stop - position)) {
           position += chunk.byteLength;
-          if (position - brokenAt >= minProgressBytes) failures = 0;
           hash?.update(chunk);
           yield chunk;
         }
@@ -113,8 +111,8 @@ export class BlobTransfer {
         this.#abort.signal.throwIfAborted();
         const problem = bodyError(error, 'GET', this.#body.response.url);
         if (position === stop && problem.retryable) break;
-        failures += 1;
-        brokenAt = position;
+        failures = position - failedAt < minProgressBytes ? failures + 1 : 1;
+        failedAt = position;
         await this.#waitOrThrow(problem, failures);
         this.#body = await openBody(this.#client, this.#request, position, this.#abort.signal);
         if (this.#body.total !== this.#total) {

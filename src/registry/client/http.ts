@@ -104,6 +104,10 @@ export async function exchange(connections: HttpConnections, message: HttpReques
       body: source ?? null,
       ...(signal === undefined ? {} : { signal }),
     });
+    if (proxy !== undefined && answer.statusCode === 407) {
+      answer.body.on('error', () => {}).destroy();
+      throw proxyRefusal(message, proxy, '407');
+    }
     const values = (name: string): readonly string[] => {
       const value = answer.headers[name];
       return value === undefined ? [] : typeof value === 'string' ? [value] : value;
@@ -121,7 +125,7 @@ export async function exchange(connections: HttpConnections, message: HttpReques
 /** What a failure of the connection or of a body under way means. */
 export function transferError(error: unknown, method: Method, url: URL, proxy?: URL): RegistryError {
   if (error instanceof RegistryError) return error;
-  const what = `${method} ${urlForPeople(url)}${proxy === undefined ? '' : ` through the proxy ${proxy.origin}`}`;
+  const what = nameOf(method, url, proxy);
   const { code } = error as { readonly code?: unknown };
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_CONNECT_TIMEOUT') {
     return new RegistryError('TIMEOUT', `${what}: the registry did not answer in time`, { cause: error });
@@ -140,7 +144,7 @@ export function transferError(error: unknown, method: Method, url: URL, proxy?: 
   // The one thing that ends a CONNECT before the registry is asked: undici's message has the proxy's status.
   if (proxy !== undefined && code === 'UND_ERR_ABORTED') {
     const status = /\((\d{3})\)/.exec(error instanceof Error ? error.message : '')?.[1];
-    return new RegistryError('UNREACHABLE', `${what}: the proxy answered ${status ?? 'no'}`, { cause: error });
+    return proxyRefusal({ method, url }, proxy, status ?? 'no');
   }
   if (url.protocol === 'https:' && closedWithoutAnswer(error)) {
     const hint = 'the connection was closed without an answer, perhaps for want of a client certificate';
@@ -148,6 +152,15 @@ export function transferError(error: unknown, method: Method, url: URL, proxy?: 
   }
   const why = typeof code === 'string' ? wordsFor(code) : error instanceof Error ? error.message : 'connection failed';
   return new RegistryError('UNREACHABLE', `${what}: ${why}`, { cause: error });
+}
+
+function proxyRefusal({ method, url }: Pick<HttpRequest, 'method' | 'url'>, proxy: URL, answer: string): RegistryError {
+  const hint = answer === '407' ? ', it wants a user and password in its address' : '';
+  return new RegistryError('UNREACHABLE', `${nameOf(method, url, proxy)}: the proxy answered ${answer}${hint}`);
+}
+
+function nameOf(method: Method, url: URL, proxy: URL | undefined): string {
+  return `${method} ${urlForPeople(url)}${proxy === undefined ? '' : ` through the proxy ${proxy.origin}`}`;
 }
 
 /** Without user and query: signed URLs carry secrets there. */
