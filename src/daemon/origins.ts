@@ -1,24 +1,29 @@
 import { resolve } from 'node:path';
-import { dockerConfigFile } from '../config/docker-config-file.ts';
 import type { Environment } from '../config/environment.ts';
 import type { Origin } from '../image/origin.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Reference } from '../oci/reference.ts';
 import { LayoutRegistry } from '../registry/layout-registry.ts';
 import { defaultBackoff } from '../util/backoff.ts';
-import type { RemoteRegistry } from '../registry/remote-registry.ts';
+import type { ConnectedRegistry } from './connect-registry.ts';
+import type { RegistryAccess } from './registry-access.ts';
+
+export interface OriginsOptions {
+  readonly environment: Environment;
+  readonly log: Logger;
+  readonly access?: RegistryAccess | undefined;
+}
 
 /** Connections to registries, one client per host, opened when first needed. */
 export class Origins {
-  readonly #environment: Environment;
-  readonly #log: Logger;
-  readonly #clients = new Map<string, Promise<RemoteRegistry>>();
+  readonly #options: OriginsOptions;
+  readonly #clients = new Map<string, Promise<ConnectedRegistry>>();
 
-  constructor(environment: Environment, log: Logger) {
-    this.#environment = environment;
-    this.#log = log;
+  constructor(options: OriginsOptions) {
+    this.#options = options;
   }
 
+  /** Errors: RegistryError with CONFIG_INVALID for hosts.toml or a proxy that cannot be used. */
   readonly open = async (reference: Reference): Promise<Origin> => {
     if (reference.kind === 'layout') {
       const dir = resolve(reference.dir);
@@ -32,27 +37,37 @@ export class Origins {
       };
     }
     const { host, repository } = reference;
-    const client = this.#clients.get(host) ?? this.#connect(host);
-    this.#clients.set(host, client);
-    return { registry: await client, repository, name: `${host}/${repository}`, remote: true };
+    const { registry, rateLimit } = await this.#connected(host);
+    return { registry, repository, name: `${host}/${repository}`, remote: true, rateLimit };
   };
 
   async close(): Promise<void> {
-    for (const client of this.#clients.values()) await (await client).close();
+    const clients = [...this.#clients.values()];
     this.#clients.clear();
+    for (const client of clients) await (await client).close();
   }
 
-  async #connect(host: string): Promise<RemoteRegistry> {
+  #connected(host: string): Promise<ConnectedRegistry> {
+    let client = this.#clients.get(host);
+    if (client === undefined) {
+      client = this.#connect(host);
+      this.#clients.set(host, client);
+      // A file that is wrong may be put right.
+      client.catch(() => this.#clients.delete(host));
+    }
+    return client;
+  }
+
+  async #connect(host: string): Promise<ConnectedRegistry> {
+    const { environment, log, access } = this.#options;
     // The HTTP client takes a tenth of a second to load; an image that is all here does not need it.
-    const { RemoteRegistry } = await import('../registry/remote-registry.ts');
-    const { DockerCredentials } = await import('../registry/auth/docker-config.ts');
-    const configFile = dockerConfigFile(this.#environment);
-    return new RemoteRegistry({
-      host,
+    const { connectRegistry } = await import('./connect-registry.ts');
+    return await connectRegistry(host, {
+      environment,
+      access,
       // Reads have their own deadline and try again until it: the reason of a failure must come back before.
       backoff: { ...defaultBackoff, attempts: 3 },
-      credentials: new DockerCredentials({ configFile }),
-      onWarning: (warning) => this.#log.warn({ host }, warning),
+      onWarning: (warning) => log.warn({ host }, warning),
     });
   }
 }

@@ -3,6 +3,7 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Manifest } from '../oci/manifest.ts';
 import type { Platform } from '../oci/platform.ts';
+import type { RateLimit } from '../registry/registry.ts';
 import type { Tree, TreeNode } from '../tree/tree.ts';
 
 export type IndexMode = 'auto' | 'require' | 'never' | Digest;
@@ -48,6 +49,8 @@ export interface LayerStatus {
 /** What is known of an image without fetching any of its layers. */
 export type InspectedImage = Pick<Image, 'reference' | 'digest' | 'manifest' | 'config' | 'warnings'> & {
   readonly layers: readonly LayerStatus[];
+  /** How much the registry still lets us pull; undefined when it did not say or was not asked. */
+  readonly rateLimit: RateLimit | undefined;
 };
 
 export interface Image {

@@ -52,7 +52,8 @@ export async function inspectImage(
     throw layerFailure(error, image.reference);
   }
   const { manifest, config } = image;
-  return { reference: image.reference, digest: image.descriptor.digest, manifest, config, warnings, layers };
+  const rateLimit = origin.rateLimit?.();
+  return { reference: image.reference, digest: image.descriptor.digest, manifest, config, warnings, layers, rateLimit };
 }
 
 /** How a layer that the node has not got would be served. */

@@ -1,6 +1,6 @@
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Reference } from '../oci/reference.ts';
-import type { Registry } from '../registry/registry.ts';
+import type { RateLimit, Registry } from '../registry/registry.ts';
 
 /** The repository that an image's bytes come from. */
 export interface Origin {
@@ -12,6 +12,8 @@ export interface Origin {
   readonly remote: boolean;
   /** What a reference without tag and digest means, where that is not the tag `latest`. Errors: RegistryError. */
   readonly resolveDefault?: (() => Promise<Descriptor>) | undefined;
+  /** What the registry said last of how much it lets us pull. */
+  readonly rateLimit?: (() => RateLimit | undefined) | undefined;
 }
 
 /** Errors: RegistryError or OciError when the place cannot be used at all. */

@@ -28,12 +28,16 @@ export const statusOfCode = {
   TRUNCATED: 502,
   /** No connection, or it broke before an answer. */
   UNREACHABLE: 502,
+  /** A certificate that is not trusted: theirs by us, or ours by them. */
+  UNTRUSTED: 502,
   /** The registry did not answer, or stopped sending, within the time limit. */
   TIMEOUT: 504,
   /** 408 or 5xx. */
   UNAVAILABLE: 503,
   /** Docker's configuration or a credential helper could not be used. */
   CREDENTIALS_INVALID: 500,
+  /** What says how to reach a registry cannot be used: hosts.toml, a certificate file, the address of a proxy. */
+  CONFIG_INVALID: 500,
   UNKNOWN: 500,
 } as const;
 

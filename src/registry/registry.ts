@@ -27,6 +27,12 @@ export type { TraceEvent, TraceOutcome, TraceSink } from './trace/traced-call.ts
 export { unify } from './unify.ts';
 export type { UnifyOptions } from './unify.ts';
 
+// Reaching a registry.
+export { proxyFromVariables } from './client/proxy.ts';
+export type { ProxyChoice, ProxyVariables } from './client/proxy.ts';
+export type { RateLimit } from './client/rate-limit.ts';
+export type { ClientCertificate, TlsOptions } from './client/secure-context.ts';
+
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';
 export type { RegistryServer, ServeOptions } from './serve-registry.ts';

@@ -17,8 +17,13 @@ import { defaultHttpOptions, HttpConnections } from './client/http.ts';
 import type { HttpOptions } from './client/http.ts';
 import { ListCalls } from './client/lists.ts';
 import { ManifestCalls } from './client/manifests.ts';
+import { noProxy } from './client/proxy.ts';
+import type { ProxyChoice } from './client/proxy.ts';
+import type { RateLimit } from './client/rate-limit.ts';
 import { ReferrerCalls } from './client/referrers.ts';
 import { RegistryClient, discard } from './client/registry-client.ts';
+import type { TlsOptions } from './client/secure-context.ts';
+import { TlsFallback } from './client/tls-fallback.ts';
 import { UploadCalls } from './client/uploads.ts';
 import { RegistryError, hasCode } from './errors.ts';
 import { nameOfManifest } from './manifest-check.ts';
@@ -39,12 +44,21 @@ export interface RemoteRegistryOptions {
   /** As in a reference: `docker.io`, `localhost:5000`, `[::1]:5000`. */
   readonly host: string;
   readonly plainHttp?: PlainHttp | undefined;
+  /** Root of its API where that is not `/v2` of the host: `http://mirror:5000/docker/v2`. */
+  readonly baseUrl?: URL | undefined;
+  /** Of a mirror: the host it is asked on behalf of, sent as the query parameter `ns`. */
+  readonly namespace?: string | undefined;
+  /** By names in lower case; sent with every request to the registry, never to where it redirects. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  readonly tls?: TlsOptions | undefined;
+  /** Default: no proxy, whatever the environment says. */
+  readonly proxy?: ProxyChoice | undefined;
   readonly credentials?: CredentialSource | undefined;
   /** Attempts per request and the waits between them; `attempts: 1` never tries again. */
   readonly backoff?: BackoffPolicy | undefined;
   readonly timer?: BackoffTimer | undefined;
   readonly http?: Partial<HttpOptions> | undefined;
-  /** Connections shared with others, a proxy, other certificates; not closed by `close()`. */
+  /** Connections shared with others, in place of what `tls`, `proxy` and `http` say; not closed by `close()`. */
   readonly dispatcher?: Dispatcher | undefined;
   /** Bytes of answers' bodies, as they arrive. */
   readonly onBytes?: ((bytes: number) => void) | undefined;
@@ -64,14 +78,22 @@ export class RemoteRegistry implements Registry {
   readonly #referrers: ReferrerCalls;
 
   constructor(options: RemoteRegistryOptions) {
-    const { host, credentials = anonymous } = options;
-    const endpoint = endpointOf(host, options.plainHttp ?? 'auto');
+    const { host, credentials = anonymous, baseUrl, tls = {}, proxy = noProxy, plainHttp = 'auto' } = options;
+    const endpoint = baseUrl === undefined ? endpointOf(host, plainHttp) : new URL(baseUrl.origin);
+    if (plainHttp === 'fallback') endpoint.protocol = 'https:';
     this.host = host;
-    const connections = new HttpConnections({ ...defaultHttpOptions, ...options.http }, options.dispatcher);
+    const connections = new HttpConnections(
+      { ...defaultHttpOptions, ...options.http, tls, proxy, host },
+      options.dispatcher,
+    );
     this.#connections = connections;
     this.#client = new RegistryClient({
       host,
       endpoint,
+      root: baseUrl === undefined ? '/v2' : baseUrl.pathname.replace(/\/+$/, ''),
+      namespace: options.namespace,
+      headers: options.headers ?? {},
+      tlsFallback: plainHttp === 'fallback' ? new TlsFallback(endpoint, connections) : undefined,
       connections,
       authorizer: new Authorizer({ host, endpoint, credentials, connections }),
       backoff: options.backoff ?? defaultBackoff,
@@ -84,6 +106,11 @@ export class RemoteRegistry implements Registry {
     this.#uploads = new UploadCalls(this.#client);
     this.#lists = new ListCalls(this.#client);
     this.#referrers = new ReferrerCalls(this.#client, this.#manifests);
+  }
+
+  /** How much the registry still lets us pull, as it said last; undefined when it has not. */
+  get rateLimit(): RateLimit | undefined {
+    return this.#client.rateLimit;
   }
 
   /** Whether the registry is there and takes our credentials. Errors: UNAUTHORIZED, DENIED, UNREACHABLE; UNKNOWN when it is no registry. */

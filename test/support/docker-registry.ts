@@ -1,7 +1,7 @@
 // Debian's docker-registry as a second opinion: an old registry without the referrers API, with quirks of its own.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,15 +13,20 @@ export interface DockerRegistry {
   close(): Promise<void>;
 }
 
-/** `htpasswd`: the content of a password file; without it anybody may do anything. */
-export async function startDockerRegistry(options: { readonly htpasswd?: string } = {}): Promise<DockerRegistry> {
+export interface DockerRegistryOptions {
+  /** The content of a password file; without it anybody may do anything. */
+  readonly htpasswd?: string;
+  readonly tls?: { readonly certFile: string; readonly keyFile: string; readonly clientCaFile?: string };
+}
+
+export async function startDockerRegistry(options: DockerRegistryOptions = {}): Promise<DockerRegistry> {
   const dir = mkdtempSync(path.join(tmpdir(), 'peel-docker-registry-'));
   const host = `127.0.0.1:${await freePort()}`;
   const lines = [
     'version: 0.1',
     'log: { level: error }',
     `storage: { filesystem: { rootdirectory: ${dir}/data }, delete: { enabled: true } }`,
-    `http: { addr: "${host}" }`,
+    `http: { addr: "${host}"${tlsLine(options.tls)} }`,
   ];
   if (options.htpasswd !== undefined) {
     writeFileSync(path.join(dir, 'htpasswd'), options.htpasswd);
@@ -40,20 +45,26 @@ export async function startDockerRegistry(options: { readonly htpasswd?: string 
   };
   for (let tries = 0; tries < 200; tries += 1) {
     if (child.exitCode !== null || child.pid === undefined) break;
-    if (await answers(host)) return { host, close };
+    if (await accepts(host)) return { host, close };
     await delay(50);
   }
   await close();
   throw new Error('docker-registry did not start');
 }
 
-async function answers(host: string): Promise<boolean> {
-  try {
-    await (await fetch(`http://${host}/v2/`)).arrayBuffer();
-    return true;
-  } catch {
-    return false;
-  }
+function tlsLine(tls: DockerRegistryOptions['tls']): string {
+  if (tls === undefined) return '';
+  const { certFile, keyFile, clientCaFile } = tls;
+  const clients = clientCaFile === undefined ? '' : `, clientcas: [${clientCaFile}]`;
+  return `, tls: { certificate: ${certFile}, key: ${keyFile}${clients} }`;
+}
+
+async function accepts(host: string): Promise<boolean> {
+  const { hostname, port } = new URL(`http://${host}`);
+  return await new Promise((resolve) => {
+    const socket = connect(Number(port), hostname, () => void socket.destroy()).once('error', () => resolve(false));
+    socket.once('close', () => resolve(true));
+  });
 }
 
 async function freePort(): Promise<number> {

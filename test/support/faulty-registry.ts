@@ -1,6 +1,8 @@
 // A real HTTP server in front of a real registry, through which a test breaks what it wants to see broken.
 import { createServer, request as httpRequest } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
 /** Answers (or cuts) the request itself and returns true, or returns false to have it passed on unharmed. */
@@ -20,6 +22,7 @@ export interface FaultyRegistry {
 export async function startFaultyRegistry(
   upstream: string | undefined,
   fault: Fault = () => false,
+  tls?: ServerOptions,
 ): Promise<FaultyRegistry> {
   const requests: string[] = [];
   const headers: IncomingMessage['headers'][] = [];
@@ -43,12 +46,14 @@ export async function startFaultyRegistry(
     forwarded.on('error', () => response.destroy());
     request.pipe(forwarded);
   };
-  const server = createServer((request, response) => void handle(request, response).catch(() => response.destroy()));
+  const listener = (request: IncomingMessage, response: ServerResponse) =>
+    void handle(request, response).catch(() => response.destroy());
+  const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
   await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   return {
     host,
-    url: `http://${host}`,
+    url: `${tls === undefined ? 'http' : 'https'}://${host}`,
     requests,
     headers,
     get fault() {

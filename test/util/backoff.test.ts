@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { backoffDelay, parseRetryAfter, retry, systemTimer } from '../../src/util/backoff.ts';
 import type { BackoffTimer, RetryOptions } from '../../src/util/backoff.ts';
+import { RetryBudget } from '../../src/util/retry-budget.ts';
 
 const policy = { attempts: 4, baseMs: 100, maxMs: 300, maxRetryAfterMs: 5_000 };
 
@@ -33,6 +34,27 @@ describe('retry', () => {
     const timer = recordingTimer();
     await expect(retry(failing(4), { decide: always, policy, timer })).rejects.toThrow('not yet');
     expect(timer.slept).toHaveLength(3);
+  });
+
+  it('does not begin a wait that goes beyond the deadline', async () => {
+    const timer = recordingTimer(0);
+    const decide = () => ({ afterMs: 4_000 });
+    const withDeadline = { ...policy, deadlineMs: 3_000 };
+    await expect(retry(failing(1), { decide, policy: withDeadline, timer })).rejects.toThrow('not yet');
+    expect(timer.slept).toEqual([]);
+    await retry(failing(1), { decide, policy: { ...policy, deadlineMs: 60_000 }, timer });
+    expect(timer.slept).toEqual([4_000]);
+  });
+
+  it('spends a budget that is shared, and gives back what succeeds', async () => {
+    const timer = recordingTimer();
+    const budget = new RetryBudget(4);
+    await retry(failing(3), { decide: always, policy, timer, budget });
+    await expect(retry(failing(4), { decide: always, policy, timer, budget })).rejects.toThrow('not yet');
+    expect(timer.slept).toHaveLength(3 + 2);
+    await expect(retry(failing(1), { decide: always, policy, timer, budget })).rejects.toThrow('not yet');
+    for (let i = 0; i < 9; i += 1) await retry(failing(0), { decide: always, policy, timer, budget });
+    expect([1, 2, 3, 4, 5].map(() => budget.take())).toEqual([true, true, true, true, false]);
   });
 
   it('does not retry what is final', async () => {

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { InspectedImage, LayerStatus } from '../../image/image.ts';
+import type { RateLimit } from '../../registry/registry.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { humanBytes, percent, shortDigest } from '../human.ts';
@@ -43,6 +44,9 @@ async function print({ output }: CliContext, image: InspectedImage): Promise<voi
   await output.line(`Size:      ${humanBytes(compressed)} compressed${unpacked}`);
   const share = stream === undefined ? '' : ` (${percent(present, stream)})`;
   await output.line(`Cached:    ${humanBytes(present)}${share}`);
+  const { rateLimit } = image;
+  if (rateLimit !== undefined && rateLimit.remaining < rateLimit.limit / 10)
+    await output.line(rateLimitLine(rateLimit));
   await output.line('');
   const columns = [
     { title: 'LAYER' },
@@ -54,6 +58,12 @@ async function print({ output }: CliContext, image: InspectedImage): Promise<voi
     { title: 'WHY' },
   ];
   await output.table(columns, layers.map(layerRow));
+}
+
+function rateLimitLine({ limit, remaining, windowSeconds }: RateLimit): string {
+  const seconds = windowSeconds ?? 0;
+  const window = seconds === 0 ? '' : seconds % 3600 === 0 ? ` per ${seconds / 3600} h` : ` per ${seconds} s`;
+  return `Pulls:     ${remaining} of ${limit} left${window}`;
 }
 
 function layerRow(layer: LayerStatus): string[] {

@@ -43,6 +43,8 @@ function codeOf(status: number, wireCode: string | undefined, subject: Subject):
   if (status === 429) return 'TOOMANYREQUESTS';
   if (status === 416) return 'RANGE_INVALID';
   if (status === 413) return 'TOO_LARGE';
+  // What the server does not do at all it will not do a second later.
+  if (status === 501 || status === 505) return 'UNSUPPORTED';
   if (status === 408 || status >= 500) return 'UNAVAILABLE';
   // Registries say "manifest unknown" of a blob and "not found" of anything; what was asked for is known here.
   if (status === 404 && subject !== 'repository' && wireCode !== 'NAME_UNKNOWN') return notFoundCode[subject];

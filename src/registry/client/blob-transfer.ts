@@ -14,6 +14,8 @@ import type { RegistryClient } from './registry-client.ts';
 
 /** A registry that ignores ranges is put up with as long as no more than this has to be read and thrown away. */
 export const maxSkipBytes = 1024 * 1024;
+/** Fewer bytes than this since the last failure are no progress: a connection for every few bytes is no way to pull a blob. */
+const minProgressBytes = 64 * 1024;
 
 export interface TransferRequest {
   readonly digest: Digest;
@@ -92,11 +94,11 @@ export class BlobTransfer {
     const hash = verify ? contentHash(digestAlgorithm(digest)) : undefined;
     let position = start;
     let failures = 0;
+    let failedAt = start;
     for (;;) {
       try {
         for await (const chunk of this.#wanted(stop - position)) {
           position += chunk.byteLength;
-          failures = 0;
           hash?.update(chunk);
           yield chunk;
         }
@@ -109,7 +111,8 @@ export class BlobTransfer {
         this.#abort.signal.throwIfAborted();
         const problem = bodyError(error, 'GET', this.#body.response.url);
         if (position === stop && problem.retryable) break;
-        failures += 1;
+        failures = position - failedAt < minProgressBytes ? failures + 1 : 1;
+        failedAt = position;
         await this.#waitOrThrow(problem, failures);
         this.#body = await openBody(this.#client, this.#request, position, this.#abort.signal);
         if (this.#body.total !== this.#total) {
@@ -126,8 +129,9 @@ export class BlobTransfer {
   }
 
   async #waitOrThrow(problem: RegistryError, failures: number): Promise<void> {
-    const { backoff, timer } = this.#client.options;
-    if (retryDecision(problem) === undefined || failures >= backoff.attempts) throw problem;
+    const { options, retryBudget } = this.#client;
+    const { backoff, timer } = options;
+    if (retryDecision(problem) === undefined || failures >= backoff.attempts || !retryBudget.take()) throw problem;
     await timer.sleep(backoffDelay(backoff, failures - 1, timer.random()), this.#abort.signal);
   }
 

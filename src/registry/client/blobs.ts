@@ -41,7 +41,7 @@ export class BlobCalls {
 
   async delete(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {
     const request = { ...this.#request(repository, digest), scope: Scope.repository(repository, 'pull', 'delete') };
-    discard(await this.#client.send({ ...request, method: 'DELETE', accept: [202, 200, 204], ...options }));
+    await this.#client.delete({ ...request, ...options });
   }
 
   async open(
@@ -87,7 +87,8 @@ export class BlobCalls {
       } catch (error) {
         signal.throwIfAborted();
         if (hasCode(error, 'RANGE_INVALID')) throw error;
-        this.#targets.delete(key);
+        // Another read may have found a new one meanwhile.
+        if (this.#targets.get(key) === target) this.#targets.delete(key);
       }
     }
     const response = await this.#client.send(request);

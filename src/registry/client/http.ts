@@ -2,6 +2,10 @@
 import { Readable } from 'node:stream';
 import type { Dispatcher } from 'undici';
 import { RegistryError } from '../errors.ts';
+import { Agents, directRoute } from './agents.ts';
+import type { AgentsOptions, Route } from './agents.ts';
+import { certificateProblem, closedWithoutAnswer, wordsFor } from './connection-words.ts';
+import { noProxy } from './proxy.ts';
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
@@ -34,8 +38,10 @@ export interface HttpOptions {
   readonly headersTimeoutMs: number;
   /** The longest silence within a body. */
   readonly bodyTimeoutMs: number;
-  /** Connections per host. */
+  /** Connections per origin, kept for the next request. */
   readonly connections: number;
+  /** Offer HTTP/2 to servers that speak TLS. */
+  readonly allowH2: boolean;
 }
 
 export const defaultHttpOptions: HttpOptions = {
@@ -43,6 +49,8 @@ export const defaultHttpOptions: HttpOptions = {
   headersTimeoutMs: 30_000,
   bodyTimeoutMs: 30_000,
   connections: 64,
+  // One stream after another on many connections is as fast, and one broken connection breaks one transfer.
+  allowH2: false,
 };
 
 /**
@@ -50,55 +58,56 @@ export const defaultHttpOptions: HttpOptions = {
  * on the node does not spend: it is loaded with the first request.
  */
 export class HttpConnections {
-  readonly #options: HttpOptions;
-  readonly #own: boolean;
-  #dispatcher: Promise<Dispatcher> | undefined;
+  readonly #options: AgentsOptions;
+  readonly #given: Dispatcher | undefined;
+  #agents: Promise<Agents> | undefined;
 
   /** `given`: somebody else's connections, to be used instead of own ones and not closed. */
-  constructor(options: HttpOptions, given?: Dispatcher) {
-    this.#options = options;
-    this.#dispatcher = given === undefined ? undefined : Promise.resolve(given);
-    this.#own = given === undefined;
+  constructor(options: HttpOptions & Partial<AgentsOptions>, given?: Dispatcher) {
+    this.#options = { tls: {}, proxy: noProxy, host: 'the registry', ...options };
+    this.#given = given;
   }
 
-  dispatcher(): Promise<Dispatcher> {
-    this.#dispatcher ??= createAgent(this.#options);
-    return this.#dispatcher;
+  /** How a request to `url` leaves. Errors: CONFIG_INVALID for TLS settings that cannot be used. */
+  async route(url: URL): Promise<Route> {
+    if (this.#given !== undefined) return directRoute(this.#given, url);
+    this.#agents ??= createAgents(this.#options);
+    return await (await this.#agents).route(url);
   }
 
   /** Cuts what is under way. */
   async destroy(): Promise<void> {
-    if (this.#own) await (await this.#dispatcher)?.destroy();
+    await (await this.#agents)?.destroy();
   }
 }
 
-async function createAgent(options: HttpOptions): Promise<Dispatcher> {
-  const { Agent } = await import('undici');
-  return new Agent({
-    connect: { timeout: options.connectTimeoutMs },
-    headersTimeout: options.headersTimeoutMs,
-    bodyTimeout: options.bodyTimeoutMs,
-    connections: options.connections,
-    pipelining: 1,
-  });
+async function createAgents(options: AgentsOptions): Promise<Agents> {
+  return new Agents(await import('undici'), options);
 }
 
-/** Errors: UNREACHABLE, TIMEOUT, SIZE_INVALID (the request body had another size), the signal's reason, what the request body failed with. */
+/** Errors: UNREACHABLE, TIMEOUT, UNTRUSTED, CONFIG_INVALID, SIZE_INVALID (the request body had another size), the signal's reason, what the request body failed with. */
 export async function exchange(connections: HttpConnections, message: HttpRequest): Promise<HttpResponse> {
   const { method, url, signal, body } = message;
   const source = body?.open();
   let sourceError: Error | undefined;
   if (source instanceof Readable) source.once('error', (error) => (sourceError ??= error));
   const headers = { ...message.headers, ...(body === undefined ? {} : { 'content-length': String(body.size) }) };
+  let proxy: URL | undefined;
   try {
-    const { request } = await import('undici');
-    const answer = await request(url, {
-      dispatcher: await connections.dispatcher(),
+    const route = await connections.route(url);
+    proxy = route.proxy;
+    const answer = await route.dispatcher.request({
+      origin: route.origin,
+      path: route.path,
       method,
-      headers,
+      headers: { ...headers, ...route.headers },
       body: source ?? null,
       ...(signal === undefined ? {} : { signal }),
     });
+    if (proxy !== undefined && answer.statusCode === 407) {
+      answer.body.on('error', () => {}).destroy();
+      throw proxyRefusal(message, proxy, '407');
+    }
     const values = (name: string): readonly string[] => {
       const value = answer.headers[name];
       return value === undefined ? [] : typeof value === 'string' ? [value] : value;
@@ -109,14 +118,14 @@ export async function exchange(connections: HttpConnections, message: HttpReques
     signal?.throwIfAborted();
     // The connection breaks too when the source does; the source is what went wrong.
     if (sourceError !== undefined) throw sourceError;
-    throw transferError(error, method, url);
+    throw transferError(error, method, url, proxy);
   }
 }
 
 /** What a failure of the connection or of a body under way means. */
-export function transferError(error: unknown, method: Method, url: URL): RegistryError {
+export function transferError(error: unknown, method: Method, url: URL, proxy?: URL): RegistryError {
   if (error instanceof RegistryError) return error;
-  const what = `${method} ${urlForPeople(url)}`;
+  const what = nameOf(method, url, proxy);
   const { code } = error as { readonly code?: unknown };
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_CONNECT_TIMEOUT') {
     return new RegistryError('TIMEOUT', `${what}: the registry did not answer in time`, { cause: error });
@@ -130,8 +139,28 @@ export function transferError(error: unknown, method: Method, url: URL): Registr
   if (error instanceof Error && error.name === 'HTTPParserError') {
     return new RegistryError('RESPONSE_INVALID', `${what}: the answer is not http`, { cause: error });
   }
+  const untrusted = certificateProblem(code);
+  if (untrusted !== undefined) return new RegistryError('UNTRUSTED', `${what}: ${untrusted}`, { cause: error });
+  // The one thing that ends a CONNECT before the registry is asked: undici's message has the proxy's status.
+  if (proxy !== undefined && code === 'UND_ERR_ABORTED') {
+    const status = /\((\d{3})\)/.exec(error instanceof Error ? error.message : '')?.[1];
+    return proxyRefusal({ method, url }, proxy, status ?? 'no');
+  }
+  if (url.protocol === 'https:' && closedWithoutAnswer(error)) {
+    const hint = 'the connection was closed without an answer, perhaps for want of a client certificate';
+    return new RegistryError('UNREACHABLE', `${what}: ${hint}`, { cause: error });
+  }
   const why = typeof code === 'string' ? wordsFor(code) : error instanceof Error ? error.message : 'connection failed';
   return new RegistryError('UNREACHABLE', `${what}: ${why}`, { cause: error });
+}
+
+function proxyRefusal({ method, url }: Pick<HttpRequest, 'method' | 'url'>, proxy: URL, answer: string): RegistryError {
+  const hint = answer === '407' ? ', it wants a user and password in its address' : '';
+  return new RegistryError('UNREACHABLE', `${nameOf(method, url, proxy)}: the proxy answered ${answer}${hint}`);
+}
+
+function nameOf(method: Method, url: URL, proxy: URL | undefined): string {
+  return `${method} ${urlForPeople(url)}${proxy === undefined ? '' : ` through the proxy ${proxy.origin}`}`;
 }
 
 /** Without user and query: signed URLs carry secrets there. */
@@ -175,20 +204,4 @@ export function bodyError(error: unknown, method: Method, url: URL): RegistryErr
   const mapped = transferError(error, method, url);
   if (mapped.code !== 'UNREACHABLE') return mapped;
   return new RegistryError('TRUNCATED', `${method} ${urlForPeople(url)}: the body ended early`, { cause: error });
-}
-
-const words: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'connection refused',
-  ECONNRESET: 'connection reset',
-  ENOTFOUND: 'no such host',
-  EAI_AGAIN: 'the name of the host cannot be resolved',
-  EHOSTUNREACH: 'no route to the host',
-  ENETUNREACH: 'no network',
-  EPROTO: 'no TLS spoken there',
-  ERR_SSL_WRONG_VERSION_NUMBER: 'no TLS spoken there',
-};
-
-function wordsFor(code: string): string {
-  const known = words[code];
-  return known === undefined ? code : `${known} (${code})`;
 }

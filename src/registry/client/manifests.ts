@@ -92,14 +92,7 @@ export class ManifestCalls {
   }
 
   async delete(repository: string, name: string, options: CallOptions = {}): Promise<void> {
-    discard(
-      await this.#client.send({
-        ...this.#request(repository, name, 'pull', 'delete'),
-        method: 'DELETE',
-        accept: [202, 200, 204],
-        ...options,
-      }),
-    );
+    await this.#client.delete({ ...this.#request(repository, name, 'pull', 'delete'), ...options });
   }
 
   /** The digest asked for or told by the registry, which the bytes must have; their sha256 when there is neither. */

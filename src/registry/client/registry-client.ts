@@ -1,14 +1,18 @@
 // The policy around each HTTP exchange with one registry: authorization, redirects, retries, errors.
 import { retry } from '../../util/backoff.ts';
 import type { BackoffPolicy, BackoffTimer, RetryDecision } from '../../util/backoff.ts';
+import { RetryBudget } from '../../util/retry-budget.ts';
 import type { Authorizer } from '../auth/authorizer.ts';
 import { parseChallenges } from '../auth/challenge.ts';
 import type { Scope } from '../auth/scope.ts';
-import { RegistryError } from '../errors.ts';
+import { RegistryError, hasCode } from '../errors.ts';
 import { answerError, printable } from './answer-error.ts';
 import type { Subject } from './answer-error.ts';
 import { collect, exchange, urlForPeople } from './http.ts';
 import type { HttpBody, HttpConnections, HttpResponse, Method } from './http.ts';
+import { parseRateLimit } from './rate-limit.ts';
+import type { RateLimit } from './rate-limit.ts';
+import type { TlsFallback } from './tls-fallback.ts';
 
 export interface ClientRequest {
   readonly method: Method;
@@ -28,7 +32,15 @@ export interface ClientRequest {
 
 export interface RegistryClientOptions {
   readonly host: string;
+  /** Scheme, host and port of the API. */
   readonly endpoint: URL;
+  /** What stands in the place of `/v2` in its paths. */
+  readonly root: string;
+  /** Sent as `ns` with every request: the registry that a mirror is asked on behalf of. */
+  readonly namespace: string | undefined;
+  /** For requests to the registry itself, never for where it redirects. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly tlsFallback: TlsFallback | undefined;
   readonly connections: HttpConnections;
   readonly authorizer: Authorizer;
   readonly backoff: BackoffPolicy;
@@ -42,18 +54,29 @@ export interface RegistryClientOptions {
 const maxRedirects = 10;
 const maxErrorBytes = 64 * 1024;
 const maxWarnings = 1_000;
+const retriesAtOnce = 200;
 
 export class RegistryClient {
   readonly options: RegistryClientOptions;
+  /** Of all requests of this client together. */
+  readonly retryBudget = new RetryBudget(retriesAtOnce);
   readonly #warned = new Set<string>();
+  #rateLimit: RateLimit | undefined;
 
   constructor(options: RegistryClientOptions) {
     this.options = options;
   }
 
-  /** A URL of the registry's API. `path` is made of checked names. */
+  /** As told by the registry with its last answer that told any. */
+  get rateLimit(): RateLimit | undefined {
+    return this.#rateLimit;
+  }
+
+  /** A URL of the registry's API. `path` begins with /v2 and is made of checked names. */
   url(path: string, query: Readonly<Record<string, string | undefined>> = {}): URL {
-    const url = new URL(path, this.options.endpoint);
+    const { endpoint, root, namespace } = this.options;
+    const url = new URL(`${root}${path.slice('/v2'.length)}`, endpoint);
+    if (namespace !== undefined) url.searchParams.set('ns', namespace);
     for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, value);
     return url;
   }
@@ -61,19 +84,37 @@ export class RegistryClient {
   /** Errors: those of `answerError`, RESPONSE_INVALID for bad redirects, those of the transfer, the signal's reason. */
   send(request: ClientRequest): Promise<HttpResponse> {
     if (request.attempts === 'once') return this.#attempt(request);
-    const { backoff: policy, timer } = this.options;
-    return retry(() => this.#attempt(request), { decide: retryDecision, policy, timer, signal: request.signal });
+    return this.retry(() => this.#attempt(request), request.signal);
   }
 
   /** `send` and the whole body, at most `limit` bytes; a body that breaks is asked for again. */
   sendAndCollect(request: ClientRequest, limit: number): Promise<{ response: HttpResponse; bytes: Buffer }> {
-    const { backoff: policy, timer, onBytes } = this.options;
+    const { onBytes } = this.options;
     const attempt = async () => {
       const response = await this.#attempt(request);
       return { response, bytes: await collect(response, request.method, { limit, signal: request.signal, onBytes }) };
     };
-    if (request.attempts === 'once') return attempt();
-    return retry(attempt, { decide: retryDecision, policy, timer, signal: request.signal });
+    return request.attempts === 'once' ? attempt() : this.retry(attempt, request.signal);
+  }
+
+  /** Sends a DELETE. Gone is what was to be achieved when an attempt before may have done it without our hearing of it. */
+  async delete(request: Omit<ClientRequest, 'method' | 'accept'>): Promise<void> {
+    let perhapsDone = false;
+    await this.retry(async () => {
+      const accept = perhapsDone ? [200, 202, 204, 404] : [200, 202, 204];
+      try {
+        discard(await this.#attempt({ ...request, method: 'DELETE', accept }));
+      } catch (error) {
+        perhapsDone ||= !hasCode(error, 'TOOMANYREQUESTS');
+        throw error;
+      }
+    }, request.signal);
+  }
+
+  /** `work` again as the policy of this client says, while its failures are such that pass. */
+  retry<T>(work: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const { backoff: policy, timer } = this.options;
+    return retry(work, { decide: retryDecision, policy, timer, signal, budget: this.retryBudget });
   }
 
   /** Tells `text` to the person once per client. */
@@ -86,6 +127,7 @@ export class RegistryClient {
   async #attempt(request: ClientRequest): Promise<HttpResponse> {
     const { authorizer } = this.options;
     const { signal, scope } = request;
+    await this.options.tlsFallback?.settle(signal);
     let authorization = await authorizer.authorization(scope, { signal });
     let response = await this.#follow(request, authorization);
     if (response.status === 401 && this.#isRegistry(response.url)) {
@@ -95,6 +137,8 @@ export class RegistryClient {
       if (authorization === undefined) throw answerError(response, body, this.#nameOf(request), request.subject);
       response = await this.#follow(request, authorization);
     }
+    if (this.#isRegistry(response.url))
+      this.#rateLimit = parseRateLimit((name) => response.header(name)) ?? this.#rateLimit;
     for (const warning of response.headers('warning')) this.#reportWarning(warning);
     if (request.accept.includes(response.status)) return response;
     throw answerError(response, await this.#errorBody(response, request), this.#nameOf(request), request.subject);
@@ -102,11 +146,12 @@ export class RegistryClient {
 
   async #follow(request: ClientRequest, authorization: string | undefined): Promise<HttpResponse> {
     const { method, body, signal } = request;
-    let { url } = request;
+    let url = this.options.tlsFallback?.current(request.url) ?? request.url;
     for (let hops = 0; ; hops += 1) {
-      // Credentials are for the registry alone, wherever it sends us.
+      // Credentials and what was configured for the registry are for it alone, wherever it sends us.
+      const own = this.#isRegistry(url) ? this.options.headers : {};
       const auth = authorization !== undefined && this.#isRegistry(url) ? { authorization } : {};
-      const headers = { 'user-agent': 'peel', 'accept-encoding': 'identity', ...request.headers, ...auth };
+      const headers = { 'user-agent': 'peel', ...own, 'accept-encoding': 'identity', ...request.headers, ...auth };
       const response = await exchange(this.options.connections, { method, url, headers, body, signal });
       if (!isRedirect(response.status, method)) return response;
       discard(response);

@@ -3,13 +3,12 @@ import type { Readable } from 'node:stream';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { retry } from '../../util/backoff.ts';
 import { Scope } from '../auth/scope.ts';
 import { VerifyingStream } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
 import type { HttpResponse } from './http.ts';
-import { discard, retryDecision } from './registry-client.ts';
+import { discard } from './registry-client.ts';
 import type { ClientRequest, RegistryClient } from './registry-client.ts';
 
 export interface UploadSession {
@@ -32,7 +31,6 @@ export class UploadCalls {
     body: () => Readable,
     options: CallOptions = {},
   ): Promise<void> {
-    const { backoff: policy, timer } = this.client.options;
     const attempt = async () => {
       const query = { 'digest-algorithm': algorithmQuery(descriptor.digest) };
       const { location } = await this.start(repository, query, { ...options, attempts: 'once' });
@@ -48,7 +46,7 @@ export class UploadCalls {
       });
       discard(response);
     };
-    await retry(attempt, { decide: retryDecision, policy, timer, signal: options.signal });
+    await this.client.retry(attempt, options.signal);
   }
 
   async start(
