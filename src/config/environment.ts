@@ -6,8 +6,11 @@ export interface Environment {
   readonly peelRunDir: string | undefined;
   readonly peelLogLevel: string | undefined;
   readonly dockerConfigDir: string | undefined;
+  readonly dockerAuthConfig: string | undefined;
+  readonly registryAuthFile: string | undefined;
   readonly home: string | undefined;
   readonly xdgCacheHome: string | undefined;
+  readonly xdgConfigHome: string | undefined;
   readonly xdgRuntimeDir: string | undefined;
   readonly noColor: boolean;
 }
@@ -19,8 +22,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     peelRunDir: value('PEEL_RUN_DIR'),
     peelLogLevel: value('PEEL_LOG_LEVEL'),
     dockerConfigDir: value('DOCKER_CONFIG'),
+    dockerAuthConfig: value('DOCKER_AUTH_CONFIG'),
+    registryAuthFile: value('REGISTRY_AUTH_FILE'),
     home: value('HOME'),
     xdgCacheHome: value('XDG_CACHE_HOME'),
+    xdgConfigHome: value('XDG_CONFIG_HOME'),
     xdgRuntimeDir: value('XDG_RUNTIME_DIR'),
     noColor: value('NO_COLOR') !== undefined,
   });

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { dockerConfigFile } from '../config/docker-config-file.ts';
+import { credentialPlaces } from '../config/credential-places.ts';
 import type { Environment } from '../config/environment.ts';
 import type { Origin } from '../image/origin.ts';
 import type { Logger } from '../observe/log.ts';
@@ -45,13 +45,12 @@ export class Origins {
   async #connect(host: string): Promise<RemoteRegistry> {
     // The HTTP client takes a tenth of a second to load; an image that is all here does not need it.
     const { RemoteRegistry } = await import('../registry/remote-registry.ts');
-    const { DockerCredentials } = await import('../registry/auth/docker-config.ts');
-    const configFile = dockerConfigFile(this.#environment);
+    const { userCredentials } = await import('../registry/auth/user-credentials.ts');
     return new RemoteRegistry({
       host,
       // Reads have their own deadline and try again until it: the reason of a failure must come back before.
       backoff: { ...defaultBackoff, attempts: 3 },
-      credentials: new DockerCredentials({ configFile }),
+      credentials: userCredentials(credentialPlaces(this.#environment, process.getuid?.() ?? 0)),
       onWarning: (warning) => this.#log.warn({ host }, warning),
     });
   }

@@ -40,6 +40,8 @@ export interface RemoteRegistryOptions {
   readonly host: string;
   readonly plainHttp?: PlainHttp | undefined;
   readonly credentials?: CredentialSource | undefined;
+  /** What will be done here, as token scopes (`repository:a:pull repository:b:pull,push`): tokens are asked for all of it at once. */
+  readonly scope?: string | undefined;
   /** Attempts per request and the waits between them; `attempts: 1` never tries again. */
   readonly backoff?: BackoffPolicy | undefined;
   readonly timer?: BackoffTimer | undefined;
@@ -67,15 +69,17 @@ export class RemoteRegistry implements Registry {
     const { host, credentials = anonymous } = options;
     const endpoint = endpointOf(host, options.plainHttp ?? 'auto');
     this.host = host;
+    const { backoff = defaultBackoff, timer = systemTimer } = options;
+    const besides = Scope.parse(options.scope ?? '');
     const connections = new HttpConnections({ ...defaultHttpOptions, ...options.http }, options.dispatcher);
     this.#connections = connections;
     this.#client = new RegistryClient({
       host,
       endpoint,
       connections,
-      authorizer: new Authorizer({ host, endpoint, credentials, connections }),
-      backoff: options.backoff ?? defaultBackoff,
-      timer: options.timer ?? systemTimer,
+      authorizer: new Authorizer({ host, endpoint, credentials, connections, backoff, timer, besides }),
+      backoff,
+      timer,
       onBytes: options.onBytes ?? (() => {}),
       onWarning: options.onWarning ?? (() => {}),
     });

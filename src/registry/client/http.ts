@@ -128,7 +128,8 @@ export function transferError(error: unknown, method: Method, url: URL): Registr
     return new RegistryError('RESPONSE_INVALID', `${what}: the answer is longer than announced`, { cause: error });
   }
   if (error instanceof Error && error.name === 'HTTPParserError') {
-    return new RegistryError('RESPONSE_INVALID', `${what}: the answer is not http`, { cause: error });
+    // Without a cause: the parser's error holds the answer, and the answer may hold a token.
+    return new RegistryError('RESPONSE_INVALID', `${what}: the answer is not http`);
   }
   const why = typeof code === 'string' ? wordsFor(code) : error instanceof Error ? error.message : 'connection failed';
   return new RegistryError('UNREACHABLE', `${what}: ${why}`, { cause: error });

@@ -1,9 +1,10 @@
 // The policy around each HTTP exchange with one registry: authorization, redirects, retries, errors.
 import { retry } from '../../util/backoff.ts';
 import type { BackoffPolicy, BackoffTimer, RetryDecision } from '../../util/backoff.ts';
-import type { Authorizer } from '../auth/authorizer.ts';
+import type { Authorization, Authorizer } from '../auth/authorizer.ts';
 import { parseChallenges } from '../auth/challenge.ts';
 import type { Scope } from '../auth/scope.ts';
+import { quotesSecret, secretsOf } from '../auth/secrets.ts';
 import { RegistryError } from '../errors.ts';
 import { answerError, printable } from './answer-error.ts';
 import type { Subject } from './answer-error.ts';
@@ -42,6 +43,8 @@ export interface RegistryClientOptions {
 const maxRedirects = 10;
 const maxErrorBytes = 64 * 1024;
 const maxWarnings = 1_000;
+/** A stale password, a replaced one, a wider scope. */
+const maxAnswers = 3;
 
 export class RegistryClient {
   readonly options: RegistryClientOptions;
@@ -87,17 +90,26 @@ export class RegistryClient {
     const { authorizer } = this.options;
     const { signal, scope } = request;
     let authorization = await authorizer.authorization(scope, { signal });
-    let response = await this.#follow(request, authorization);
-    if (response.status === 401 && this.#isRegistry(response.url)) {
-      const body = await this.#errorBody(response, request);
+    let response = await this.#follow(request, authorization?.header);
+    for (let answers = 0; response.status === 401 && this.#isRegistry(response.url); answers += 1) {
+      const body = await this.#errorBody(response, request, authorization);
       const challenges = parseChallenges(response.headers('www-authenticate'));
-      authorization = await authorizer.answerChallenge(challenges, scope, authorization, { signal });
-      if (authorization === undefined) throw answerError(response, body, this.#nameOf(request), request.subject);
-      response = await this.#follow(request, authorization);
+      const next =
+        answers === maxAnswers
+          ? undefined
+          : await authorizer.answerChallenge(challenges, scope, authorization, { signal });
+      if (next === undefined) {
+        // Who has just been given a token is known: logging in again does not help.
+        const known = authorization?.granted !== undefined && authorization.credentials !== undefined;
+        throw answerError(response, body, this.#nameOf(request), request.subject, known ? 'DENIED' : undefined);
+      }
+      authorization = next;
+      response = await this.#follow(request, authorization.header);
     }
     for (const warning of response.headers('warning')) this.#reportWarning(warning);
     if (request.accept.includes(response.status)) return response;
-    throw answerError(response, await this.#errorBody(response, request), this.#nameOf(request), request.subject);
+    const body = await this.#errorBody(response, request, authorization);
+    throw answerError(response, body, this.#nameOf(request), request.subject);
   }
 
   async #follow(request: ClientRequest, authorization: string | undefined): Promise<HttpResponse> {
@@ -135,9 +147,16 @@ export class RegistryClient {
     return url;
   }
 
-  async #errorBody(response: HttpResponse, request: ClientRequest): Promise<Uint8Array> {
+  /** What the registry says of an error; nothing when that repeats a secret. */
+  async #errorBody(
+    response: HttpResponse,
+    request: ClientRequest,
+    authorization: Authorization | undefined,
+  ): Promise<Uint8Array> {
     try {
-      return await collect(response, request.method, { limit: maxErrorBytes, signal: request.signal });
+      const body = await collect(response, request.method, { limit: maxErrorBytes, signal: request.signal });
+      const sent = authorization?.header.replace(/^\S+ /, '') ?? '';
+      return quotesSecret(body, [sent, ...secretsOf(authorization?.credentials)]) ? new Uint8Array() : body;
     } catch (error) {
       request.signal?.throwIfAborted();
       // The status says enough when the explanation is too long or cut off.
@@ -170,7 +189,9 @@ export function discard(response: HttpResponse): void {
 }
 
 export function retryDecision(error: unknown): RetryDecision {
-  return error instanceof RegistryError && error.retryable ? { afterMs: error.retryAfterMs } : undefined;
+  return error instanceof RegistryError && error.retryable && !error.retried
+    ? { afterMs: error.retryAfterMs }
+    : undefined;
 }
 
 function isRedirect(status: number, method: Method): boolean {
