@@ -83,4 +83,3 @@ export async function tokenWorld(options: { expiresIn?: number; postStatus?: num
   });
   return { client, issued, refused, registry, tokens, image };
 }
-

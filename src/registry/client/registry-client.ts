@@ -106,7 +106,8 @@ export class RegistryClient {
       authorization = next;
       response = await this.#follow(request, authorization.header);
     }
-    for (const warning of response.headers('warning')) this.#reportWarning(warning);
+    for (const warning of response.headers('warning'))
+      if (!quotesSecret(Buffer.from(warning), secretsIn(authorization))) this.#reportWarning(warning);
     if (request.accept.includes(response.status)) return response;
     const body = await this.#errorBody(response, request, authorization);
     throw answerError(response, body, this.#nameOf(request), request.subject);
@@ -155,8 +156,7 @@ export class RegistryClient {
   ): Promise<Uint8Array> {
     try {
       const body = await collect(response, request.method, { limit: maxErrorBytes, signal: request.signal });
-      const sent = authorization?.header.replace(/^\S+ /, '') ?? '';
-      return quotesSecret(body, [sent, ...secretsOf(authorization?.credentials)]) ? new Uint8Array() : body;
+      return quotesSecret(body, secretsIn(authorization)) ? new Uint8Array() : body;
     } catch (error) {
       request.signal?.throwIfAborted();
       // The status says enough when the explanation is too long or cut off.
@@ -178,6 +178,11 @@ export class RegistryClient {
     const quoted = /^299 - "((?:[^"\\]|\\.){1,4096})"/.exec(header)?.[1];
     if (quoted !== undefined) this.warn(`${this.options.host} warns: ${printable(quoted.replace(/\\(.)/g, '$1'))}`);
   }
+}
+
+function secretsIn(authorization: Authorization | undefined): string[] {
+  if (authorization === undefined) return [];
+  return [authorization.header.replace(/^\S+ /, ''), ...secretsOf(authorization.credentials)];
 }
 
 /** Lets the connection be used again when little is left to read, and drops it otherwise. */

@@ -1,3 +1,4 @@
+import { hash } from 'bcryptjs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { RemoteRegistry } from '../../../src/registry/remote-registry.ts';
 import { startDockerRegistry } from '../../support/docker-registry.ts';
@@ -6,13 +7,13 @@ import { fixed, password } from '../../support/token-world.ts';
 
 describe('basic authentication', () => {
   it('opens docker-registry with a password file', async () => {
-    // ann : se:cret, bcrypt
-    const { execFileSync } = await import('node:child_process');
-    const htpasswd = execFileSync('htpasswd', ['-nbB', 'ann', 'se:cret'], { encoding: 'utf8' });
-    const server = await startDockerRegistry({ htpasswd });
+    const server = await startDockerRegistry({ htpasswd: `ann:${await hash('se:cret', 4)}\n` });
     const good = new RemoteRegistry({ host: server.host, credentials: fixed(password) });
     const nobody = new RemoteRegistry({ host: server.host });
-    const wrong = new RemoteRegistry({ host: server.host, credentials: fixed({ ...password, password: 'x' }) });
+    const wrong = new RemoteRegistry({
+      host: server.host,
+      credentials: fixed({ kind: 'password', username: 'ann', password: 'x' }),
+    });
     onTestFinished(async () => {
       for (const registry of [good, nobody, wrong]) await registry.close();
       await server.close();
@@ -25,4 +26,3 @@ describe('basic authentication', () => {
     await expect(wrong.resolveTag('a/b', 'v1')).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
   });
 });
-

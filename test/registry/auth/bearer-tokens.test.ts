@@ -85,12 +85,6 @@ describe('bearer tokens', () => {
     ).toEqual(['POST first', 'POST next-1']);
   });
 
-  it('come by GET from a token server without OAuth2', async () => {
-    const world = await tokenWorld({ postStatus: 404 });
-    await world.client({ credentials: fixed({ kind: 'refresh-token', token: 'first' }) }).resolveTag('a/b', 'v1');
-    expect(world.issued.map(({ method }) => method)).toEqual(['GET']);
-  });
-
   it('that were configured are used as they are', async () => {
     const world = await tokenWorld();
     const token = Buffer.from('0|repository:a/b:pull').toString('base64url');
@@ -140,4 +134,3 @@ describe('bearer tokens', () => {
     });
   });
 });
-

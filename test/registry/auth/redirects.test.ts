@@ -81,4 +81,3 @@ describe('redirects', () => {
     expect(other.headers.map(({ authorization }) => authorization)).toEqual([undefined]);
   });
 });
-
