@@ -74,7 +74,8 @@ export class RegistryError extends Error {
 
   /** The same error of something that was `retried`. */
   afterRetries(): RegistryError {
-    return new RegistryError(this.code, this.message, { ...this, cause: this.cause, retried: true });
+    const { code, message, status, retryAfterMs, detail, cause } = this;
+    return new RegistryError(code, message, { status, retryAfterMs, detail, cause, retried: true });
   }
 }
 

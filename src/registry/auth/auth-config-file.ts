@@ -49,7 +49,7 @@ function versionOf({ ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
 /** Without waiting for the writer of a pipe, which may never come. */
 async function readText(path: string): Promise<string> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  const buffer = Buffer.alloc(Math.min(maxBytes, Number((await file.stat()).size)) + 1);
+  const buffer = Buffer.alloc(Math.min(maxBytes, (await file.stat()).size) + 1);
   const chunks: Buffer[] = [];
   for (let total = 0; ; ) {
     const { bytesRead } = await file.read(buffer, 0, buffer.length);

@@ -6,6 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Credentials } from '../../../src/registry/auth/credentials.ts';
 import { staticCredentials } from '../../../src/registry/auth/credentials.ts';
 import { DockerCredentials } from '../../../src/registry/auth/docker-config.ts';
+import { Scope } from '../../../src/registry/auth/scope.ts';
 import { RemoteRegistry } from '../../../src/registry/remote-registry.ts';
 import type { RemoteRegistryOptions } from '../../../src/registry/remote-registry.ts';
 import { startDockerRegistry } from '../../support/docker-registry.ts';
@@ -58,11 +59,10 @@ describe('docker-registry behind a token server', () => {
     expect((await inspect('--creds', 'bob:bob-secret')).out).toBe(image.manifest.bytes.toString());
     expect((await inspect('--creds', 'bob:wrong')).code).not.toBe(0);
     expect((await inspect('--no-creds')).code).not.toBe(0);
-    const copy = await run('skopeo', [
-      ...['copy', '--preserve-digests', '--src-tls-verify=false', '--dest-tls-verify=false'],
-      ...['--src-creds', 'bob:bob-secret', '--dest-creds', 'ann:ann-secret'],
-      ...[`docker://${host}/a/b:v1`, `docker://${host}/copied:v1`],
-    ]);
+    const insecure = ['--preserve-digests', '--src-tls-verify=false', '--dest-tls-verify=false'];
+    const people = ['--src-creds', 'bob:bob-secret', '--dest-creds', 'ann:ann-secret'];
+    const images = [`docker://${host}/a/b:v1`, `docker://${host}/copied:v1`];
+    const copy = await run('skopeo', ['copy', ...insecure, ...people, ...images]);
     expect(copy).toMatchObject({ code: 0 });
     expect((await client(bob).resolveTag('copied', 'v1')).digest).toBe(image.manifest.descriptor.digest);
   });
@@ -105,10 +105,8 @@ describe('docker-registry behind a token server', () => {
     const blob = content(5_000);
     await push(client(ann), 'a/b', blob);
     await client(ann).mountBlob('a/b', 'c/d', blob.descriptor.digest);
-    expect(tokens.issued.map(({ scopes }) => scopes)).toContainEqual([
-      'repository:c/d:pull,push',
-      'repository:a/b:pull',
-    ]);
+    const asked = tokens.issued.map(({ scopes }) => Scope.parse(scopes.join(' ')).toString());
+    expect(asked).toContain('repository:a/b:pull repository:c/d:pull,push');
     expect(await readAll(await client(ann).getBlob('c/d', blob.descriptor.digest))).toEqual(blob.bytes);
   });
 
@@ -121,34 +119,28 @@ describe('docker-registry behind a token server', () => {
     expect(tokens.asked()).toBe(before + 1);
   });
 
-  it('is read on where tokens live for a second, whether or not the server says so', async () => {
+  it('is read and written on where tokens live for two seconds, whether or not the server says so', async () => {
     const { tokens, client } = await world();
     const { layer } = await pushImage(client(ann), 'a/b', 'v1');
-    tokens.lifetimeSeconds = 1;
-    const [told, untold] = [client(bob), client(bob)];
+    const blob = content(3_000);
     const read = async (registry: RemoteRegistry) =>
       await readAll(await registry.getBlobRange('a/b', layer.descriptor.digest, 10, 20));
+    tokens.lifetimeSeconds = 2;
+    const told = client(bob);
     expect(await read(told)).toEqual(layer.bytes.subarray(10, 20));
     tokens.saidSeconds = 300;
+    const untold = client(bob);
     expect(await read(untold)).toEqual(layer.bytes.subarray(10, 20));
+    const upload = await client(ann).pushBlobChunked('a/b', 1_000);
+    await upload.write(blob.bytes.subarray(0, 1_500));
     const before = tokens.asked();
-    await delay(2_500);
+    await delay(3_500);
     expect(await read(told)).toEqual(layer.bytes.subarray(10, 20));
     expect(await read(untold)).toEqual(layer.bytes.subarray(10, 20));
-    expect(tokens.asked()).toBe(before + 2);
-  });
-
-  it('takes an upload whose token ends between its chunks', async () => {
-    const { tokens, client } = await world();
-    tokens.lifetimeSeconds = 1;
-    tokens.saidSeconds = 300;
-    const blob = content(3_000);
-    const writer = await client(ann).pushBlobChunked('a/b', 1_000);
-    await writer.write(blob.bytes.subarray(0, 1_500));
-    await delay(2_500);
-    await writer.write(blob.bytes.subarray(1_500));
-    await writer.commit(blob.descriptor.digest);
-    expect(tokens.asked()).toBe(2);
+    tokens.lifetimeSeconds = 300;
+    await upload.write(blob.bytes.subarray(1_500));
+    await upload.commit(blob.descriptor.digest);
+    expect(tokens.asked()).toBe(before + 3);
     expect(await readAll(await client(ann).getBlob('a/b', blob.descriptor.digest))).toEqual(blob.bytes);
   });
 
