@@ -26,15 +26,14 @@ export function parseAuthConfig(text: string, name: string): AuthConfig {
     throw invalid(name, `not valid json at ${jsonErrorPlace(text) ?? 'an unknown place'}`);
   }
   if (!isObject(raw)) throw invalid(name, 'not an object');
-  const credHelpers = Object.entries(section(raw, 'credHelpers', name));
-  const { credsStore } = raw;
+  const credHelpers = Object.entries(section(raw, 'credHelpers', name)).map(
+    ([key, helper]) => [key, textOf(helper, `credHelpers[${JSON.stringify(key.slice(0, 200))}]`, name)] as const,
+  );
   return {
     name,
     auths: new Map(Object.entries(section(raw, 'auths', name))),
-    credHelpers: new Map(
-      credHelpers.filter((entry): entry is [string, string] => typeof entry[1] === 'string' && entry[1] !== ''),
-    ),
-    credsStore: typeof credsStore === 'string' && credsStore !== '' ? credsStore : undefined,
+    credHelpers: new Map(credHelpers.filter(([, helper]) => helper !== '')),
+    credsStore: textOf(raw['credsStore'], 'credsStore', name) || undefined,
     raw,
   };
 }
@@ -107,6 +106,13 @@ function section(raw: Readonly<Record<string, unknown>>, field: string, name: st
   const value = raw[field] ?? {};
   if (!isObject(value)) throw invalid(name, `${field} is not an object`);
   return value;
+}
+
+/** Absent counts as empty. */
+function textOf(value: unknown, place: string, name: string): string {
+  const text = value ?? '';
+  if (typeof text !== 'string') throw invalid(name, `${place} is not a text`);
+  return text;
 }
 
 function invalid(name: string, what: string): RegistryError {

@@ -3,7 +3,7 @@ import { isLoopbackHost } from '../client/endpoint.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
 import { BearerTokens } from './bearer-tokens.ts';
-import type { BearerTokensOptions } from './bearer-tokens.ts';
+import type { BearerToken, BearerTokensOptions } from './bearer-tokens.ts';
 import type { Challenge } from './challenge.ts';
 import { basicAuthorization, sameCredentials } from './credentials.ts';
 import type { CredentialSource, Credentials } from './credentials.ts';
@@ -24,8 +24,10 @@ export interface AuthorizerOptions extends BearerTokensOptions {
 export interface Authorization {
   readonly header: string;
   readonly credentials: Credentials | undefined;
-  /** What a token that was made for this very request is good for. */
-  readonly granted?: Scope | undefined;
+  /** What the header holds where that is not the credentials themselves. */
+  readonly token?: BearerToken | undefined;
+  /** The token was made for this very request. */
+  readonly isNew?: boolean | undefined;
 }
 
 type Mode = { readonly scheme: 'basic' } | { readonly scheme: 'bearer'; readonly realm: TokenRealm };
@@ -65,7 +67,7 @@ export class Authorizer {
   }
 
   /**
-   * Learns from a 401. Returns what to try next, or undefined when there is nothing better than what was `refused`. A bearer challenge
+   * Learns from a 401; without a challenge it is what we know already that was refused. Returns what to try next, or undefined when there is nothing better than what was `refused`. A bearer challenge
    * may ask for more than we thought, so its scope is added. Credentials that are refused are looked up once more: a password or a
    * helper's token may have been replaced since. Errors: those of `authorization`, RESPONSE_INVALID for a realm that cannot be used.
    */
@@ -79,8 +81,9 @@ export class Authorizer {
     const bearer = challenges.find(({ scheme, parameters }) => scheme === 'bearer' && parameters.has('realm'));
     if (bearer !== undefined) this.#mode = { scheme: 'bearer', realm: this.#realmOf(bearer) };
     else if (challenges.some(({ scheme }) => scheme === 'basic')) this.#mode = { scheme: 'basic' };
-    else return undefined;
     const mode = this.#mode;
+    if (mode === undefined || (bearer === undefined && challenges.length > 0 && mode.scheme === 'bearer'))
+      return undefined;
     const repository = scope.repository ?? '';
     const context = { refused, challenged: bearer?.parameters.get('scope') };
     const held = await this.#lookup(repository, options);
@@ -114,14 +117,14 @@ export class Authorizer {
       const tokens = this.#tokensOf(credentials);
       const needed = scope.union(Scope.parse(challenged ?? ''));
       if (refused !== undefined && sameCredentials(refused.credentials, credentials)) {
-        if (refused.granted?.contains(needed) === true) return undefined;
-        tokens.forget(refused.header.slice('Bearer '.length));
+        if (refused.isNew === true && isEnough(refused.token, mode.realm, needed)) return undefined;
+        if (refused.token !== undefined) tokens.forget(refused.token.value);
       }
       const cached = tokens.cached(needed);
-      if (cached !== undefined) return { header: `Bearer ${cached.value}`, credentials };
+      if (cached !== undefined) return { header: `Bearer ${cached.value}`, credentials, token: cached };
       const wish = { realm: mode.realm, scope, besides: this.#besides, challenged };
-      const { value, scope: granted } = await tokens.acquire(wish, options);
-      return { header: `Bearer ${value}`, credentials, granted };
+      const token = await tokens.acquire(wish, options);
+      return { header: `Bearer ${token.value}`, credentials, token, isNew: true };
     } else if (credentials?.kind === 'password') {
       header = basicAuthorization(credentials.username, credentials.password);
     }
@@ -184,4 +187,11 @@ export class Authorizer {
     }
     return { url, service: challenge.parameters.get('service') };
   }
+}
+
+/** Registries may send each repository to a token server, or a service of one, of its own. */
+function isEnough(token: BearerToken | undefined, realm: TokenRealm, scope: Scope): boolean {
+  if (token === undefined) return false;
+  const { url, service } = token.realm;
+  return url.href === realm.url.href && service === realm.service && token.scope.contains(scope);
 }

@@ -2,12 +2,15 @@ import { OnceMap } from '../../util/once-map.ts';
 import type { CallOptions } from '../interface.ts';
 import type { Credentials } from './credentials.ts';
 import { Scope } from './scope.ts';
+import type { TokenAnswer } from './token-answer.ts';
 import { TokenServer, isRefusal } from './token-server.ts';
 import type { TokenRealm, TokenServerOptions } from './token-server.ts';
 
 export interface BearerToken {
   readonly value: string;
   readonly scope: Scope;
+  /** Where it came from. */
+  readonly realm: TokenRealm;
 }
 
 export interface TokenWish {
@@ -69,19 +72,21 @@ export class BearerTokens {
     const work = async (signal: AbortSignal): Promise<BearerToken> => {
       const since = this.#now();
       try {
-        return this.#keep(await this.#server.ask({ realm, scope: text, signal }), all, since);
+        const answer = await this.#server.ask({ realm, scope: text, signal });
+        return this.#keep(answer, { realm, scope: all }, since);
       } catch (error) {
         if (!isRefusal(error) || challenged === '' || challenged === text) throw error;
-        return this.#keep(await this.#server.ask({ realm, scope: challenged, signal }), needed, since);
+        const answer = await this.#server.ask({ realm, scope: challenged, signal });
+        return this.#keep(answer, { realm, scope: needed }, since);
       }
     };
     return this.#flights.run(key, work, options);
   }
 
   /** A token's life counts from before it was asked for. */
-  #keep(answer: { readonly token: string; readonly lifetimeMs: number }, scope: Scope, since: number): BearerToken {
+  #keep(answer: TokenAnswer, facts: Omit<BearerToken, 'value'>, since: number): BearerToken {
     const expiresAt = since + answer.lifetimeMs - Math.min(longestMarginMs, answer.lifetimeMs / 4);
-    const token = { value: answer.token, scope, expiresAt };
+    const token = { ...facts, value: answer.token, expiresAt };
     this.#tokens = [token, ...this.#tokens].slice(0, maxTokens);
     return token;
   }

@@ -9,6 +9,7 @@ export interface TokenAnswer {
 }
 
 const defaultLifetimeSeconds = 60;
+const longestToken = 32 * 1024;
 
 /** `date`: the Date header. `server` is for messages. Errors: RESPONSE_INVALID. */
 export function parseTokenAnswer(bytes: Buffer, date: string | undefined, server: string): TokenAnswer {
@@ -22,7 +23,7 @@ export function parseTokenAnswer(bytes: Buffer, date: string | undefined, server
   const { token, access_token: accessToken, refresh_token: refreshToken } = json ?? {};
   const value = typeof token === 'string' && token !== '' ? token : accessToken;
   // What a header cannot carry would fail later with the token in the message.
-  if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value))
+  if (typeof value !== 'string' || value.length > longestToken || !/^[\x21-\x7e]+$/.test(value))
     throw new RegistryError('RESPONSE_INVALID', `${server} answered without a token`);
   return {
     token: value,

@@ -47,8 +47,6 @@ export class TokenServer {
   /** Token servers may replace the refresh token with each answer, so one is asked after the other; kept in memory only. */
   #replaced: string | undefined;
   readonly #turn = new Semaphore(1);
-  /** Realms that have no POST. */
-  readonly #older = new Set<string>();
 
   constructor(options: TokenServerOptions, credentials: Credentials | undefined) {
     this.#options = options;
@@ -59,14 +57,11 @@ export class TokenServer {
   async ask(question: TokenQuestion): Promise<TokenAnswer> {
     const credentials = this.#credentials;
     if (credentials?.kind !== 'refresh-token') return await this.#get(question, credentials);
-    if (this.#older.has(question.realm.url.href)) return await this.#getWithToken(question, credentials);
     try {
       return await this.#turn.run(() => this.#refresh(question, credentials), question);
     } catch (refusal) {
-      const { status = 0 } = refusal instanceof RegistryError ? refusal : {};
-      if (status === 404 || status === 405) this.#older.add(question.realm.url.href);
-      // Some that speak only the older form refuse a POST as if the token were wrong: Artifactory with 401, Azure with 400.
-      else if (status !== 400 && status !== 401) throw refusal;
+      // Servers that speak only the older form say so, or refuse a POST as if the token were wrong: Artifactory with 401, Azure with 400.
+      if (!(refusal instanceof RegistryError) || ![400, 401, 404, 405].includes(refusal.status ?? 0)) throw refusal;
       try {
         return await this.#getWithToken(question, credentials);
       } catch (error) {

@@ -91,7 +91,7 @@ export class RegistryClient {
     const { signal, scope } = request;
     let authorization = await authorizer.authorization(scope, { signal });
     let response = await this.#follow(request, authorization?.header);
-    for (let answers = 0; response.status === 401 && this.#isRegistry(response.url); answers += 1) {
+    for (let answers = 0; isRefused(response, authorization) && this.#isRegistry(response.url); answers += 1) {
       const body = await this.#errorBody(response, request, authorization);
       const challenges = parseChallenges(response.headers('www-authenticate'));
       const next =
@@ -100,7 +100,7 @@ export class RegistryClient {
           : await authorizer.answerChallenge(challenges, scope, authorization, { signal });
       if (next === undefined) {
         // Who has just been given a token is known: logging in again does not help.
-        const known = authorization?.granted !== undefined && authorization.credentials !== undefined;
+        const known = authorization?.isNew === true && authorization.credentials !== undefined;
         throw answerError(response, body, this.#nameOf(request), request.subject, known ? 'DENIED' : undefined);
       }
       authorization = next;
@@ -178,6 +178,11 @@ export class RegistryClient {
     const quoted = /^299 - "((?:[^"\\]|\\.){1,4096})"/.exec(header)?.[1];
     if (quoted !== undefined) this.warn(`${this.options.host} warns: ${printable(quoted.replace(/\\(.)/g, '$1'))}`);
   }
+}
+
+/** Amazon's registry says 403 when the password that its helper gave has expired; with a token 403 is about the thing that was asked for. */
+function isRefused({ status }: HttpResponse, authorization: Authorization | undefined): boolean {
+  return status === 401 || (status === 403 && authorization !== undefined && authorization.token === undefined);
 }
 
 function secretsIn(authorization: Authorization | undefined): string[] {

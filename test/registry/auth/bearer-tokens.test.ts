@@ -2,7 +2,9 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { Authorizer } from '../../../src/registry/auth/authorizer.ts';
 import { Scope } from '../../../src/registry/auth/scope.ts';
 import { defaultHttpOptions, HttpConnections } from '../../../src/registry/client/http.ts';
-import { content, push, readAll } from '../../support/registry-content.ts';
+import { RemoteRegistry } from '../../../src/registry/remote-registry.ts';
+import { startFaultyRegistry } from '../../support/faulty-registry.ts';
+import { content, listAll, push, readAll } from '../../support/registry-content.ts';
 import { annBasic, fixed, password, tokenWorld } from '../../support/token-world.ts';
 
 describe('bearer tokens', () => {
@@ -52,6 +54,31 @@ describe('bearer tokens', () => {
       world.image.layer.bytes,
     );
     expect(world.issued).toHaveLength(2);
+  });
+
+  it('come from the service that the registry names for each repository', async () => {
+    const asked: string[] = [];
+    const registry = await startFaultyRegistry(undefined, (request, response) => {
+      const url = new URL(`http://x${request.url}`);
+      const service = url.pathname.split('/')[2] ?? '';
+      if (url.pathname === '/token') {
+        asked.push(url.searchParams.get('service') ?? '');
+        response.end(JSON.stringify({ token: `for-${url.searchParams.get('service')}-${asked.length}` }));
+      } else if (request.headers.authorization?.startsWith(`Bearer for-${service}-`) === true) {
+        response.end(JSON.stringify({ name: service, tags: [] }));
+      } else {
+        const challenge = `Bearer realm="${registry.url}/token",service="${service}"`;
+        response.writeHead(401, { 'www-authenticate': challenge }).end();
+      }
+      return true;
+    });
+    const client = new RemoteRegistry({ host: registry.host, credentials: fixed(password) });
+    onTestFinished(async () => {
+      await client.close();
+      await registry.close();
+    });
+    for (const repository of ['a', 'b', 'a', 'b']) expect(await listAll(client.tags(repository))).toEqual([]);
+    expect(asked).toEqual(['a', 'a', 'b']);
   });
 
   it('of a server that refuses every token are not asked for for ever', async () => {

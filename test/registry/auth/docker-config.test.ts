@@ -64,6 +64,8 @@ describe('DockerCredentials', () => {
     ['a helper that is a path', { credHelpers: { 'r.io': '../../bin/sh' } }, 'not a credential helper'],
     ['a file that is not json', '{"auths": {\n"r.io": {"auth": "c2VjcmV0', 'not valid json at line 2, column 18'],
     ['a file that is a list', '[]', 'not an object'],
+    ['a helper that is no text', { credHelpers: { 'x.io': ['one'] } }, 'credHelpers["x.io"] is not a text'],
+    ['a store that is no text', { credsStore: true }, 'credsStore is not a text'],
     ['auths that are none', { auths: ['r.io'] }, 'auths is not an object'],
     ['an entry that is none', { auths: { 'r.io': 'c2VjcmV0' } }, 'auths["r.io"] is not an object'],
     [

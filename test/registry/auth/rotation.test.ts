@@ -102,6 +102,33 @@ describe.each(['basic', 'bearer'] as const)('a registry with %s authentication',
   });
 });
 
+describe('a registry that says 403 of a password that has expired', () => {
+  it('is reached within the same call with the next one, and asks once for what is forbidden', async () => {
+    let good = basicAuthorization('AWS', 'first');
+    const registry = await startFaultyRegistry(undefined, (request, response) => {
+      const { authorization } = request.headers;
+      if (authorization === undefined) response.writeHead(401, { 'www-authenticate': 'Basic realm="r"' });
+      else response.writeHead(authorization === good ? 200 : 403);
+      response.end();
+      return true;
+    });
+    onTestFinished(async () => await registry.close());
+    const helper = installHelper('cloud');
+    const configFile = path.join(tempDir(), 'config.json');
+    writeFileSync(configFile, JSON.stringify({ credHelpers: { [registry.host]: 'cloud' } }));
+    const reached = client(registry.host, new DockerCredentials({ configFile }));
+    helper.answer('AWS', 'first');
+    await reached.ping();
+    helper.answer('AWS', 'second');
+    good = basicAuthorization('AWS', 'second');
+    await reached.ping();
+    good = 'none';
+    const before = registry.requests.length;
+    await expect(reached.ping()).rejects.toMatchObject({ code: 'DENIED', status: 403 });
+    expect(registry.requests.length).toBe(before + 1);
+  });
+});
+
 describe('Authorizer', () => {
   /** Credentials that a test replaces, and a clock that it moves. */
   function authorizer() {
