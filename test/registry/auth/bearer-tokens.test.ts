@@ -30,6 +30,27 @@ describe('bearer tokens', () => {
     expect(world.issued).toHaveLength(1);
   });
 
+  it('are given to the others when one of those who asked leaves', async () => {
+    const world = await tokenWorld();
+    const answered = world.tokens.fault;
+    const controller = new AbortController();
+    const asked = new Promise<void>((resolve) => {
+      world.tokens.fault = async (request, response) => {
+        resolve();
+        await new Promise((go) => controller.signal.addEventListener('abort', () => setTimeout(go, 20)));
+        return await answered(request, response);
+      };
+    });
+    const registry = world.client();
+    const leaver = registry.getTag('a/b', 'v1', { signal: controller.signal });
+    const others = Promise.all(Array.from({ length: 5 }, async () => await registry.getTag('a/b', 'v1')));
+    await asked;
+    controller.abort(new Error('left'));
+    await expect(leaver).rejects.toThrow('left');
+    expect(await others).toHaveLength(5);
+    expect(world.issued).toHaveLength(1);
+  });
+
   it('are asked for with the credentials of the host', async () => {
     const world = await tokenWorld();
     const credentials = fixed(password);
