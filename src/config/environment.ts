@@ -8,8 +8,11 @@ export interface Environment {
   /** Folders like /etc/containerd/certs.d, separated by colons. */
   readonly peelCertsDir: string | undefined;
   readonly dockerConfigDir: string | undefined;
+  readonly dockerAuthConfig: string | undefined;
+  readonly registryAuthFile: string | undefined;
   readonly home: string | undefined;
   readonly xdgCacheHome: string | undefined;
+  readonly xdgConfigHome: string | undefined;
   readonly xdgRuntimeDir: string | undefined;
   /** The PEM file with the authorities to trust in place of the system's, as OpenSSL and Go take it. */
   readonly sslCertFile: string | undefined;
@@ -29,8 +32,11 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     peelLogLevel: value('PEEL_LOG_LEVEL'),
     peelCertsDir: value('PEEL_CERTS_DIR'),
     dockerConfigDir: value('DOCKER_CONFIG'),
+    dockerAuthConfig: value('DOCKER_AUTH_CONFIG'),
+    registryAuthFile: value('REGISTRY_AUTH_FILE'),
     home: value('HOME'),
     xdgCacheHome: value('XDG_CACHE_HOME'),
+    xdgConfigHome: value('XDG_CONFIG_HOME'),
     xdgRuntimeDir: value('XDG_RUNTIME_DIR'),
     sslCertFile: value('SSL_CERT_FILE'),
     extraCaFile: value('NODE_EXTRA_CA_CERTS'),

@@ -1,10 +1,11 @@
 // A registry as this node reaches it: its mirrors and certificates from hosts.toml, credentials, proxies, and what the command line says.
 import { certsDirs } from '../config/certs-dirs.ts';
-import { dockerConfigFile } from '../config/docker-config-file.ts';
+import { credentialPlaces } from '../config/credential-places.ts';
 import type { Environment } from '../config/environment.ts';
 import { rootCertificatesFile } from '../config/root-certificates.ts';
-import { DockerCredentials } from '../registry/auth/docker-config.ts';
+import { staticCredentials } from '../registry/auth/credentials.ts';
 import type { CredentialSource } from '../registry/auth/credentials.ts';
+import { userCredentials } from '../registry/auth/user-credentials.ts';
 import { isLoopbackHost } from '../registry/client/endpoint.ts';
 import type { PlainHttp } from '../registry/client/endpoint.ts';
 import { defaultHttpOptions } from '../registry/client/http.ts';
@@ -48,7 +49,7 @@ export async function connectRegistry(host: string, options: ConnectOptions): Pr
   const config = await findHostConfig(host, certsDirs(environment));
   config?.warnings.forEach(onWarning);
   const endpoints = config?.endpoints ?? [ownEndpoint];
-  const stored = new DockerCredentials({ configFile: dockerConfigFile(environment) });
+  const stored = userCredentials(credentialPlaces(environment, process.getuid?.() ?? 0));
   const proxy = proxyFromVariables(environment);
   const remotes = endpoints.map((endpoint, i) => {
     const backoff = options.backoff ?? defaultBackoff;
@@ -102,7 +103,7 @@ function remoteOptions(
     plainHttp: plainHttpOf(endpointHost, url, { insecure, isTlsMeant }),
     namespace: isNamed ? undefined : host,
     headers,
-    credentials: isNamed && credentials !== undefined ? { lookup: () => Promise.resolve(credentials) } : stored,
+    credentials: isNamed && credentials !== undefined ? staticCredentials(credentials, [endpointHost]) : stored,
     tls: {
       rootsFile: rootCertificatesFile(environment),
       caFiles,

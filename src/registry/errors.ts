@@ -49,6 +49,7 @@ export interface RegistryErrorFacts extends ErrorOptions {
   readonly retryAfterMs?: number | undefined;
   /** The `detail` of the wire error, any JSON. */
   readonly detail?: unknown;
+  readonly retried?: boolean | undefined;
 }
 
 /** Callers switch on `code`. The message names the object (digest, tag, repository, URL without query) and what went wrong. */
@@ -58,6 +59,8 @@ export class RegistryError extends Error {
   readonly status: number | undefined;
   readonly retryAfterMs: number | undefined;
   readonly detail: unknown;
+  /** Something within the request was tried again already, as often as the policy allows. */
+  readonly retried: boolean;
 
   constructor(code: RegistryErrorCode, message: string, facts: RegistryErrorFacts = {}) {
     super(message, facts.cause === undefined ? undefined : { cause: facts.cause });
@@ -65,11 +68,18 @@ export class RegistryError extends Error {
     this.status = facts.status;
     this.retryAfterMs = facts.retryAfterMs;
     this.detail = facts.detail;
+    this.retried = facts.retried ?? false;
   }
 
   /** Whether the same request may succeed a little later. */
   get retryable(): boolean {
     return retryableCodes.has(this.code);
+  }
+
+  /** The same error of something that was `retried`. */
+  afterRetries(): RegistryError {
+    const { code, message, status, retryAfterMs, detail, cause } = this;
+    return new RegistryError(code, message, { status, retryAfterMs, detail, cause, retried: true });
   }
 }
 

@@ -38,6 +38,7 @@ export { serveRegistry } from './serve-registry.ts';
 export type { RegistryServer, ServeOptions } from './serve-registry.ts';
 
 // Credentials.
-export { anonymous } from './auth/credentials.ts';
-export type { CredentialSource, Credentials } from './auth/credentials.ts';
+export { anonymous, firstCredentials, staticCredentials } from './auth/credentials.ts';
+export type { CredentialSource, Credentials, LookupOptions } from './auth/credentials.ts';
 export { DockerCredentials } from './auth/docker-config.ts';
+export { userCredentials } from './auth/user-credentials.ts';

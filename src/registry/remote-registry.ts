@@ -54,6 +54,8 @@ export interface RemoteRegistryOptions {
   /** Default: no proxy, whatever the environment says. */
   readonly proxy?: ProxyChoice | undefined;
   readonly credentials?: CredentialSource | undefined;
+  /** What will be done here, as token scopes (`repository:a:pull repository:b:pull,push`): tokens are asked for all of it at once. */
+  readonly scope?: string | undefined;
   /** Attempts per request and the waits between them; `attempts: 1` never tries again. */
   readonly backoff?: BackoffPolicy | undefined;
   readonly timer?: BackoffTimer | undefined;
@@ -82,6 +84,8 @@ export class RemoteRegistry implements Registry {
     const endpoint = baseUrl === undefined ? endpointOf(host, plainHttp) : new URL(baseUrl.origin);
     if (plainHttp === 'fallback') endpoint.protocol = 'https:';
     this.host = host;
+    const { backoff = defaultBackoff, timer = systemTimer } = options;
+    const besides = Scope.parse(options.scope ?? '');
     const connections = new HttpConnections(
       { ...defaultHttpOptions, ...options.http, tls, proxy, host },
       options.dispatcher,
@@ -95,9 +99,9 @@ export class RemoteRegistry implements Registry {
       headers: options.headers ?? {},
       tlsFallback: plainHttp === 'fallback' ? new TlsFallback(endpoint, connections) : undefined,
       connections,
-      authorizer: new Authorizer({ host, endpoint, credentials, connections }),
-      backoff: options.backoff ?? defaultBackoff,
-      timer: options.timer ?? systemTimer,
+      authorizer: new Authorizer({ host, endpoint, credentials, connections, backoff, timer, besides }),
+      backoff,
+      timer,
       onBytes: options.onBytes ?? (() => {}),
       onWarning: options.onWarning ?? (() => {}),
     });

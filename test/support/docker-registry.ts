@@ -14,11 +14,19 @@ export interface DockerRegistry {
 }
 
 export interface DockerRegistryOptions {
-  /** The content of a password file; without it anybody may do anything. */
+  /** The content of a password file. */
   readonly htpasswd?: string;
   readonly tls?: { readonly certFile: string; readonly keyFile: string; readonly clientCaFile?: string };
+  /** Tokens instead of passwords. */
+  readonly token?: {
+    readonly realm: string;
+    readonly service: string;
+    readonly issuer: string;
+    readonly certificateFile: string;
+  };
 }
 
+/** Without a password file or a token server anybody may do anything. */
 export async function startDockerRegistry(options: DockerRegistryOptions = {}): Promise<DockerRegistry> {
   const dir = mkdtempSync(path.join(tmpdir(), 'peel-docker-registry-'));
   const host = `127.0.0.1:${await freePort()}`;
@@ -31,6 +39,12 @@ export async function startDockerRegistry(options: DockerRegistryOptions = {}): 
   if (options.htpasswd !== undefined) {
     writeFileSync(path.join(dir, 'htpasswd'), options.htpasswd);
     lines.push(`auth: { htpasswd: { realm: test, path: ${dir}/htpasswd } }`);
+  }
+  if (options.token !== undefined) {
+    const { realm, service, issuer, certificateFile } = options.token;
+    lines.push(
+      `auth: { token: { realm: "${realm}", service: ${service}, issuer: ${issuer}, rootcertbundle: ${certificateFile} } }`,
+    );
   }
   writeFileSync(path.join(dir, 'config.yml'), `${lines.join('\n')}\n`);
   const child = spawn('docker-registry', ['serve', path.join(dir, 'config.yml')], { stdio: 'ignore' });

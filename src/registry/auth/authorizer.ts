@@ -1,93 +1,181 @@
-import type { HttpConnections } from '../client/http.ts';
+import { OnceMap } from '../../util/once-map.ts';
 import { isLoopbackHost } from '../client/endpoint.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
 import { BearerTokens } from './bearer-tokens.ts';
-import type { TokenRealm } from './bearer-tokens.ts';
+import type { BearerToken, BearerTokensOptions } from './bearer-tokens.ts';
 import type { Challenge } from './challenge.ts';
-import { basicAuthorization } from './credentials.ts';
+import { basicAuthorization, sameCredentials } from './credentials.ts';
 import type { CredentialSource, Credentials } from './credentials.ts';
 import { Scope } from './scope.ts';
+import { isRefusal } from './token-server.ts';
+import type { TokenRealm } from './token-server.ts';
 
-export interface AuthorizerOptions {
+export interface AuthorizerOptions extends BearerTokensOptions {
   /** As in a reference; what credentials are looked up by. */
   readonly host: string;
   readonly endpoint: URL;
   readonly credentials: CredentialSource;
-  readonly connections: HttpConnections;
-  readonly now?: (() => number) | undefined;
+  /** What tokens are asked for besides what a request needs, so that one serves many requests. */
+  readonly besides?: Scope | undefined;
 }
 
-/** Knows how one registry wants to be asked: nothing is sent before it has challenged us, and credentials are looked up once. */
+/** What a request says of who sends it. */
+export interface Authorization {
+  readonly header: string;
+  readonly credentials: Credentials | undefined;
+  /** What the header holds where that is not the credentials themselves. */
+  readonly token?: BearerToken | undefined;
+  /** The token was made for this very request. */
+  readonly isNew?: boolean | undefined;
+}
+
+type Mode = { readonly scheme: 'basic' } | { readonly scheme: 'bearer'; readonly realm: TokenRealm };
+
+/** Long enough to spare a look at files with every request, and short enough that nobody waits for a changed file to be noticed. */
+const heldMs = 5_000;
+const maxRepositories = 1_024;
+const maxPersons = 64;
+
+/** Knows how one registry wants to be asked: nothing is sent before it has challenged us. */
 export class Authorizer {
   readonly #options: AuthorizerOptions;
-  readonly #tokens: BearerTokens;
-  #credentials: Promise<Credentials | undefined> | undefined;
-  #mode: { readonly scheme: 'basic' } | { readonly scheme: 'bearer'; readonly realm: TokenRealm } | undefined;
+  readonly #besides: Scope;
+  readonly #lookups = new OnceMap<string, Credentials | undefined>();
+  /** By repository. */
+  readonly #held = new Map<string, { readonly credentials: Credentials | undefined; readonly until: number }>();
+  /** A token says who it was made for, so one person never uses another's. */
+  readonly #tokens: { readonly credentials: Credentials | undefined; readonly tokens: BearerTokens }[] = [];
+  #mode: Mode | undefined;
 
   constructor(options: AuthorizerOptions) {
     this.#options = options;
-    this.#tokens = new BearerTokens(options);
+    this.#besides = options.besides ?? new Scope([]);
   }
 
-  /** The Authorization header for a request that needs `scope`; undefined when none is known to be needed. */
-  async authorization(scope: Scope, options: CallOptions = {}): Promise<string | undefined> {
-    if (this.#mode === undefined) return undefined;
-    const credentials = await this.#lookup(options);
-    if (credentials?.kind === 'access-token') return `Bearer ${credentials.token}`;
-    if (this.#mode.scheme === 'basic') {
-      return credentials?.kind === 'password'
-        ? basicAuthorization(credentials.username, credentials.password)
-        : undefined;
+  /** For a request that needs `scope`; undefined when nothing is known to be needed. Errors: CREDENTIALS_INVALID, those of the token server. */
+  async authorization(scope: Scope, options: CallOptions = {}): Promise<Authorization | undefined> {
+    const mode = this.#mode;
+    if (mode === undefined) return undefined;
+    try {
+      return await this.#authorize(mode, scope, await this.#lookup(scope.repository ?? '', options), {}, options);
+    } catch (error) {
+      // The registry's own challenge may name less than we asked for, and is answered with credentials that are looked up anew.
+      if (isRefusal(error)) return undefined;
+      throw error;
     }
-    return `Bearer ${this.#tokens.cached(scope) ?? (await this.#tokens.acquire(this.#mode.realm, scope, credentials, options))}`;
   }
 
   /**
-   * Learns from a 401. Returns the header to try once more with, or undefined when there is nothing better than what was
-   * `refused`. A bearer challenge may ask for more than we thought, so its scope is added.
+   * Learns from a 401; without a challenge it is what we know already that was refused. Returns what to try next, or undefined when there is nothing better than what was `refused`. A bearer challenge
+   * may ask for more than we thought, so its scope is added. Credentials that are refused are looked up once more: a password or a
+   * helper's token may have been replaced since. Errors: those of `authorization`, RESPONSE_INVALID for a realm that cannot be used.
    */
   async answerChallenge(
     challenges: readonly Challenge[],
     scope: Scope,
-    refused: string | undefined,
+    refused: Authorization | undefined,
     options: CallOptions = {},
-  ): Promise<string | undefined> {
-    const credentials = await this.#lookup(options);
-    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-    const realm = bearer === undefined ? undefined : this.#realmOf(bearer);
-    let answer: string | undefined;
-    if (realm !== undefined) {
-      this.#mode = { scheme: 'bearer', realm };
-      if (credentials?.kind === 'access-token') answer = `Bearer ${credentials.token}`;
-      else {
-        if (refused?.startsWith('Bearer ')) this.#tokens.forget(refused.slice(7));
-        const wanted = scope.union(Scope.parse(bearer?.parameters.get('scope') ?? ''));
-        answer = `Bearer ${this.#tokens.cached(wanted) ?? (await this.#tokens.acquire(realm, wanted, credentials, options))}`;
-      }
-    } else if (challenges.some(({ scheme }) => scheme === 'basic') && credentials?.kind === 'password') {
-      this.#mode = { scheme: 'basic' };
-      answer = basicAuthorization(credentials.username, credentials.password);
+  ): Promise<Authorization | undefined> {
+    // A token before a password where both are offered: the registry, and who reads its traffic, then never sees the password.
+    const bearer = challenges.find(({ scheme, parameters }) => scheme === 'bearer' && parameters.has('realm'));
+    if (bearer !== undefined) this.#mode = { scheme: 'bearer', realm: this.#realmOf(bearer) };
+    else if (challenges.some(({ scheme }) => scheme === 'basic')) this.#mode = { scheme: 'basic' };
+    const mode = this.#mode;
+    if (mode === undefined || (bearer === undefined && challenges.length > 0 && mode.scheme === 'bearer'))
+      return undefined;
+    const repository = scope.repository ?? '';
+    const context = { refused, challenged: bearer?.parameters.get('scope') };
+    const held = await this.#lookup(repository, options);
+    let refusal: RegistryError | undefined;
+    try {
+      const answer = await this.#authorize(mode, scope, held, context, options);
+      if (answer !== undefined) return answer;
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      refusal = error;
     }
-    return answer === refused ? undefined : answer;
+    const other = await this.#lookupInsteadOf(held, repository, options);
+    if (!sameCredentials(other, held)) return await this.#authorize(mode, scope, other, context, options);
+    // As docker does it, a refused password is an error and never made up for by asking without it.
+    if (refusal !== undefined) throw refusal;
+    return undefined;
   }
 
-  #lookup(options: CallOptions): Promise<Credentials | undefined> {
-    if (this.#credentials === undefined) {
-      const lookup = this.#options.credentials.lookup(this.#options.host, options);
-      this.#credentials = lookup;
-      // A failure (a helper that timed out, a caller that left) is not remembered.
-      lookup.catch(() => {
-        if (this.#credentials === lookup) this.#credentials = undefined;
-      });
+  /** Undefined when there is nothing to say, or nothing but what was refused. */
+  async #authorize(
+    mode: Mode,
+    scope: Scope,
+    credentials: Credentials | undefined,
+    context: { readonly refused?: Authorization | undefined; readonly challenged?: string | undefined },
+    options: CallOptions,
+  ): Promise<Authorization | undefined> {
+    const { refused, challenged } = context;
+    let header: string | undefined;
+    if (credentials?.kind === 'access-token') header = `Bearer ${credentials.token}`;
+    else if (mode.scheme === 'bearer') {
+      const tokens = this.#tokensOf(credentials);
+      const needed = scope.union(Scope.parse(challenged ?? ''));
+      if (refused !== undefined && sameCredentials(refused.credentials, credentials)) {
+        if (refused.isNew === true && isEnough(refused.token, mode.realm, needed)) return undefined;
+        if (refused.token !== undefined) tokens.forget(refused.token.value);
+      }
+      const cached = tokens.cached(needed);
+      if (cached !== undefined) return { header: `Bearer ${cached.value}`, credentials, token: cached };
+      const wish = { realm: mode.realm, scope, besides: this.#besides, challenged };
+      const token = await tokens.acquire(wish, options);
+      return { header: `Bearer ${token.value}`, credentials, token, isNew: true };
+    } else if (credentials?.kind === 'password') {
+      header = basicAuthorization(credentials.username, credentials.password);
     }
-    return this.#credentials;
+    return header === undefined || header === refused?.header ? undefined : { header, credentials };
+  }
+
+  #tokensOf(credentials: Credentials | undefined): BearerTokens {
+    const known = this.#tokens.find((one) => sameCredentials(one.credentials, credentials));
+    if (known !== undefined) return known.tokens;
+    const tokens = new BearerTokens(this.#options, credentials);
+    this.#tokens.push({ credentials, tokens });
+    if (this.#tokens.length > maxPersons) this.#tokens.shift();
+    return tokens;
+  }
+
+  async #lookup(repository: string, options: CallOptions): Promise<Credentials | undefined> {
+    const held = this.#held.get(repository);
+    if (held !== undefined && held.until > this.#now()) return held.credentials;
+    return await this.#ask(repository, { fresh: false }, options);
+  }
+
+  /** Asks the source itself, unless somebody else did so since `refused` was looked up. */
+  async #lookupInsteadOf(
+    refused: Credentials | undefined,
+    repository: string,
+    options: CallOptions,
+  ): Promise<Credentials | undefined> {
+    const held = this.#held.get(repository);
+    if (held !== undefined && !sameCredentials(held.credentials, refused)) return held.credentials;
+    return await this.#ask(repository, { fresh: true }, options);
+  }
+
+  /** Callers at the same time share one lookup. A failure (a helper that timed out) is not remembered. */
+  #ask(repository: string, { fresh }: { readonly fresh: boolean }, options: CallOptions) {
+    const { credentials: source, host } = this.#options;
+    const work = async (signal: AbortSignal) => {
+      const credentials = await source.lookup(host, { repository: repository || undefined, fresh, signal });
+      if (this.#held.size >= maxRepositories) this.#held.clear();
+      this.#held.set(repository, { credentials, until: this.#now() + heldMs });
+      return credentials;
+    };
+    return this.#lookups.run(`${fresh ? 'fresh ' : ''}${repository}`, work, options);
+  }
+
+  #now(): number {
+    return (this.#options.now ?? Date.now)();
   }
 
   /** Errors: RESPONSE_INVALID for a realm that is no URL or that would carry a password in the clear. */
-  #realmOf(challenge: Challenge): TokenRealm | undefined {
-    const text = challenge.parameters.get('realm');
-    if (text === undefined) return undefined;
+  #realmOf(challenge: Challenge): TokenRealm {
+    const text = challenge.parameters.get('realm') ?? '';
     const url = URL.canParse(text) ? new URL(text) : undefined;
     const clear =
       url?.protocol === 'http:' && (this.#options.endpoint.protocol === 'http:' || isLoopbackHost(url.host));
@@ -99,4 +187,11 @@ export class Authorizer {
     }
     return { url, service: challenge.parameters.get('service') };
   }
+}
+
+/** Registries may send each repository to a token server, or a service of one, of its own. */
+function isEnough(token: BearerToken | undefined, realm: TokenRealm, scope: Scope): boolean {
+  if (token === undefined) return false;
+  const { url, service } = token.realm;
+  return url.href === realm.url.href && service === realm.service && token.scope.contains(scope);
 }

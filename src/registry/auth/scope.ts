@@ -37,6 +37,13 @@ export class Scope {
     );
   }
 
+  /** The repository that a request with this scope is about: the one it writes to (a mount reads another), else the first. */
+  get repository(): string | undefined {
+    const repositories = this.resources.filter(({ resource }) => resource.startsWith('repository:'));
+    const written = repositories.find(({ actions }) => actions.has('push')) ?? repositories[0];
+    return written?.resource.slice('repository:'.length);
+  }
+
   union(other: Scope): Scope {
     return new Scope([...this.resources, ...other.resources]);
   }

@@ -17,16 +17,17 @@ const notFoundCode: Readonly<Record<Subject, RegistryErrorCode>> = {
 
 const longestMessage = 300;
 
-/** `what` names the object for the message: `manifest library/debian:12 at docker.io`. */
+/** `what` names the object for the message: `manifest library/debian:12 at docker.io`. `known`: the code, where more than the answer tells it. */
 export function answerError(
   response: HttpResponse,
   body: Uint8Array,
   what: string,
   subject: Subject = 'other',
+  known?: RegistryErrorCode,
 ): RegistryError {
   const { status } = response;
   const wire = parseWireError(body);
-  const code = codeOf(status, wire?.code, subject);
+  const code = known ?? codeOf(status, wire?.code, subject);
   const said = wire?.message === undefined || wire.message === '' ? '' : ` (${printable(wire.message)})`;
   const retryAfterMs = parseRetryAfter(response.header('retry-after'), Date.now());
   return new RegistryError(code, `${what}: ${describe(status, code)}${said}`, {

@@ -137,7 +137,8 @@ export function transferError(error: unknown, method: Method, url: URL, proxy?: 
     return new RegistryError('RESPONSE_INVALID', `${what}: the answer is longer than announced`, { cause: error });
   }
   if (error instanceof Error && error.name === 'HTTPParserError') {
-    return new RegistryError('RESPONSE_INVALID', `${what}: the answer is not http`, { cause: error });
+    // Without a cause: the parser's error holds the answer, and the answer may hold a token.
+    return new RegistryError('RESPONSE_INVALID', `${what}: the answer is not http`);
   }
   const untrusted = certificateProblem(code);
   if (untrusted !== undefined) return new RegistryError('UNTRUSTED', `${what}: ${untrusted}`, { cause: error });

@@ -2,9 +2,10 @@
 import { retry } from '../../util/backoff.ts';
 import type { BackoffPolicy, BackoffTimer, RetryDecision } from '../../util/backoff.ts';
 import { RetryBudget } from '../../util/retry-budget.ts';
-import type { Authorizer } from '../auth/authorizer.ts';
+import type { Authorization, Authorizer } from '../auth/authorizer.ts';
 import { parseChallenges } from '../auth/challenge.ts';
 import type { Scope } from '../auth/scope.ts';
+import { quotesSecret, secretsOf } from '../auth/secrets.ts';
 import { RegistryError, hasCode } from '../errors.ts';
 import { answerError, printable } from './answer-error.ts';
 import type { Subject } from './answer-error.ts';
@@ -55,6 +56,8 @@ const maxRedirects = 10;
 const maxErrorBytes = 64 * 1024;
 const maxWarnings = 1_000;
 const retriesAtOnce = 200;
+/** A stale password, a replaced one, a wider scope. */
+const maxAnswers = 3;
 
 export class RegistryClient {
   readonly options: RegistryClientOptions;
@@ -129,19 +132,29 @@ export class RegistryClient {
     const { signal, scope } = request;
     await this.options.tlsFallback?.settle(signal);
     let authorization = await authorizer.authorization(scope, { signal });
-    let response = await this.#follow(request, authorization);
-    if (response.status === 401 && this.#isRegistry(response.url)) {
-      const body = await this.#errorBody(response, request);
+    let response = await this.#follow(request, authorization?.header);
+    for (let answers = 0; isRefused(response, authorization) && this.#isRegistry(response.url); answers += 1) {
+      const body = await this.#errorBody(response, request, authorization);
       const challenges = parseChallenges(response.headers('www-authenticate'));
-      authorization = await authorizer.answerChallenge(challenges, scope, authorization, { signal });
-      if (authorization === undefined) throw answerError(response, body, this.#nameOf(request), request.subject);
-      response = await this.#follow(request, authorization);
+      const next =
+        answers === maxAnswers
+          ? undefined
+          : await authorizer.answerChallenge(challenges, scope, authorization, { signal });
+      if (next === undefined) {
+        // Who has just been given a token is known: logging in again does not help.
+        const known = authorization?.isNew === true && authorization.credentials !== undefined;
+        throw answerError(response, body, this.#nameOf(request), request.subject, known ? 'DENIED' : undefined);
+      }
+      authorization = next;
+      response = await this.#follow(request, authorization.header);
     }
     if (this.#isRegistry(response.url))
       this.#rateLimit = parseRateLimit((name) => response.header(name)) ?? this.#rateLimit;
-    for (const warning of response.headers('warning')) this.#reportWarning(warning);
+    for (const warning of response.headers('warning'))
+      if (!quotesSecret(Buffer.from(warning), secretsIn(authorization))) this.#reportWarning(warning);
     if (request.accept.includes(response.status)) return response;
-    throw answerError(response, await this.#errorBody(response, request), this.#nameOf(request), request.subject);
+    const body = await this.#errorBody(response, request, authorization);
+    throw answerError(response, body, this.#nameOf(request), request.subject);
   }
 
   async #follow(request: ClientRequest, authorization: string | undefined): Promise<HttpResponse> {
@@ -180,9 +193,15 @@ export class RegistryClient {
     return url;
   }
 
-  async #errorBody(response: HttpResponse, request: ClientRequest): Promise<Uint8Array> {
+  /** What the registry says of an error; nothing when that repeats a secret. */
+  async #errorBody(
+    response: HttpResponse,
+    request: ClientRequest,
+    authorization: Authorization | undefined,
+  ): Promise<Uint8Array> {
     try {
-      return await collect(response, request.method, { limit: maxErrorBytes, signal: request.signal });
+      const body = await collect(response, request.method, { limit: maxErrorBytes, signal: request.signal });
+      return quotesSecret(body, secretsIn(authorization)) ? new Uint8Array() : body;
     } catch (error) {
       request.signal?.throwIfAborted();
       // The status says enough when the explanation is too long or cut off.
@@ -206,6 +225,16 @@ export class RegistryClient {
   }
 }
 
+/** Amazon's registry says 403 when the password that its helper gave has expired; with a token 403 is about the thing that was asked for. */
+function isRefused({ status }: HttpResponse, authorization: Authorization | undefined): boolean {
+  return status === 401 || (status === 403 && authorization !== undefined && authorization.token === undefined);
+}
+
+function secretsIn(authorization: Authorization | undefined): string[] {
+  if (authorization === undefined) return [];
+  return [authorization.header.replace(/^\S+ /, ''), ...secretsOf(authorization.credentials)];
+}
+
 /** Lets the connection be used again when little is left to read, and drops it otherwise. */
 export function discard(response: HttpResponse): void {
   response.body.on('error', () => {});
@@ -215,7 +244,9 @@ export function discard(response: HttpResponse): void {
 }
 
 export function retryDecision(error: unknown): RetryDecision {
-  return error instanceof RegistryError && error.retryable ? { afterMs: error.retryAfterMs } : undefined;
+  return error instanceof RegistryError && error.retryable && !error.retried
+    ? { afterMs: error.retryAfterMs }
+    : undefined;
 }
 
 function isRedirect(status: number, method: Method): boolean {
