@@ -11,6 +11,10 @@ export { LayoutRegistry } from './layout-registry.ts';
 export { RemoteRegistry } from './remote-registry.ts';
 export type { RemoteRegistryOptions } from './remote-registry.ts';
 
+// Between others and their readers.
+export { pullThrough } from './pull-through.ts';
+export type { PullThroughEvent, PullThroughOptions } from './pull-through.ts';
+
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';
 export type { RegistryServer, ServeOptions } from './serve-registry.ts';
