@@ -2,6 +2,7 @@
 // `Registry`; a server, a proxy or a policy is one implementation put around another.
 export type * from './interface.ts';
 export { BaseRegistry } from './base-registry.ts';
+export { ForwardingRegistry } from './forwarding-registry.ts';
 export { RegistryError, hasCode, statusOfCode } from './errors.ts';
 export type { RegistryErrorCode, RegistryErrorFacts } from './errors.ts';
 
