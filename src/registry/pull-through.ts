@@ -1,12 +1,11 @@
-import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { BaseRegistry } from './base-registry.ts';
 import { RegistryError } from './errors.ts';
+import { ForwardingRegistry } from './forwarding-registry.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
 import type {
   BlobReader,
-  BlobWriter,
   CallOptions,
   ListOptions,
   ManifestContent,
@@ -53,26 +52,25 @@ export interface PullThroughOptions {
  * its digest was checked. Without upstream the store still answers, tags with what was last known of them.
  */
 export function pullThrough(upstream: Registry, store: Registry, options: PullThroughOptions = {}): Registry {
-  return options.writes === 'upstream'
-    ? new WritingPullThrough(upstream, store, options)
-    : new PullThrough(upstream, store, options);
+  return new PullThrough(upstream, store, options);
 }
 
-class PullThrough extends BaseRegistry {
-  protected readonly upstream: Registry;
-  protected readonly cache: CacheStore;
-  protected readonly manifests: CachedManifests;
+class PullThrough extends ForwardingRegistry {
+  readonly #upstream: Registry;
+  readonly #cache: CacheStore;
+  readonly #manifests: CachedManifests;
   readonly #blobs: CachedBlobs;
   readonly #onEvent: (event: PullThroughEvent) => void;
 
   constructor(upstream: Registry, store: Registry, options: PullThroughOptions) {
-    super();
+    // Every read is answered here, so what is passed on are writes.
+    super(options.writes === 'upstream' ? upstream : new BaseRegistry());
     const { onEvent = () => {} } = options;
     this.#onEvent = onEvent;
-    this.upstream = upstream;
-    this.cache = new CacheStore(store, (action, error) => onEvent({ kind: 'store-failed', action, error }));
-    const { cache } = this;
-    this.manifests = new CachedManifests({
+    this.#upstream = upstream;
+    this.#cache = new CacheStore(store, (action, error) => onEvent({ kind: 'store-failed', action, error }));
+    const cache = this.#cache;
+    this.#manifests = new CachedManifests({
       upstream,
       cache,
       tagTtlMs: options.tagTtlMs ?? 60_000,
@@ -103,11 +101,11 @@ class PullThrough extends BaseRegistry {
   }
 
   override async getManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<ManifestContent> {
-    return await this.manifests.get(checkRepository(repository), checkDigest(digest), options);
+    return await this.#manifests.get(checkRepository(repository), checkDigest(digest), options);
   }
 
   override async getTag(repository: string, tag: string, options: CallOptions = {}): Promise<ManifestContent> {
-    return await this.manifests.tag(checkRepository(repository), checkTag(tag), options);
+    return await this.#manifests.tag(checkRepository(repository), checkTag(tag), options);
   }
 
   override async resolveBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<Descriptor> {
@@ -115,7 +113,7 @@ class PullThrough extends BaseRegistry {
   }
 
   override async resolveManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<Descriptor> {
-    return await this.manifests.resolve(checkRepository(repository), checkDigest(digest), options);
+    return await this.#manifests.resolve(checkRepository(repository), checkDigest(digest), options);
   }
 
   override async resolveTag(repository: string, tag: string, options: CallOptions = {}): Promise<Descriptor> {
@@ -142,61 +140,14 @@ class PullThrough extends BaseRegistry {
     yield* this.#list(`referrers of ${repository}@${digest}`, list, options);
   }
 
-  /** Upstream's, or the store's when upstream is out of reach and the store has any. */
-  async *#list<T>(
-    what: string,
-    list: (registry: Registry) => AsyncIterable<T>,
-    options: CallOptions,
-  ): AsyncGenerator<T> {
-    let items;
-    try {
-      items = await begunList(list(this.upstream));
-    } catch (error) {
-      options.signal?.throwIfAborted();
-      if (!(error instanceof RegistryError) || !error.retryable) throw error;
-      items = await this.cache.find((store) => begunList(list(store)), options.signal);
-      if (items === undefined) throw error;
-      this.#onEvent({ kind: 'stale', what, error });
-    }
-    yield* items;
-  }
-}
-
-class WritingPullThrough extends PullThrough {
-  override async pushBlob(
-    repository: string,
-    descriptor: Descriptor,
-    body: () => Readable,
-    options: CallOptions = {},
-  ): Promise<Descriptor> {
-    return await this.upstream.pushBlob(repository, descriptor, body, options);
-  }
-
-  override async pushBlobChunked(
-    repository: string,
-    chunkSize: number | undefined,
-    options: CallOptions = {},
-  ): Promise<BlobWriter> {
-    return await this.upstream.pushBlobChunked(repository, chunkSize, options);
-  }
-
-  override async resumeBlob(
-    repository: string,
-    id: string,
-    offset: number | undefined,
-    options: CallOptions = {},
-  ): Promise<BlobWriter> {
-    return await this.upstream.resumeBlob(repository, id, offset, options);
-  }
-
   override async mountBlob(
     fromRepository: string,
     toRepository: string,
     digest: Digest,
     options: CallOptions = {},
   ): Promise<Descriptor> {
-    const descriptor = await this.upstream.mountBlob(fromRepository, toRepository, digest, options);
-    await this.cache.find((store) => store.mountBlob(fromRepository, toRepository, digest));
+    const descriptor = await super.mountBlob(fromRepository, toRepository, digest, options);
+    await this.#cache.find((store) => store.mountBlob(fromRepository, toRepository, digest));
     return descriptor;
   }
 
@@ -207,23 +158,43 @@ class WritingPullThrough extends PullThrough {
     mediaType: string,
     options: PushManifestOptions = {},
   ): Promise<Descriptor> {
-    const descriptor = await this.upstream.pushManifest(repository, tag, bytes, mediaType, options);
-    await this.manifests.pushed(repository, tag, { descriptor, bytes });
+    const descriptor = await super.pushManifest(repository, tag, bytes, mediaType, options);
+    await this.#manifests.pushed(repository, tag, { descriptor, bytes });
     return descriptor;
   }
 
   override async deleteBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {
-    await this.upstream.deleteBlob(repository, digest, options);
-    await this.cache.remove((store) => store.deleteBlob(repository, digest));
+    await super.deleteBlob(repository, digest, options);
+    await this.#cache.remove((store) => store.deleteBlob(repository, digest));
   }
 
   override async deleteManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {
-    await this.upstream.deleteManifest(repository, digest, options);
-    await this.manifests.deleted(repository, digest);
+    await super.deleteManifest(repository, digest, options);
+    await this.#manifests.deleted(repository, digest);
   }
 
   override async deleteTag(repository: string, tag: string, options: CallOptions = {}): Promise<void> {
-    await this.upstream.deleteTag(repository, tag, options);
-    await this.manifests.tagDeleted(repository, tag);
+    await super.deleteTag(repository, tag, options);
+    await this.#manifests.tagDeleted(repository, tag);
+  }
+
+  /** Upstream's, or the store's when upstream is out of reach and the store has any. */
+  async *#list<T>(
+    what: string,
+    list: (registry: Registry) => AsyncIterable<T>,
+    options: CallOptions,
+  ): AsyncGenerator<T> {
+    let found;
+    try {
+      found = await begunList(list(this.#upstream));
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      if (!(error instanceof RegistryError) || !error.retryable) throw error;
+      found = await this.#cache.find((store) => begunList(list(store)), options.signal);
+      // A store that has none of them does not know that there are none.
+      if (found?.isEmpty !== false) throw error;
+      this.#onEvent({ kind: 'stale', what, error });
+    }
+    yield* found.items;
   }
 }

@@ -13,6 +13,9 @@ export { RemoteRegistry } from './remote-registry.ts';
 export type { RemoteRegistryOptions } from './remote-registry.ts';
 
 // Between others and their readers.
+export { mirror } from './mirror.ts';
+export type { MirrorCapability, MirrorEndpoint, MirrorOptions } from './mirror.ts';
+export type { FallbackEvent } from './proxy/fallback.ts';
 export { pullThrough } from './pull-through.ts';
 export type { PullThroughEvent, PullThroughOptions } from './pull-through.ts';
 
