@@ -79,10 +79,11 @@ describe('a blob through the cache', () => {
   });
 
   it('is downloaded once for fifty clients that ask at the same time', async () => {
-    const { origin, front, cache, storeDir } = await proxyStack({ bufferBytes: 100_000 });
-    await push(origin, 'a/b', big);
+    const { origin, front, cache, storeDir } = await proxyStack({ bufferBytes: 10_000 });
+    const blob = content(500_000);
+    await push(origin, 'a/b', blob);
     const { host } = await served(cache);
-    const { digest } = big.descriptor;
+    const { digest } = blob.descriptor;
     const digests = await Promise.all(
       Array.from({ length: 50 }, async () => digestOf(await readAll(await impatient(host).getBlob('a/b', digest)))),
     );
