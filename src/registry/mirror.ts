@@ -15,7 +15,7 @@ import type {
   Registry,
 } from './interface.ts';
 import { begunList } from './proxy/begun-list.ts';
-import { openContinued } from './proxy/continued-blob.ts';
+import { openBlob, openContinued } from './proxy/continued-blob.ts';
 import type { BlobRequest } from './proxy/continued-blob.ts';
 import { EndpointHealth } from './proxy/endpoint-health.ts';
 import { Fallback } from './proxy/fallback.ts';
@@ -201,7 +201,10 @@ class Mirror implements Registry {
     checkRepository(request.repository);
     checkDigest(request.digest);
     checkRange(request);
-    return await openContinued((signal) => this.#fallback(operation, this.#pull, signal), request, options);
+    const fallbackBy = (signal: AbortSignal | undefined) => this.#fallback(operation, this.#pull, signal);
+    if (this.#pull.length > 1) return await openContinued(fallbackBy, request, options);
+    // What one endpoint gives is verified by itself.
+    return await fallbackBy(options.signal).next((registry) => openBlob(registry, request, undefined, options));
   }
 
   async #read<T>(

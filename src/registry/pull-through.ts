@@ -147,7 +147,7 @@ class PullThrough extends ForwardingRegistry {
     options: CallOptions = {},
   ): Promise<Descriptor> {
     const descriptor = await super.mountBlob(fromRepository, toRepository, digest, options);
-    await this.#cache.find((store) => store.mountBlob(fromRepository, toRepository, digest));
+    await this.#cache.follow((store) => store.mountBlob(fromRepository, toRepository, digest));
     return descriptor;
   }
 
@@ -165,7 +165,7 @@ class PullThrough extends ForwardingRegistry {
 
   override async deleteBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {
     await super.deleteBlob(repository, digest, options);
-    await this.#cache.remove((store) => store.deleteBlob(repository, digest));
+    await this.#cache.follow((store) => store.deleteBlob(repository, digest));
   }
 
   override async deleteManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {

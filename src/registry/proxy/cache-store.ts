@@ -43,8 +43,8 @@ export class CacheStore {
     }
   }
 
-  /** What is not there is fine. Errors: none. */
-  async remove(write: (store: Registry) => Promise<unknown>): Promise<void> {
+  /** Does in the store what upstream has done, unless it is about something that is not there. Errors: none. */
+  async follow(write: (store: Registry) => Promise<unknown>): Promise<void> {
     await this.keep(async (store) => {
       await write(store).catch((error: unknown) => {
         if (!hasCode(error, ...notFound)) throw error;

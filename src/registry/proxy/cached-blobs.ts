@@ -130,7 +130,7 @@ export class CachedBlobs {
     reader.body.once('error', (error) => {
       if (!hasCode(error, 'DIGEST_INVALID', 'SIZE_INVALID')) return;
       cache.failed('read', error);
-      void cache.remove((store) => store.deleteBlob(repository, reader.descriptor.digest));
+      void cache.follow((store) => store.deleteBlob(repository, reader.descriptor.digest));
     });
     return reader;
   }

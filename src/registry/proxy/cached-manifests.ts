@@ -70,7 +70,7 @@ export class CachedManifests {
 
   async deleted(repository: string, digest: Digest): Promise<void> {
     this.#writes += 1;
-    await this.#options.cache.remove((store) => store.deleteManifest(repository, digest));
+    await this.#options.cache.follow((store) => store.deleteManifest(repository, digest));
   }
 
   async tagDeleted(repository: string, tag: string): Promise<void> {
@@ -132,7 +132,7 @@ export class CachedManifests {
   async #forget(repository: string, tag: string | undefined): Promise<void> {
     if (tag === undefined) return;
     this.#validUntil.delete(keyOf(repository, tag));
-    await this.#options.cache.remove((store) => store.deleteTag(repository, tag));
+    await this.#options.cache.follow((store) => store.deleteTag(repository, tag));
   }
 
   #believe(repository: string, tag: string | undefined, forMs: number): void {

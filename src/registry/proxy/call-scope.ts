@@ -22,7 +22,8 @@ export class CallScope {
 
   /** Runs `work` once when the scope ends, however that comes. */
   onEnd(work: () => void): void {
-    this.#abort.signal.addEventListener('abort', work, { once: true });
+    if (this.#abort.signal.aborted) work();
+    else this.#abort.signal.addEventListener('abort', work, { once: true });
   }
 
   /** Idempotent. */

@@ -31,6 +31,19 @@ export async function openContinued(
   }
 }
 
+/** What is asked for, or the rest of it from `position` on. */
+export async function openBlob(
+  registry: Registry,
+  { repository, digest, range }: BlobRequest,
+  position: number | undefined,
+  options: CallOptions,
+): Promise<BlobReader> {
+  const start = position ?? range?.start ?? 0;
+  return range === undefined && start === 0
+    ? await registry.getBlob(repository, digest, options)
+    : await registry.getBlobRange(repository, digest, start, range?.end, options);
+}
+
 class Transfer {
   readonly #fallback: Fallback;
   readonly #request: BlobRequest;
@@ -52,11 +65,14 @@ class Transfer {
     this.close();
     const size = this.#reader?.descriptor.size;
     const reader = await this.#fallback.next(async (registry) =>
-      size === undefined ? await this.#openAt(registry, position) : await this.#reopenAt(registry, position, size),
+      size === undefined ? await this.#open(registry, position) : await this.#reopen(registry, position, size),
     );
     // It may break while nobody reads it.
     reader.body.on('error', () => {});
     this.#reader = reader;
+    // An endpoint that does not look at its signal answers after everything was closed.
+    if (this.#signal.aborted) this.close();
+    this.#signal.throwIfAborted();
     return reader;
   }
 
@@ -107,18 +123,14 @@ class Transfer {
     return this.#reader;
   }
 
-  async #openAt(registry: Registry, position: number): Promise<BlobReader> {
-    const { repository, digest, range } = this.#request;
-    const options = { signal: this.#signal };
-    return range === undefined && position === 0
-      ? await registry.getBlob(repository, digest, options)
-      : await registry.getBlobRange(repository, digest, position, range?.end, options);
+  async #open(registry: Registry, position: number): Promise<BlobReader> {
+    return await openBlob(registry, this.#request, position, { signal: this.#signal });
   }
 
-  async #reopenAt(registry: Registry, position: number, size: number): Promise<BlobReader> {
+  async #reopen(registry: Registry, position: number, size: number): Promise<BlobReader> {
     let reader;
     try {
-      reader = await this.#openAt(registry, position);
+      reader = await this.#open(registry, position);
     } catch (error) {
       // The caller's range was fine at the endpoint before.
       if (hasCode(error, 'RANGE_INVALID')) throw new RegistryError('RESPONSE_INVALID', error.message, { cause: error });
