@@ -1,7 +1,8 @@
 // client → server → cache → client → front → server → directory: a caching proxy and what it stands before, over real HTTP.
 import { readdirSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
-import { onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
+import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { DirRegistry, RemoteRegistry, pullThrough, serveRegistry } from '../../src/registry/registry.ts';
 import type { PullThroughEvent, PullThroughOptions, Registry, RegistryServer } from '../../src/registry/registry.ts';
 import { RegistryFront } from './registry-front.ts';
@@ -85,4 +86,17 @@ export function openFilesBelow(dir: string): string[] {
       }
     })
     .filter((target) => target.startsWith(`${dir}/`));
+}
+
+/** Whether repository `a` has the blob. */
+export async function has(store: Registry, { digest }: Descriptor): Promise<boolean> {
+  return await store.resolveBlob('a', digest).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** What nobody tells the end of: looked at until it is so. */
+export async function eventually(look: () => unknown, wanted: unknown): Promise<void> {
+  await expect.poll(look, { timeout: 20_000 }).toEqual(wanted);
 }
