@@ -5,6 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { digestHex } from '../../src/oci/digest.ts';
@@ -153,6 +154,24 @@ describe('a blob through the cache', () => {
     expect(digestOf(await readAll(await cache.getBlob('a', digest)))).toBe(digest);
     // A reader that has all of it does not end the storing when it leaves.
     await eventually(() => has(store, big.descriptor), true);
+  });
+
+  it('is not given up while somebody else waits for its size', async () => {
+    const { origin, front, cache } = await proxyStack({ finishDownloads: false });
+    await push(origin, 'a', big);
+    const { digest } = big.descriptor;
+    const hanging = stall();
+    const heal = front.interfere(forBlob(digest), hanging.fault);
+    const ending = new AbortController();
+    const reading = cache.getBlob('a', digest, { signal: ending.signal });
+    await eventually(() => front.requests.length, 1);
+    const resolving = cache.resolveBlob('a', digest);
+    await delay(50);
+    ending.abort(new Error('enough'));
+    await expect(reading).rejects.toThrow('enough');
+    heal();
+    hanging.release();
+    expect((await resolving).size).toBe(big.bytes.byteLength);
   });
 
   it('ends with the signal of the cache', async () => {

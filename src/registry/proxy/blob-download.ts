@@ -28,7 +28,7 @@ export class BlobDownload {
   readonly #abort = new AbortController();
   readonly #opened = new Deferred<Descriptor>();
   readonly #ended = new Deferred<DownloadEnd>();
-  #readers = 0;
+  #waiting = 0;
   /** Upstream is done; what is left is the store's work. */
   #complete = false;
 
@@ -59,12 +59,12 @@ export class BlobDownload {
     this.#abort.abort(reason);
   }
 
-  /** Counts a reader until the returned function is called, once. */
+  /** Counts one who waits until the returned function is called, once. */
   join(): () => void {
-    this.#readers += 1;
+    this.#waiting += 1;
     return () => {
-      this.#readers -= 1;
-      if (this.#readers === 0 && !this.#options.finish && !this.#complete)
+      this.#waiting -= 1;
+      if (this.#waiting === 0 && !this.#options.finish && !this.#complete)
         this.abort(new DOMException('nobody waits for the download', 'AbortError'));
     };
   }

@@ -35,8 +35,11 @@ export class CachedBlobs {
     const stored = await cache.find((store) => store.resolveBlob(repository, digest, options), signal);
     if (stored !== undefined) return stored;
     const key = keyOf(repository, digest);
-    const download = this.#downloads.get(key);
-    if (download !== undefined) return await untilAborted(download.opened, signal);
+    const download = this.#running(key);
+    if (download !== undefined) {
+      const leave = download.join();
+      return await untilAborted(download.opened, signal).finally(leave);
+    }
     return await this.#resolving.run(key, (any) => upstream.resolveBlob(repository, digest, { signal: any }), options);
   }
 
