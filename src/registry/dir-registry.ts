@@ -137,7 +137,8 @@ export class DirRegistry implements Registry {
     checkRepository(repository);
     if (tag !== undefined) checkTag(tag);
     const document = checkManifest(bytes, mediaType);
-    for (const blob of document === undefined ? [] : requiredBlobs(document)) {
+    const required = document === undefined || options.allowMissing === true ? [] : requiredBlobs(document);
+    for (const blob of required) {
       if ((await this.#blobs.size(repository, blob.digest)) === undefined) {
         throw new RegistryError(
           'MANIFEST_BLOB_UNKNOWN',

@@ -32,6 +32,12 @@ export { proxyFromVariables } from './client/proxy.ts';
 export type { ProxyChoice, ProxyVariables } from './client/proxy.ts';
 export type { RateLimit } from './client/rate-limit.ts';
 export type { ClientCertificate, TlsOptions } from './client/secure-context.ts';
+// Between others and their readers.
+export { mirror } from './mirror.ts';
+export type { MirrorCapability, MirrorEndpoint, MirrorOptions } from './mirror.ts';
+export type { FallbackEvent } from './proxy/fallback.ts';
+export { pullThrough } from './pull-through.ts';
+export type { PullThroughEvent, PullThroughOptions } from './pull-through.ts';
 
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';

@@ -1,3 +1,5 @@
+import { untilAborted } from './until-aborted.ts';
+
 export interface OnceOptions {
   /** Ends this caller's wait. The work itself is aborted only when nobody waits for it any more. */
   readonly signal?: AbortSignal | undefined;
@@ -49,13 +51,4 @@ export class OnceMap<K, V> {
     promise.then(forget, forget);
     return flight;
   }
-}
-
-function untilAborted<V>(promise: Promise<V>, signal: AbortSignal | undefined): Promise<V> {
-  if (signal === undefined) return promise;
-  return new Promise<V>((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }
