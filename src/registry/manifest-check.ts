@@ -27,9 +27,24 @@ export function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | 
 }
 
 /** The blobs that must be there before a manifest is of use. Foreign layers lie elsewhere; the manifests of an index may come later. */
-export function requiredBlobs(document: Manifest | ImageIndex): readonly Descriptor[] {
+function requiredBlobs(document: Manifest | ImageIndex): readonly Descriptor[] {
   if (document.kind === 'index') return [];
   return [document.config, ...document.layers.filter(({ mediaType }) => layerType(mediaType)?.foreign !== true)];
+}
+
+/** Errors: MANIFEST_BLOB_UNKNOWN naming the first blob that the repository does not have. */
+export async function checkRequiredBlobs(
+  document: Manifest | ImageIndex | undefined,
+  repository: string,
+  has: (digest: Digest) => boolean | Promise<boolean>,
+): Promise<void> {
+  for (const { digest } of document === undefined ? [] : requiredBlobs(document)) {
+    if (await has(digest)) continue;
+    throw new RegistryError(
+      'MANIFEST_BLOB_UNKNOWN',
+      `manifest names blob ${digest}, which ${repository} does not have`,
+    );
+  }
 }
 
 /** The digest a manifest is stored under. Errors: DIGEST_INVALID when it is not the one wanted. */

@@ -92,7 +92,7 @@ describe('DirRegistry on disk', () => {
     await young.close();
     const hourAgo = Date.now() / 1000 - 3_600;
     utimesSync(path.join(root, 'repositories/a/b/_uploads', old.id), hourAgo, hourAgo);
-    expect(await registry.removeStaleUploads(60_000)).toBe(1);
+    expect(await registry.collectGarbage({ olderThanMs: 60_000 })).toMatchObject({ uploads: { count: 1, bytes: 0 } });
     await expect(registry.resumeBlob('a/b', old.id, undefined)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
     await (await registry.resumeBlob('a/b', young.id, undefined)).cancel();
   });
