@@ -127,11 +127,7 @@ export class DirRegistry implements Registry {
     return await pushThrough(await this.pushBlobChunked(repository, undefined, options), descriptor, body, options);
   }
 
-  async pushBlobChunked(
-    repository: string,
-    _chunkSize?: number | undefined,
-    options: CallOptions = {},
-  ): Promise<BlobWriter> {
+  async pushBlobChunked(repository: string, _chunkSize?: number, options: CallOptions = {}): Promise<BlobWriter> {
     using _change = await this.#change(repository, options);
     return await FileUpload.start(this.#uploads(repository));
   }
@@ -146,6 +142,7 @@ export class DirRegistry implements Registry {
     digest: Digest,
     options: CallOptions = {},
   ): Promise<Descriptor> {
+    checkRepository(toRepository);
     const found = await this.#blobs.find(fromRepository, digest);
     if (found === undefined) throw blobUnknown(fromRepository, digest);
     using _change = await this.#change(toRepository, options);

@@ -87,7 +87,8 @@ export class MemoryRegistry implements Registry {
   }
 
   async getManifest(repository: string, digest: Digest): Promise<ManifestContent> {
-    const found = this.#find(repository)?.manifests.get(checkDigest(digest));
+    checkDigest(digest);
+    const found = this.#find(repository)?.manifests.get(digest);
     if (found === undefined) throw manifestUnknown(repository, `@${digest}`);
     return { descriptor: found.descriptor, bytes: Buffer.from(found.bytes) };
   }
@@ -122,11 +123,12 @@ export class MemoryRegistry implements Registry {
     options: CallOptions = {},
   ): Promise<Descriptor> {
     const { digest, size } = descriptor;
-    if (this.#find(repository)?.blobs.get(checkDigest(digest))?.size === size) return descriptor;
+    checkDigest(digest);
+    if (this.#find(repository)?.blobs.get(digest)?.size === size) return descriptor;
     return await pushThrough(await this.pushBlobChunked(repository), descriptor, body, options);
   }
 
-  async pushBlobChunked(repository: string, _chunkSize?: number | undefined): Promise<BlobWriter> {
+  async pushBlobChunked(repository: string, _chunkSize?: number): Promise<BlobWriter> {
     checkRepository(repository);
     this.#dropIdleUploads();
     if (this.#uploads.size >= this.#maxUploads)
@@ -245,7 +247,8 @@ export class MemoryRegistry implements Registry {
   }
 
   #blob(repository: string, digest: Digest): MemoryContent {
-    const found = this.#find(repository)?.blobs.get(checkDigest(digest));
+    checkDigest(digest);
+    const found = this.#find(repository)?.blobs.get(digest);
     if (found === undefined) throw blobUnknown(repository, digest);
     return found;
   }
