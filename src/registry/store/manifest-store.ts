@@ -11,7 +11,7 @@ import { RegistryError, hasCode } from '../errors.ts';
 import { nameOfManifest } from '../manifest-check.ts';
 import { referrerOf } from '../referrer-of.ts';
 import type { ManifestContent } from '../interface.ts';
-import { statIfPresent, unlinkIfPresent } from './content-pool.ts';
+import { renew, statIfPresent, unlinkIfPresent } from './content-pool.ts';
 import type { ContentPool } from './content-pool.ts';
 import { readIfPresent, syncDirectory, writeDurably } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
@@ -30,13 +30,20 @@ export class ManifestStore {
   /** The bytes come last: a manifest that is there has its type, and its place in the list of referrers when it has a subject. */
   async put(repository: string, descriptor: Descriptor, bytes: Uint8Array): Promise<void> {
     const { digest, mediaType } = descriptor;
+    const own = this.#paths.manifest(repository, digest);
+    const existing = await this.get(repository, digest).catch(ignoreDamage);
+    if (existing?.descriptor.mediaType === mediaType) {
+      await renew(own);
+      // Whoever brought it may not be that far yet.
+      await syncDirectory(path.dirname(own));
+      return;
+    }
     await writeDurably(this.#paths.manifestType(repository, digest), mediaType);
     const listed = referrerOf(bytes, descriptor);
     if (listed !== undefined) {
       const { subject, referrer } = listed;
       await writeDurably(this.#paths.referrer(repository, subject, digest), JSON.stringify(referrer));
     }
-    const own = this.#paths.manifest(repository, digest);
     const temporary = path.join(path.dirname(own), `.${randomBytes(8).toString('hex')}.tmp`);
     try {
       await writeFile(temporary, bytes, { flag: 'wx' });
