@@ -48,25 +48,24 @@ export class TagIndex {
   }
 
   async #rewrite(signal: AbortSignal): Promise<void> {
-    let begun = false;
     try {
-      await this.#index.change(
-        async (entries) => {
-          // Whoever comes from here on may have changed a tag that is read already, and waits for the next round.
-          begun = true;
-          this.#round += 1;
-          const names = [...this.#changed];
-          this.#changed.clear();
-          const complete = !this.#complete;
-          this.#complete = true;
-          return merged(entries, complete ? await this.#all() : await this.#entriesOf(names), complete);
-        },
-        { signal },
-      );
+      await this.#index.change(async (entries) => await this.#next(entries), { signal });
     } catch (error) {
-      if (begun) this.#complete = false;
+      // What was not written is not known in detail; the next round looks at everything.
+      this.#complete = false;
       throw error;
     }
+  }
+
+  async #next(entries: readonly JsonObject[]): Promise<readonly JsonObject[]> {
+    // Whoever comes from here on may have changed a tag that is read already, and waits for the next round.
+    this.#round += 1;
+    const names = [...this.#changed];
+    this.#changed.clear();
+    // A list without entries may be one that somebody removed.
+    const everything = !this.#complete || entries.length === 0;
+    this.#complete = true;
+    return merged(entries, everything ? await this.#all() : await this.#entriesOf(names), everything);
   }
 
   async #all(): Promise<TagEntries> {
@@ -100,13 +99,13 @@ export function isTagEntry(entry: JsonObject): boolean {
 }
 
 /** `entries` itself when nothing is to be changed. */
-function merged(entries: readonly JsonObject[], tags: TagEntries, complete: boolean): readonly JsonObject[] {
+function merged(entries: readonly JsonObject[], tags: TagEntries, all: boolean): readonly JsonObject[] {
   const left = new Map(tags);
   let same = true;
   const result: JsonObject[] = [];
   for (const entry of entries) {
     const name = entryName(entry) ?? '';
-    if (!tags.has(name) && !(complete && isTagEntry(entry))) {
+    if (!tags.has(name) && !(all && isTagEntry(entry))) {
       result.push(entry);
       continue;
     }
