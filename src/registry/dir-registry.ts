@@ -2,8 +2,8 @@ import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { mediaTypes } from '../oci/media-type.ts';
-import { checkManifest, checkRequiredBlobs, nameOfManifest } from './manifest-check.ts';
-import { checkDigest, checkRepository, checkTag } from './names.ts';
+import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
+import { checkDigest, checkRepository } from './names.ts';
 import { namesAfter } from './names-after.ts';
 import { blobUnknown, manifestUnknown, repositoryUnknown } from './not-found.ts';
 import { pushThrough } from './push-through.ts';
@@ -18,7 +18,7 @@ import type {
   Registry,
 } from './interface.ts';
 import { BlobStore } from './store/blob-store.ts';
-import { ContentPool, renew } from './store/content-pool.ts';
+import { ContentPool, renew, statIfPresent } from './store/content-pool.ts';
 import { isNotFound } from './store/durable-file.ts';
 import { openFileBlob } from './store/file-blob.ts';
 import { FileUpload } from './store/file-upload.ts';
@@ -90,19 +90,16 @@ export class DirRegistry implements Registry {
     return content;
   }
 
-  async resolveBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<Descriptor> {
+  async resolveBlob(repository: string, digest: Digest): Promise<Descriptor> {
     const found = await this.#blobs.find(repository, digest);
-    if (found === undefined || !(await this.#keep(repository, this.#paths.blob(repository, digest), found, options)))
+    if (found === undefined || !(await keep(this.#paths.blob(repository, digest), found)))
       throw blobUnknown(repository, digest);
     return { mediaType: mediaTypes.octetStream, digest, size: found.size };
   }
 
-  async resolveManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<Descriptor> {
+  async resolveManifest(repository: string, digest: Digest): Promise<Descriptor> {
     const found = await this.#manifests.find(repository, digest);
-    if (
-      found === undefined ||
-      !(await this.#keep(repository, this.#paths.manifest(repository, digest), found, options))
-    )
+    if (found === undefined || !(await keep(this.#paths.manifest(repository, digest), found)))
       throw manifestUnknown(repository, `@${digest}`);
     return found.descriptor;
   }
@@ -120,10 +117,7 @@ export class DirRegistry implements Registry {
     body: () => Readable,
     options: CallOptions = {},
   ): Promise<Descriptor> {
-    const { digest, size } = descriptor;
-    const found = await this.#blobs.find(repository, digest);
-    if (found?.size === size && (await this.#keep(repository, this.#paths.blob(repository, digest), found, options)))
-      return descriptor;
+    if (await this.#isThere(repository, descriptor, options)) return descriptor;
     return await pushThrough(await this.pushBlobChunked(repository, undefined, options), descriptor, body, options);
   }
 
@@ -158,9 +152,7 @@ export class DirRegistry implements Registry {
     options: PushManifestOptions = {},
   ): Promise<Descriptor> {
     checkRepository(repository);
-    if (tag !== undefined) checkTag(tag);
-    const document = checkManifest(bytes, mediaType);
-    const descriptor = { mediaType, digest: nameOfManifest(bytes, options.digest), size: bytes.byteLength };
+    const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
     {
       // Nothing the manifest needs can be collected between the check and the moment it is there.
       using _change = await this.#locks.enter(repository, 'shared', options);
@@ -232,7 +224,8 @@ export class DirRegistry implements Registry {
    * an old blob that nothing named may end with MANIFEST_BLOB_UNKNOWN. Errors: MANIFEST_INVALID when index.json is damaged, those of the file system.
    */
   async collectGarbage(options: GarbageOptions): Promise<GarbageReport> {
-    if (options.dryRun !== true) await this.repair(options);
+    const exists = (await statIfPresent(this.#paths.root)) !== undefined;
+    if (exists && options.dryRun !== true) await this.repair(options);
     return await collectGarbage(
       { paths: this.#paths, pool: this.#pool, manifests: this.#manifests, locks: this.#locks, layout: this.#layout },
       options,
@@ -264,26 +257,28 @@ export class DirRegistry implements Registry {
     }
   }
 
-  /**
-   * Somebody is told that this is there, and may count on it with what is pushed next: it counts as new, so that it is not collected before. False when it
-   * was collected at this moment.
-   */
-  async #keep(
-    repository: string,
-    file: string,
-    found: { readonly mtimeMs: number },
-    options: CallOptions,
-  ): Promise<boolean> {
-    if (Date.now() - found.mtimeMs < renewAfterMs) return true;
-    try {
-      using _change = await this.#locks.enter(repository, 'shared', options);
-      await renew(file);
-      return true;
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      // A store that can only be read has no collector either.
-      if (['EROFS', 'EACCES', 'EPERM'].includes(String((error as NodeJS.ErrnoException).code))) return true;
-      throw error;
-    }
+  /** Whether a pushed blob need not be stored. No collector removes it at this moment, nor within its period of grace. */
+  async #isThere(repository: string, { digest, size }: Descriptor, options: CallOptions): Promise<boolean> {
+    if ((await this.#blobs.find(repository, digest))?.size !== size) return false;
+    using _change = await this.#locks.enter(repository, 'shared', options);
+    const found = await this.#blobs.find(repository, digest);
+    return found !== undefined && (await keep(this.#paths.blob(repository, digest), found));
+  }
+}
+
+/**
+ * Who is told that this is there may count on it with what is pushed next, so it counts as new. False when it was collected at this moment. (A collector that
+ * has judged it already may still take it; then that push is refused.)
+ */
+async function keep(file: string, found: { readonly mtimeMs: number }): Promise<boolean> {
+  if (Date.now() - found.mtimeMs < renewAfterMs) return true;
+  try {
+    await renew(file);
+    return true;
+  } catch (error) {
+    if (isNotFound(error)) return false;
+    // A store that can only be read has no collector either.
+    if (['EROFS', 'EACCES', 'EPERM'].includes(String((error as NodeJS.ErrnoException).code))) return true;
+    throw error;
   }
 }

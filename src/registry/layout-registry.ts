@@ -11,7 +11,7 @@ import { isIndexType, isManifestType, mediaTypes } from '../oci/media-type.ts';
 import { makeDirectory } from '../util/make-directory.ts';
 import { BaseRegistry } from './base-registry.ts';
 import { RegistryError, hasCode } from './errors.ts';
-import { checkManifest, checkRequiredBlobs, nameOfManifest } from './manifest-check.ts';
+import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { manifestMediaType } from './manifest-media-type.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
 import { namesAfter } from './names-after.ts';
@@ -158,12 +158,10 @@ export class LayoutRegistry extends BaseRegistry {
     options: PushManifestOptions = {},
   ): Promise<Descriptor> {
     checkName(repository);
-    if (tag !== undefined) checkTag(tag);
-    const document = checkManifest(bytes, mediaType);
+    const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
     await checkRequiredBlobs(document, repository, async (digest) => {
       return (await statIfPresent(this.#blobPath(digest))) !== undefined;
     });
-    const descriptor = { mediaType, digest: nameOfManifest(bytes, options.digest), size: bytes.byteLength };
     await writeDurably(this.#blobPath(descriptor.digest), bytes);
     const artifactType = referrerOf(bytes, descriptor)?.referrer.artifactType;
     const entry = { ...descriptor, ...(artifactType === undefined ? {} : { artifactType }) };

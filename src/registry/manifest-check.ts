@@ -8,9 +8,22 @@ import type { ImageIndex, Manifest } from '../oci/manifest.ts';
 import { isIndexType, isManifestType, layerType } from '../oci/media-type.ts';
 import { digestOf } from './blob-content.ts';
 import { RegistryError } from './errors.ts';
+import { checkTag } from './names.ts';
+
+/** What a store looks at before it takes a manifest: what it is, and the name it is stored under. Errors: TAG_INVALID, TOO_LARGE, MANIFEST_INVALID, DIGEST_INVALID. */
+export function acceptManifest(
+  tag: string | undefined,
+  bytes: Uint8Array,
+  mediaType: string,
+  { digest }: { readonly digest?: Digest | undefined },
+): { readonly document: Manifest | ImageIndex | undefined; readonly descriptor: Descriptor } {
+  if (tag !== undefined) checkTag(tag);
+  const document = checkManifest(bytes, mediaType);
+  return { document, descriptor: { mediaType, digest: nameOfManifest(bytes, digest), size: bytes.byteLength } };
+}
 
 /** Undefined for media types that are stored as they are. Errors: TOO_LARGE, MANIFEST_INVALID. */
-export function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | ImageIndex | undefined {
+function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | ImageIndex | undefined {
   if (bytes.byteLength > maxManifestBytes) {
     throw new RegistryError(
       'TOO_LARGE',

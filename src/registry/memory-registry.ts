@@ -6,7 +6,7 @@ import { mediaTypes } from '../oci/media-type.ts';
 import { clampRange } from './blob-range.ts';
 import type { BlobRange } from './blob-range.ts';
 import { RegistryError } from './errors.ts';
-import { checkManifest, checkRequiredBlobs, nameOfManifest } from './manifest-check.ts';
+import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
 import { namesAfter } from './names-after.ts';
 import { blobUnknown, manifestUnknown, repositoryUnknown, uploadUnknown } from './not-found.ts';
@@ -87,10 +87,8 @@ export class MemoryRegistry implements Registry {
   }
 
   async getManifest(repository: string, digest: Digest): Promise<ManifestContent> {
-    checkDigest(digest);
-    const found = this.#find(repository)?.manifests.get(digest);
-    if (found === undefined) throw manifestUnknown(repository, `@${digest}`);
-    return { descriptor: found.descriptor, bytes: Buffer.from(found.bytes) };
+    const { descriptor, bytes } = this.#manifest(repository, digest);
+    return { descriptor, bytes: Buffer.from(bytes) };
   }
 
   async getTag(repository: string, tag: string): Promise<ManifestContent> {
@@ -104,7 +102,7 @@ export class MemoryRegistry implements Registry {
   }
 
   async resolveManifest(repository: string, digest: Digest): Promise<Descriptor> {
-    return (await this.getManifest(repository, digest)).descriptor;
+    return this.#manifest(repository, digest).descriptor;
   }
 
   async resolveTag(repository: string, tag: string): Promise<Descriptor> {
@@ -169,9 +167,7 @@ export class MemoryRegistry implements Registry {
     options: PushManifestOptions = {},
   ): Promise<Descriptor> {
     checkRepository(repository);
-    if (tag !== undefined) checkTag(tag);
-    const document = checkManifest(bytes, mediaType);
-    const descriptor = { mediaType, digest: nameOfManifest(bytes, options.digest), size: bytes.byteLength };
+    const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
     await checkRequiredBlobs(document, repository, (digest) => this.#find(repository)?.blobs.has(digest) === true);
     const { manifests, tags } = this.#findOrMake(repository);
     if (!manifests.has(descriptor.digest)) this.#budget.take(bytes.byteLength + bytesPerName);
@@ -200,7 +196,7 @@ export class MemoryRegistry implements Registry {
 
   /** Its tags go with it. */
   async deleteManifest(repository: string, digest: Digest): Promise<void> {
-    const { descriptor } = await this.getManifest(repository, digest);
+    const { descriptor } = this.#manifest(repository, digest);
     const { manifests, tags } = this.#findOrMake(repository);
     for (const [tag, tagged] of tags) if (tagged === digest) this.#deleteTag(tags, tag);
     manifests.delete(digest);
@@ -250,6 +246,13 @@ export class MemoryRegistry implements Registry {
     checkDigest(digest);
     const found = this.#find(repository)?.blobs.get(digest);
     if (found === undefined) throw blobUnknown(repository, digest);
+    return found;
+  }
+
+  #manifest(repository: string, digest: Digest): StoredManifest {
+    checkDigest(digest);
+    const found = this.#find(repository)?.manifests.get(digest);
+    if (found === undefined) throw manifestUnknown(repository, `@${digest}`);
     return found;
   }
 

@@ -2,7 +2,6 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Digest } from '../../src/oci/digest.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { RegistryErrorCode } from '../../src/registry/errors.ts';
 import type { Registry } from '../../src/registry/registry.ts';
@@ -16,6 +15,7 @@ import {
   readAll,
   streamOf,
 } from '../support/registry-content.ts';
+import { refusesBadNames, withCode } from './registry-names.ts';
 
 export interface RegistryTraits {
   /** Some registries delete a tag only together with its manifest. */
@@ -36,103 +36,6 @@ export interface RegistryTraits {
 export interface RegistryUnderTest {
   readonly registry: Registry;
   close(): Promise<void>;
-}
-
-const badRepositories = [
-  ...[
-    '..',
-    '.',
-    '../a',
-    'a/../b',
-    'a/..',
-    '/a',
-    '/etc/passwd',
-    'a/',
-    'a//b',
-    './a',
-    'a\0b',
-    'a\n',
-    'a\\b',
-    '%2e%2e',
-    'a%2fb',
-    '%2e',
-  ],
-  ...[
-    'A',
-    'a/B',
-    '_uploads',
-    'a/_uploads',
-    'a/_x',
-    '.hidden',
-    '-a',
-    'a-',
-    'a..b',
-    'é',
-    '\u{1F600}',
-    'a b',
-    'a?b',
-    'a:b',
-    'a@b',
-  ],
-  ...['a'.repeat(256), `${'a/'.repeat(127)}aa`],
-];
-
-const badTags = ['', '..', '.x', '-x', '../x', 'a/b', 'a\0', 'a:b', '%2e%2e', 'é', 'a b', 'a'.repeat(129)];
-
-const badDigests = [
-  ...['sha256:', 'sha256:../../x', `sha256:${'a'.repeat(63)}`, `sha256:${'a'.repeat(65)}`, `sha256:${'A'.repeat(64)}`],
-  ...[`sha512:${'a'.repeat(64)}`, `md5:${'a'.repeat(32)}`, `sha256:${'a'.repeat(63)}/`, `../${'a'.repeat(64)}`],
-  ...[`sha256:${'a'.repeat(62)}..`, `sha256:${'a'.repeat(64)}\n`, `SHA256:${'a'.repeat(64)}`],
-];
-
-const badUploads = [
-  '../x',
-  '..',
-  '/etc/passwd',
-  'a\0b',
-  '',
-  'F'.repeat(32),
-  `${'f'.repeat(32)}/`,
-  `../${'f'.repeat(29)}`,
-];
-
-/** Every call that names a repository, or, when a digest is given, every call that names one. */
-function callsWith(
-  registry: Registry,
-  names: { readonly repository?: string; readonly digest?: Digest },
-): readonly (() => Promise<unknown>)[] {
-  const { repository: r = 'a', digest } = names;
-  const d = digest ?? content('x').descriptor.digest;
-  const empty = () => Readable.from([], { objectMode: false });
-  const withDigest = [
-    () => registry.getBlob(r, d),
-    () => registry.getBlobRange(r, d, 0, 1),
-    () => registry.getManifest(r, d),
-    () => registry.resolveBlob(r, d),
-    () => registry.resolveManifest(r, d),
-    () => registry.pushBlob(r, { mediaType: 'a/b', digest: d, size: 0 }, empty),
-    () => registry.mountBlob('a', r, d),
-    () => registry.deleteManifest(r, d),
-    () => listAll(registry.referrers(r, d)),
-  ];
-  if (digest !== undefined) return withDigest;
-  return [
-    ...withDigest,
-    () => registry.getTag(r, 'x'),
-    () => registry.resolveTag(r, 'x'),
-    () => registry.pushBlobChunked(r, undefined),
-    () => registry.resumeBlob(r, 'f'.repeat(32), 0),
-    () => registry.pushManifest(r, 'x', Buffer.from('{}'), 'a/b'),
-    () => registry.deleteTag(r, 'x'),
-    () => listAll(registry.tags(r)),
-  ];
-}
-
-function withCode(...codes: readonly RegistryErrorCode[]): unknown {
-  return expect.objectContaining({
-    name: 'RegistryError',
-    code: expect.stringMatching(new RegExp(`^(?:${codes.join('|')})$`)),
-  });
 }
 
 export function registryConformance(
@@ -516,46 +419,7 @@ export function registryConformance(
       });
     });
 
-    describe('names', () => {
-      const { digest } = content('x').descriptor;
-
-      it('refuses repositories that are none in every call', async () => {
-        for (const name of badRepositories) {
-          for (const call of callsWith(registry, { repository: name }))
-            await expect(call(), `${JSON.stringify(name)}: ${call}`).rejects.toEqual(withCode('NAME_INVALID'));
-          await expect(registry.mountBlob(name, 'a', digest)).rejects.toEqual(withCode('NAME_INVALID'));
-          await expect(registry.deleteBlob(name, digest)).rejects.toEqual(withCode('NAME_INVALID', 'UNSUPPORTED'));
-        }
-      });
-
-      it('refuses tags that are none in every call', async () => {
-        for (const tag of badTags) {
-          for (const call of [
-            () => registry.getTag('a', tag),
-            () => registry.resolveTag('a', tag),
-            () => registry.deleteTag('a', tag),
-            () => registry.pushManifest('a', tag, Buffer.from('{}'), 'a/b'),
-          ])
-            await expect(call(), JSON.stringify(tag)).rejects.toEqual(withCode('TAG_INVALID'));
-        }
-      });
-
-      it('refuses digests that are none in every call', async () => {
-        for (const text of badDigests) {
-          for (const call of callsWith(registry, { digest: text as typeof digest }))
-            await expect(call(), `${JSON.stringify(text)}: ${call}`).rejects.toEqual(withCode('DIGEST_INVALID'));
-          const deleting = registry.deleteBlob('a', text as typeof digest);
-          await expect(deleting).rejects.toEqual(withCode('DIGEST_INVALID', 'UNSUPPORTED'));
-        }
-      });
-
-      it('knows no upload that it did not begin', async () => {
-        for (const id of badUploads)
-          await expect(registry.resumeBlob('a', id, undefined), JSON.stringify(id)).rejects.toEqual(
-            withCode('BLOB_UPLOAD_UNKNOWN'),
-          );
-      });
-    });
+    refusesBadNames(() => registry);
 
     it('stops for a signal that is aborted already', async () => {
       const r = repo();

@@ -39,7 +39,8 @@ export async function collectGarbage(store: StoreParts, options: GarbageOptions)
   }
   if (!tally.dryRun) await removeEmptyNames(store, options);
   await collectPool(store, others, tally);
-  await store.layout.locked(options, async () => void (await tally.removeTemporary(paths.root)));
+  if ((await statIfPresent(paths.root)) !== undefined)
+    await store.layout.locked(options, async () => void (await tally.removeTemporary(paths.root)));
   return { ...tally.counts(), repositories };
 }
 
