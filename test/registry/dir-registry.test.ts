@@ -8,6 +8,7 @@ import {
   readdirSync,
   rmSync,
   statSync,
+  truncateSync,
   utimesSync,
   watch,
   writeFileSync,
@@ -135,6 +136,18 @@ describe('DirRegistry on disk', () => {
     await expect(third.write(Buffer.from('x'))).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
     await third.cancel();
     expect(await readAll(await registry.getBlob('a', blob.descriptor.digest))).toEqual(blob.bytes);
+  });
+
+  it('takes a blob anew that the disk cut short', async () => {
+    const root = tempDir();
+    const registry = new DirRegistry(root);
+    const blob = content(1_000);
+    for (const repository of ['a', 'b']) await push(registry, repository, blob);
+    truncateSync(path.join(root, 'blobs/sha256', digestHex(blob.descriptor.digest)), 500);
+    await push(registry, 'a', blob);
+    expect(await readAll(await registry.getBlob('a', blob.descriptor.digest))).toEqual(blob.bytes);
+    await push(registry, 'b', blob);
+    expect(await readAll(await registry.getBlob('b', blob.descriptor.digest))).toEqual(blob.bytes);
   });
 
   it('notices a manifest that changed on disk, and takes it anew', async () => {

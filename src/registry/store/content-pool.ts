@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { link, rename, rm, stat, unlink, utimes } from 'node:fs/promises';
 import path from 'node:path';
-import { digestHex } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { isNotFound, syncDirectory, syncFile } from './durable-file.ts';
@@ -24,6 +23,7 @@ export class ContentPool {
     const pool = this.#paths.pool(digest);
     await makeDirectory(path.dirname(pool));
     await makeDirectory(path.dirname(own));
+    for (const place of [pool, own]) await this.#replaceDamaged(file, place);
     // Content that is in the pool already is used instead of ours. When it is dropped at this moment, ours takes its place.
     do {
       if (!(await linkIfAbsent(file, pool))) return false;
@@ -39,7 +39,7 @@ export class ContentPool {
   async drop(digest: Digest): Promise<number | undefined> {
     const pool = this.#paths.pool(digest);
     if ((await statIfPresent(pool))?.nlink !== 1) return undefined;
-    const doomed = this.#beside(digest);
+    const doomed = beside(pool);
     try {
       await rename(pool, doomed);
     } catch (error) {
@@ -67,17 +67,27 @@ export class ContentPool {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EMLINK') throw error;
       // A file has only so many names (65 000 on ext4): from here on the content lies there once more.
-      const fresh = this.#beside(digest);
-      await link(file, fresh);
-      await rename(fresh, pool);
+      await this.#replace(file, pool);
       return false;
     }
   }
 
-  #beside(digest: Digest): string {
-    const dir = path.dirname(this.#paths.pool(digest));
-    return path.join(dir, `.${digestHex(digest)}.${randomBytes(8).toString('hex')}.tmp`);
+  /** What the disk cut short is not taken for the content, and not kept when the content comes again. */
+  async #replaceDamaged(file: string, place: string): Promise<void> {
+    const [ours, found] = [await statIfPresent(file), await statIfPresent(place)];
+    if (ours !== undefined && found !== undefined && found.size !== ours.size) await this.#replace(file, place);
   }
+
+  async #replace(file: string, place: string): Promise<void> {
+    const fresh = beside(place);
+    await link(file, fresh);
+    await rename(fresh, place);
+  }
+}
+
+/** A temporary name that says what it is a name of. */
+function beside(file: string): string {
+  return path.join(path.dirname(file), `.${path.basename(file)}.${randomBytes(8).toString('hex')}.tmp`);
 }
 
 /** True when `target` exists afterwards, false when there was no `source`. */
