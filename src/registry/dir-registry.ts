@@ -156,9 +156,14 @@ export class DirRegistry implements Registry {
     {
       // Nothing the manifest needs can be collected between the check and the moment it is there.
       using _change = await this.#locks.enter(repository, 'shared', options);
-      await checkRequiredBlobs(document, repository, async (digest) => {
-        return (await this.#blobs.find(repository, digest)) !== undefined;
-      });
+      await checkRequiredBlobs(
+        document,
+        repository,
+        async (digest) => {
+          return (await this.#blobs.find(repository, digest)) !== undefined;
+        },
+        options,
+      );
       await makeRepositoryFolder(this.#paths, repository);
       await this.#manifests.put(repository, descriptor, bytes);
       if (tag !== undefined) await this.#manifests.putTag(repository, tag, descriptor.digest);

@@ -61,6 +61,11 @@ export interface BlobWriter {
 export interface PushManifestOptions extends CallOptions {
   /** The name to store it under when that is not its sha256. Errors: DIGEST_INVALID when the bytes do not hash to it. */
   readonly digest?: Digest | undefined;
+  /**
+   * A store takes the manifest although blobs it names are not there, as a cache needs, which gets them when they are asked for. Never
+   * sent to a registry.
+   */
+  readonly allowMissing?: boolean | undefined;
 }
 
 export interface Writer {

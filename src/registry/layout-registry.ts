@@ -159,9 +159,14 @@ export class LayoutRegistry extends BaseRegistry {
   ): Promise<Descriptor> {
     checkName(repository);
     const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
-    await checkRequiredBlobs(document, repository, async (digest) => {
-      return (await statIfPresent(this.#blobPath(digest))) !== undefined;
-    });
+    await checkRequiredBlobs(
+      document,
+      repository,
+      async (digest) => {
+        return (await statIfPresent(this.#blobPath(digest))) !== undefined;
+      },
+      options,
+    );
     await writeDurably(this.#blobPath(descriptor.digest), bytes);
     const artifactType = referrerOf(bytes, descriptor)?.referrer.artifactType;
     const entry = { ...descriptor, ...(artifactType === undefined ? {} : { artifactType }) };

@@ -8,6 +8,7 @@ import type { ImageIndex, Manifest } from '../oci/manifest.ts';
 import { isIndexType, isManifestType, layerType } from '../oci/media-type.ts';
 import { digestOf } from './blob-content.ts';
 import { RegistryError } from './errors.ts';
+import type { PushManifestOptions } from './interface.ts';
 import { checkTag } from './names.ts';
 
 /** What a store looks at before it takes a manifest: what it is, and the name it is stored under. Errors: TAG_INVALID, TOO_LARGE, MANIFEST_INVALID, DIGEST_INVALID. */
@@ -45,13 +46,14 @@ function requiredBlobs(document: Manifest | ImageIndex): readonly Descriptor[] {
   return [document.config, ...document.layers.filter(({ mediaType }) => layerType(mediaType)?.foreign !== true)];
 }
 
-/** Errors: MANIFEST_BLOB_UNKNOWN naming the first blob that the repository does not have. */
+/** Errors: MANIFEST_BLOB_UNKNOWN naming the first blob that the repository does not have, unless blobs may be missing. */
 export async function checkRequiredBlobs(
   document: Manifest | ImageIndex | undefined,
   repository: string,
   has: (digest: Digest) => boolean | Promise<boolean>,
+  { allowMissing = false }: Pick<PushManifestOptions, 'allowMissing'>,
 ): Promise<void> {
-  for (const { digest } of document === undefined ? [] : requiredBlobs(document)) {
+  for (const { digest } of document === undefined || allowMissing ? [] : requiredBlobs(document)) {
     if (await has(digest)) continue;
     throw new RegistryError(
       'MANIFEST_BLOB_UNKNOWN',

@@ -168,7 +168,12 @@ export class MemoryRegistry implements Registry {
   ): Promise<Descriptor> {
     checkRepository(repository);
     const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
-    await checkRequiredBlobs(document, repository, (digest) => this.#find(repository)?.blobs.has(digest) === true);
+    await checkRequiredBlobs(
+      document,
+      repository,
+      (digest) => this.#find(repository)?.blobs.has(digest) === true,
+      options,
+    );
     const { manifests, tags } = this.#findOrMake(repository);
     if (!manifests.has(descriptor.digest)) this.#budget.take(bytes.byteLength + bytesPerName);
     manifests.set(descriptor.digest, {
