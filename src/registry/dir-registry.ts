@@ -1,14 +1,12 @@
-import { readdir, rm, stat } from 'node:fs/promises';
-import path from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { mediaTypes } from '../oci/media-type.ts';
-import { isRepository } from '../oci/reference.ts';
-import { RegistryError } from './errors.ts';
-import { checkManifest, nameOfManifest, requiredBlobs } from './manifest-check.ts';
-import { checkRepository, checkTag } from './names.ts';
-import { referrerOf } from './referrer-of.ts';
+import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
+import { checkDigest, checkRepository } from './names.ts';
+import { namesAfter } from './names-after.ts';
+import { blobUnknown, manifestUnknown, repositoryUnknown } from './not-found.ts';
+import { pushThrough } from './push-through.ts';
 import type {
   BlobReader,
   BlobWriter,
@@ -19,29 +17,52 @@ import type {
   ReferrersOptions,
   Registry,
 } from './interface.ts';
-import { BlobStore, blobUnknown } from './store/blob-store.ts';
+import { BlobStore } from './store/blob-store.ts';
+import { ContentPool, renew, statIfPresent } from './store/content-pool.ts';
 import { isNotFound } from './store/durable-file.ts';
 import { openFileBlob } from './store/file-blob.ts';
 import { FileUpload } from './store/file-upload.ts';
+import type { UploadPlace } from './store/file-upload.ts';
+import { collectGarbage } from './store/garbage-collector.ts';
+import type { GarbageOptions, GarbageReport } from './store/garbage-report.ts';
+import { LayoutIndex } from './store/layout-index.ts';
 import { ManifestStore } from './store/manifest-store.ts';
 import { StorePaths } from './store/paths.ts';
+import { makeRepositoryFolder, repositoriesOf } from './store/repository-folders.ts';
+import { RepositoryLocks } from './store/repository-locks.ts';
+import { TagIndex } from './store/tag-index.ts';
 
-/** A registry in a directory. Every change is durable when its call returns; several processes may use one directory. */
+/** What was used within this time is not marked as used again. */
+const renewAfterMs = 60_000;
+
+/**
+ * A registry in a directory, which is an OCI image layout to other tools (its tags are named `<repository>:<tag>` there). Every change is durable when
+ * its call returns. Several processes may use one directory, and any of them may be killed at any moment.
+ */
 export class DirRegistry implements Registry {
   readonly #paths: StorePaths;
+  readonly #pool: ContentPool;
   readonly #blobs: BlobStore;
   readonly #manifests: ManifestStore;
+  readonly #locks: RepositoryLocks;
+  readonly #layout: LayoutIndex;
+  readonly #tagIndex: TagIndex;
 
   /** The directory is made by the first write. */
   constructor(root: string) {
     this.#paths = new StorePaths(root);
-    this.#blobs = new BlobStore(this.#paths);
-    this.#manifests = new ManifestStore(this.#paths);
+    this.#pool = new ContentPool(this.#paths);
+    this.#blobs = new BlobStore(this.#paths, this.#pool);
+    this.#manifests = new ManifestStore(this.#paths, this.#pool);
+    this.#locks = new RepositoryLocks(this.#paths);
+    this.#layout = new LayoutIndex(this.#paths.root);
+    this.#tagIndex = new TagIndex(this.#layout, this.#paths, this.#manifests);
   }
 
   async getBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<BlobReader> {
     const reader = await openFileBlob(this.#paths.blob(repository, digest), digest, undefined, options);
-    return reader ?? this.#missingBlob(repository, digest);
+    if (reader === undefined) throw blobUnknown(repository, digest);
+    return reader;
   }
 
   async getBlobRange(
@@ -52,34 +73,42 @@ export class DirRegistry implements Registry {
     options: CallOptions = {},
   ): Promise<BlobReader> {
     const reader = await openFileBlob(this.#paths.blob(repository, digest), digest, { start, end }, options);
-    return reader ?? this.#missingBlob(repository, digest);
+    if (reader === undefined) throw blobUnknown(repository, digest);
+    return reader;
   }
 
   async getManifest(repository: string, digest: Digest): Promise<ManifestContent> {
-    return (await this.#manifests.get(repository, digest)) ?? this.#missingManifest(repository, `@${digest}`);
+    const content = await this.#manifests.get(repository, digest);
+    if (content === undefined) throw manifestUnknown(repository, `@${digest}`);
+    return content;
   }
 
   async getTag(repository: string, tag: string): Promise<ManifestContent> {
     const digest = await this.#manifests.tag(repository, tag);
     const content = digest === undefined ? undefined : await this.#manifests.get(repository, digest);
-    return content ?? this.#missingManifest(repository, `:${tag}`);
+    if (content === undefined) throw manifestUnknown(repository, `:${tag}`);
+    return content;
   }
 
   async resolveBlob(repository: string, digest: Digest): Promise<Descriptor> {
-    const size = await this.#blobs.size(repository, digest);
-    return size === undefined
-      ? this.#missingBlob(repository, digest)
-      : { mediaType: mediaTypes.octetStream, digest, size };
+    const found = await this.#blobs.find(repository, digest);
+    if (found === undefined || !(await keep(this.#paths.blob(repository, digest), found)))
+      throw blobUnknown(repository, digest);
+    return { mediaType: mediaTypes.octetStream, digest, size: found.size };
   }
 
   async resolveManifest(repository: string, digest: Digest): Promise<Descriptor> {
-    return (await this.#manifests.resolve(repository, digest)) ?? this.#missingManifest(repository, `@${digest}`);
+    const found = await this.#manifests.find(repository, digest);
+    if (found === undefined || !(await keep(this.#paths.manifest(repository, digest), found)))
+      throw manifestUnknown(repository, `@${digest}`);
+    return found.descriptor;
   }
 
   async resolveTag(repository: string, tag: string): Promise<Descriptor> {
     const digest = await this.#manifests.tag(repository, tag);
     const descriptor = digest === undefined ? undefined : await this.#manifests.resolve(repository, digest);
-    return descriptor ?? this.#missingManifest(repository, `:${tag}`);
+    if (descriptor === undefined) throw manifestUnknown(repository, `:${tag}`);
+    return descriptor;
   }
 
   async pushBlob(
@@ -88,43 +117,31 @@ export class DirRegistry implements Registry {
     body: () => Readable,
     options: CallOptions = {},
   ): Promise<Descriptor> {
-    if ((await this.#blobs.size(repository, descriptor.digest)) === descriptor.size) return descriptor;
-    const upload = await FileUpload.start(this.#paths, this.#blobs, repository);
-    try {
-      for await (const chunk of body() as AsyncIterable<Uint8Array>) {
-        if (upload.size + chunk.byteLength > descriptor.size) {
-          throw new RegistryError(
-            'SIZE_INVALID',
-            `${descriptor.digest} has more than the ${descriptor.size} bytes announced`,
-          );
-        }
-        await upload.write(chunk, options);
-      }
-      if (upload.size !== descriptor.size) {
-        throw new RegistryError(
-          'SIZE_INVALID',
-          `${descriptor.digest} has ${upload.size} bytes, not the ${descriptor.size} announced`,
-        );
-      }
-      await upload.commit(descriptor.digest, options);
-      return descriptor;
-    } finally {
-      await upload.cancel();
-    }
+    if (await this.#isThere(repository, descriptor, options)) return descriptor;
+    return await pushThrough(await this.pushBlobChunked(repository, undefined, options), descriptor, body, options);
   }
 
-  async pushBlobChunked(repository: string): Promise<BlobWriter> {
-    return await FileUpload.start(this.#paths, this.#blobs, repository);
+  async pushBlobChunked(repository: string, _chunkSize?: number, options: CallOptions = {}): Promise<BlobWriter> {
+    using _change = await this.#change(repository, options);
+    return await FileUpload.start(this.#uploads(repository));
   }
 
   async resumeBlob(repository: string, id: string, offset: number | undefined): Promise<BlobWriter> {
-    return await FileUpload.resume(this.#paths, this.#blobs, repository, id, offset);
+    return await FileUpload.resume(this.#uploads(repository), id, offset);
   }
 
-  async mountBlob(fromRepository: string, toRepository: string, digest: Digest): Promise<Descriptor> {
+  async mountBlob(
+    fromRepository: string,
+    toRepository: string,
+    digest: Digest,
+    options: CallOptions = {},
+  ): Promise<Descriptor> {
     checkRepository(toRepository);
+    const found = await this.#blobs.find(fromRepository, digest);
+    if (found === undefined) throw blobUnknown(fromRepository, digest);
+    using _change = await this.#change(toRepository, options);
     if (!(await this.#blobs.mount(fromRepository, toRepository, digest))) throw blobUnknown(fromRepository, digest);
-    return await this.resolveBlob(toRepository, digest);
+    return { mediaType: mediaTypes.octetStream, digest, size: found.size };
   }
 
   async pushManifest(
@@ -135,49 +152,65 @@ export class DirRegistry implements Registry {
     options: PushManifestOptions = {},
   ): Promise<Descriptor> {
     checkRepository(repository);
-    if (tag !== undefined) checkTag(tag);
-    const document = checkManifest(bytes, mediaType);
-    const required = document === undefined || options.allowMissing === true ? [] : requiredBlobs(document);
-    for (const blob of required) {
-      if ((await this.#blobs.size(repository, blob.digest)) === undefined) {
-        throw new RegistryError(
-          'MANIFEST_BLOB_UNKNOWN',
-          `manifest names blob ${blob.digest}, which ${repository} does not have`,
-        );
-      }
+    const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
+    {
+      // Nothing the manifest needs can be collected between the check and the moment it is there.
+      using _change = await this.#locks.enter(repository, 'shared', options);
+      await checkRequiredBlobs(
+        document,
+        repository,
+        async (digest) => {
+          return (await this.#blobs.find(repository, digest)) !== undefined;
+        },
+        options,
+      );
+      await makeRepositoryFolder(this.#paths, repository);
+      await this.#manifests.put(repository, descriptor, bytes);
+      if (tag !== undefined) await this.#manifests.putTag(repository, tag, descriptor.digest);
     }
-    const descriptor = { mediaType, digest: nameOfManifest(bytes, options.digest), size: bytes.byteLength };
-    await this.#manifests.put(repository, descriptor.digest, bytes, mediaType);
-    const listed = referrerOf(bytes, descriptor);
-    if (listed !== undefined) await this.#manifests.putReferrer(repository, listed.subject, listed.referrer);
-    if (tag !== undefined) await this.#manifests.putTag(repository, tag, descriptor.digest);
+    if (tag !== undefined) await this.#tagIndex.update(repository, [tag], options);
     return descriptor;
   }
 
-  async deleteBlob(repository: string, digest: Digest): Promise<void> {
-    if (!(await this.#blobs.remove(repository, digest))) await this.#missingBlob(repository, digest);
+  async deleteBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {
+    if ((await this.#blobs.find(repository, digest)) === undefined) throw blobUnknown(repository, digest);
+    using _change = await this.#locks.enter(repository, 'shared', options);
+    if (!(await this.#blobs.remove(repository, digest))) throw blobUnknown(repository, digest);
   }
 
-  async deleteManifest(repository: string, digest: Digest): Promise<void> {
-    const { bytes, descriptor } = await this.getManifest(repository, digest);
-    const listed = referrerOf(bytes, descriptor);
-    if (listed !== undefined) await this.#manifests.removeReferrer(repository, listed.subject, digest);
-    if (!(await this.#manifests.remove(repository, digest))) await this.#missingManifest(repository, `@${digest}`);
+  /** Its tags go with it. */
+  async deleteManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {
+    const unknown = () => manifestUnknown(repository, `@${digest}`);
+    if ((await this.#manifests.find(repository, digest)) === undefined) throw unknown();
+    let tags: string[];
+    {
+      // A push at this moment would tag what is going away.
+      using _alone = await this.#locks.enter(repository, 'exclusive', options);
+      tags = await this.#manifests.tagsOf(repository, digest);
+      for (const tag of tags) await this.#manifests.removeTag(repository, tag);
+      if (!(await this.#manifests.remove(repository, digest))) throw unknown();
+    }
+    await this.#tagIndex.update(repository, tags, options);
   }
 
-  async deleteTag(repository: string, tag: string): Promise<void> {
-    if (!(await this.#manifests.removeTag(repository, tag))) await this.#missingManifest(repository, `:${tag}`);
+  async deleteTag(repository: string, tag: string, options: CallOptions = {}): Promise<void> {
+    const unknown = () => manifestUnknown(repository, `:${tag}`);
+    if (!(await this.#manifests.hasTag(repository, tag))) throw unknown();
+    {
+      using _change = await this.#locks.enter(repository, 'shared', options);
+      if (!(await this.#manifests.removeTag(repository, tag))) throw unknown();
+    }
+    await this.#tagIndex.update(repository, [tag], options);
   }
 
   async *repositories(options: ListOptions = {}): AsyncGenerator<string> {
-    const names = await this.#repositoriesBelow(this.#paths.repositories, '');
-    yield* after(names.sort(), options.startAfter);
+    yield* namesAfter(await repositoriesOf(this.#paths), options.startAfter);
   }
 
   async *tags(repository: string, options: ListOptions = {}): AsyncGenerator<string> {
     const tags = await this.#manifests.tags(repository);
-    if (tags === undefined) throw new RegistryError('NAME_UNKNOWN', `repository ${repository} not found`);
-    yield* after(tags, options.startAfter);
+    if (tags === undefined) throw repositoryUnknown(repository);
+    yield* namesAfter(tags, options.startAfter);
   }
 
   async *referrers(repository: string, digest: Digest, options: ReferrersOptions = {}): AsyncGenerator<Descriptor> {
@@ -186,49 +219,71 @@ export class DirRegistry implements Registry {
     }
   }
 
-  /** Removes uploads that nobody has written to for `olderThanMs`. Returns how many. */
-  async removeStaleUploads(olderThanMs: number): Promise<number> {
-    let removed = 0;
-    for (const repository of await this.#repositoriesBelow(this.#paths.repositories, '')) {
-      const dir = path.join(this.#paths.repository(repository), '_uploads');
-      for (const name of await readdir(dir).catch(() => [])) {
-        const file = path.join(dir, name);
-        const state = await stat(file).catch(() => undefined);
-        if (state === undefined || Date.now() - state.mtimeMs < olderThanMs) continue;
-        await rm(file, { force: true });
-        removed += 1;
-      }
-    }
-    return removed;
+  /** Makes index.json what the tags say. Killed processes may leave it behind; the first change of each process does the same. */
+  async repair(options: CallOptions = {}): Promise<void> {
+    await this.#tagIndex.reconcile(options);
   }
 
-  async #repositoriesBelow(dir: string, name: string): Promise<string[]> {
-    let entries;
+  /**
+   * Removes what nothing needs any more, while others use the store; see docs/on-disk.md. Reads and pushes go on, but a push of a manifest that counts on
+   * an old blob that nothing named may end with MANIFEST_BLOB_UNKNOWN. Errors: MANIFEST_INVALID when index.json is damaged, those of the file system.
+   */
+  async collectGarbage(options: GarbageOptions): Promise<GarbageReport> {
+    const exists = (await statIfPresent(this.#paths.root)) !== undefined;
+    if (exists && options.dryRun !== true) await this.repair(options);
+    return await collectGarbage(
+      { paths: this.#paths, pool: this.#pool, manifests: this.#manifests, locks: this.#locks, layout: this.#layout },
+      options,
+    );
+  }
+
+  #uploads(repository: string): UploadPlace {
+    return {
+      repository,
+      dir: this.#paths.uploads(repository),
+      adopt: async (digest, file, options) => {
+        checkDigest(digest);
+        using _change = await this.#change(repository, options);
+        return await this.#blobs.adopt(repository, digest, file);
+      },
+    };
+  }
+
+  /** Begins a change of the repository, whose folder is there until it ends. */
+  async #change(repository: string, options: CallOptions): Promise<Disposable> {
+    checkRepository(repository);
+    const change = await this.#locks.enter(repository, 'shared', options);
     try {
-      entries = await readdir(dir, { withFileTypes: true });
+      await makeRepositoryFolder(this.#paths, repository);
+      return change;
     } catch (error) {
-      if (isNotFound(error)) return [];
+      change[Symbol.dispose]();
       throw error;
     }
-    const own = entries.some((entry) => entry.name.startsWith('_')) ? [name] : [];
-    const below = entries.filter((entry) => entry.isDirectory() && isRepository(entry.name));
-    const deeper = await Promise.all(
-      below.map((entry) =>
-        this.#repositoriesBelow(path.join(dir, entry.name), name === '' ? entry.name : `${name}/${entry.name}`),
-      ),
-    );
-    return [...own, ...deeper.flat()];
   }
 
-  #missingBlob(repository: string, digest: Digest): Promise<never> {
-    return Promise.reject(blobUnknown(repository, digest));
-  }
-
-  #missingManifest(repository: string, name: string): Promise<never> {
-    return Promise.reject(new RegistryError('MANIFEST_UNKNOWN', `manifest ${repository}${name} not found`));
+  /** Whether a pushed blob need not be stored. No collector removes it at this moment, nor within its period of grace. */
+  async #isThere(repository: string, { digest, size }: Descriptor, options: CallOptions): Promise<boolean> {
+    if ((await this.#blobs.find(repository, digest))?.size !== size) return false;
+    using _change = await this.#locks.enter(repository, 'shared', options);
+    const found = await this.#blobs.find(repository, digest);
+    return found !== undefined && (await keep(this.#paths.blob(repository, digest), found));
   }
 }
 
-function after(sorted: readonly string[], startAfter: string | undefined): readonly string[] {
-  return startAfter === undefined ? sorted : sorted.filter((name) => name > startAfter);
+/**
+ * Who is told that this is there may count on it with what is pushed next, so it counts as new. False when it was collected at this moment. (A collector that
+ * has judged it already may still take it; then that push is refused.)
+ */
+async function keep(file: string, found: { readonly mtimeMs: number }): Promise<boolean> {
+  if (Date.now() - found.mtimeMs < renewAfterMs) return true;
+  try {
+    await renew(file);
+    return true;
+  } catch (error) {
+    if (isNotFound(error)) return false;
+    // A store that can only be read has no collector either.
+    if (['EROFS', 'EACCES', 'EPERM'].includes(String((error as NodeJS.ErrnoException).code))) return true;
+    throw error;
+  }
 }

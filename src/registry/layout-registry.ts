@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import type { Readable } from 'node:stream';
@@ -8,23 +8,29 @@ import type { Digest } from '../oci/digest.ts';
 import { OciError } from '../oci/errors.ts';
 import { maxManifestBytes, parseImageIndex } from '../oci/manifest.ts';
 import { isIndexType, isManifestType, mediaTypes } from '../oci/media-type.ts';
+import { makeDirectory } from '../util/make-directory.ts';
 import { BaseRegistry } from './base-registry.ts';
 import { RegistryError, hasCode } from './errors.ts';
-import { checkManifest, nameOfManifest } from './manifest-check.ts';
+import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { manifestMediaType } from './manifest-media-type.ts';
-import { checkDigest, checkTag } from './names.ts';
+import { checkDigest, checkRepository, checkTag } from './names.ts';
+import { namesAfter } from './names-after.ts';
 import { referrerOf } from './referrer-of.ts';
 import { referrersTag } from './referrers-tag.ts';
 import type {
   BlobReader,
+  BlobWriter,
   CallOptions,
   ListOptions,
   ManifestContent,
   PushManifestOptions,
   ReferrersOptions,
 } from './interface.ts';
-import { isNotFound, writeDurably } from './store/durable-file.ts';
+import { statIfPresent } from './store/content-pool.ts';
+import { syncDirectory, syncFile, writeDurably } from './store/durable-file.ts';
 import { openFileBlob } from './store/file-blob.ts';
+import { FileUpload } from './store/file-upload.ts';
+import type { UploadPlace } from './store/file-upload.ts';
 import { LayoutIndex, refName } from './store/layout-index.ts';
 import { writeBlobFile } from './store/write-blob-file.ts';
 
@@ -59,31 +65,32 @@ export class LayoutRegistry extends BaseRegistry {
     throw new RegistryError('MANIFEST_UNKNOWN', `oci image layout ${this.dir} has ${found}`);
   }
 
-  override async getBlob(_repository: string, digest: Digest, options: CallOptions = {}): Promise<BlobReader> {
+  override async getBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<BlobReader> {
+    checkName(repository);
     return (await openFileBlob(this.#blobPath(digest), digest, undefined, options)) ?? this.#missingBlob(digest);
   }
 
   override async getBlobRange(
-    _repository: string,
+    repository: string,
     digest: Digest,
     start: number,
     end: number | undefined,
     options: CallOptions = {},
   ): Promise<BlobReader> {
+    checkName(repository);
     return (await openFileBlob(this.#blobPath(digest), digest, { start, end }, options)) ?? this.#missingBlob(digest);
   }
 
-  override async resolveBlob(_repository: string, digest: Digest): Promise<Descriptor> {
-    try {
-      const { size } = await stat(this.#blobPath(digest));
-      return { mediaType: mediaTypes.octetStream, digest, size };
-    } catch (error) {
-      if (isNotFound(error)) return await this.#missingBlob(digest);
-      throw error;
-    }
+  override async resolveBlob(repository: string, digest: Digest): Promise<Descriptor> {
+    checkName(repository);
+    const found = await statIfPresent(this.#blobPath(digest));
+    return found === undefined
+      ? await this.#missingBlob(digest)
+      : { mediaType: mediaTypes.octetStream, digest, size: found.size };
   }
 
-  override async getManifest(_repository: string, digest: Digest, options: CallOptions = {}): Promise<ManifestContent> {
+  override async getManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<ManifestContent> {
+    checkName(repository);
     const reader = await openFileBlob(this.#blobPath(digest), digest, undefined, options);
     if (reader === undefined) return await this.#missingManifest(`@${digest}`);
     if (reader.descriptor.size > maxManifestBytes) {
@@ -95,6 +102,7 @@ export class LayoutRegistry extends BaseRegistry {
   }
 
   override async getTag(repository: string, tag: string, options: CallOptions = {}): Promise<ManifestContent> {
+    checkName(repository);
     const entry = await this.#tagged(checkTag(tag));
     if (entry === undefined) return await this.#missingManifest(`:${tag}`);
     const { descriptor, bytes } = await this.getManifest(repository, entry.digest, options);
@@ -113,49 +121,79 @@ export class LayoutRegistry extends BaseRegistry {
   }
 
   override async pushBlob(
-    _repository: string,
+    repository: string,
     descriptor: Descriptor,
     body: () => Readable,
     options: CallOptions = {},
   ): Promise<Descriptor> {
+    checkName(repository);
     const file = this.#blobPath(descriptor.digest);
     const existing = await this.resolveBlob('', descriptor.digest).catch(() => undefined);
     if (existing?.size !== descriptor.size) await writeBlobFile(file, descriptor, body(), options);
     return descriptor;
   }
 
+  override async pushBlobChunked(repository: string): Promise<BlobWriter> {
+    checkName(repository);
+    return await FileUpload.start(this.#uploads);
+  }
+
+  override async resumeBlob(repository: string, id: string, offset: number | undefined): Promise<BlobWriter> {
+    checkName(repository);
+    return await FileUpload.resume(this.#uploads, id, offset);
+  }
+
+  /** There is one repository: it has the blob already, or nobody has. Errors: BLOB_UNKNOWN. */
+  override async mountBlob(fromRepository: string, toRepository: string, digest: Digest): Promise<Descriptor> {
+    checkName(toRepository);
+    return await this.resolveBlob(fromRepository, digest);
+  }
+
   /** index.json lists it when it has a tag or a subject; others are there for whoever knows their digest. */
   override async pushManifest(
-    _repository: string,
+    repository: string,
     tag: string | undefined,
     bytes: Uint8Array,
     mediaType: string,
     options: PushManifestOptions = {},
   ): Promise<Descriptor> {
-    if (tag !== undefined) checkTag(tag);
-    checkManifest(bytes, mediaType);
-    const descriptor = { mediaType, digest: nameOfManifest(bytes, options.digest), size: bytes.byteLength };
+    checkName(repository);
+    const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
+    await checkRequiredBlobs(
+      document,
+      repository,
+      async (digest) => {
+        return (await statIfPresent(this.#blobPath(digest))) !== undefined;
+      },
+      options,
+    );
     await writeDurably(this.#blobPath(descriptor.digest), bytes);
     const artifactType = referrerOf(bytes, descriptor)?.referrer.artifactType;
     const entry = { ...descriptor, ...(artifactType === undefined ? {} : { artifactType }) };
     if (tag !== undefined || artifactType !== undefined || !(await this.#index.exists()))
-      await this.#index.add(entry, tag);
+      await this.#index.add(entry, tag, options);
     return descriptor;
   }
 
   /** Out of index.json; its file stays, other manifests may name it. */
-  override async deleteManifest(_repository: string, digest: Digest): Promise<void> {
-    if ((await this.#index.remove((entry) => entry.digest === digest)) === 0) await this.#missingManifest(`@${digest}`);
+  override async deleteManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {
+    checkName(repository);
+    checkDigest(digest);
+    const removed = await this.#index.remove((entry) => entry.digest === digest, options);
+    if (removed === 0) await this.#missingManifest(`@${digest}`);
   }
 
-  override async deleteTag(_repository: string, tag: string): Promise<void> {
-    if ((await this.#index.remove((entry) => entry.tag === tag)) === 0) await this.#missingManifest(`:${tag}`);
+  override async deleteTag(repository: string, tag: string, options: CallOptions = {}): Promise<void> {
+    checkName(repository);
+    checkTag(tag);
+    const removed = await this.#index.remove((entry) => entry.tag === tag, options);
+    if (removed === 0) await this.#missingManifest(`:${tag}`);
   }
 
-  override async *tags(_repository: string, options: ListOptions = {}): AsyncGenerator<string> {
-    const { startAfter = '' } = options;
+  override async *tags(repository: string, options: ListOptions = {}): AsyncGenerator<string> {
+    checkName(repository);
     const names = (await this.#index.manifests()).flatMap(({ annotations }) => annotations?.[refName] ?? []);
-    yield* [...new Set(names)].filter((name) => name > startAfter).sort();
+    yield* namesAfter([...new Set(names)].sort(), options.startAfter);
   }
 
   /** From the manifests in index.json and from the list under the fallback tag, where other tools keep it. */
@@ -164,6 +202,8 @@ export class LayoutRegistry extends BaseRegistry {
     digest: Digest,
     options: ReferrersOptions = {},
   ): AsyncGenerator<Descriptor> {
+    checkName(repository);
+    checkDigest(digest);
     const seen = new Set<Digest>();
     for (const candidate of await this.#candidates(repository, digest, options)) {
       if (seen.has(candidate.digest) || !isManifestOrIndex(candidate)) continue;
@@ -211,6 +251,21 @@ export class LayoutRegistry extends BaseRegistry {
     return content === undefined || referrerOf(content.bytes, entry) === undefined;
   }
 
+  get #uploads(): UploadPlace {
+    return {
+      repository: this.dir,
+      dir: path.join(this.dir, '.uploads'),
+      adopt: async (digest, file) => {
+        const blob = this.#blobPath(digest);
+        if (!(await syncFile(file))) return false;
+        await makeDirectory(path.dirname(blob));
+        await rename(file, blob);
+        await syncDirectory(path.dirname(blob));
+        return true;
+      },
+    };
+  }
+
   #blobPath(digest: Digest): string {
     checkDigest(digest);
     return path.join(this.dir, 'blobs', digestAlgorithm(digest), digestHex(digest));
@@ -227,6 +282,11 @@ export class LayoutRegistry extends BaseRegistry {
       new RegistryError('MANIFEST_UNKNOWN', `manifest ${name.slice(1)} not found in oci image layout ${this.dir}`),
     );
   }
+}
+
+/** The one repository has no name of its own; whatever name it is given must be one. */
+function checkName(repository: string): void {
+  if (repository !== '') checkRepository(repository);
 }
 
 function isManifestOrIndex({ mediaType }: Descriptor): boolean {

@@ -8,9 +8,23 @@ import type { ImageIndex, Manifest } from '../oci/manifest.ts';
 import { isIndexType, isManifestType, layerType } from '../oci/media-type.ts';
 import { digestOf } from './blob-content.ts';
 import { RegistryError } from './errors.ts';
+import type { PushManifestOptions } from './interface.ts';
+import { checkTag } from './names.ts';
+
+/** What a store looks at before it takes a manifest: what it is, and the name it is stored under. Errors: TAG_INVALID, TOO_LARGE, MANIFEST_INVALID, DIGEST_INVALID. */
+export function acceptManifest(
+  tag: string | undefined,
+  bytes: Uint8Array,
+  mediaType: string,
+  { digest }: { readonly digest?: Digest | undefined },
+): { readonly document: Manifest | ImageIndex | undefined; readonly descriptor: Descriptor } {
+  if (tag !== undefined) checkTag(tag);
+  const document = checkManifest(bytes, mediaType);
+  return { document, descriptor: { mediaType, digest: nameOfManifest(bytes, digest), size: bytes.byteLength } };
+}
 
 /** Undefined for media types that are stored as they are. Errors: TOO_LARGE, MANIFEST_INVALID. */
-export function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | ImageIndex | undefined {
+function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | ImageIndex | undefined {
   if (bytes.byteLength > maxManifestBytes) {
     throw new RegistryError(
       'TOO_LARGE',
@@ -27,9 +41,25 @@ export function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | 
 }
 
 /** The blobs that must be there before a manifest is of use. Foreign layers lie elsewhere; the manifests of an index may come later. */
-export function requiredBlobs(document: Manifest | ImageIndex): readonly Descriptor[] {
+function requiredBlobs(document: Manifest | ImageIndex): readonly Descriptor[] {
   if (document.kind === 'index') return [];
   return [document.config, ...document.layers.filter(({ mediaType }) => layerType(mediaType)?.foreign !== true)];
+}
+
+/** Errors: MANIFEST_BLOB_UNKNOWN naming the first blob that the repository does not have, unless blobs may be missing. */
+export async function checkRequiredBlobs(
+  document: Manifest | ImageIndex | undefined,
+  repository: string,
+  has: (digest: Digest) => boolean | Promise<boolean>,
+  { allowMissing = false }: Pick<PushManifestOptions, 'allowMissing'>,
+): Promise<void> {
+  for (const { digest } of document === undefined || allowMissing ? [] : requiredBlobs(document)) {
+    if (await has(digest)) continue;
+    throw new RegistryError(
+      'MANIFEST_BLOB_UNKNOWN',
+      `manifest names blob ${digest}, which ${repository} does not have`,
+    );
+  }
 }
 
 /** The digest a manifest is stored under. Errors: DIGEST_INVALID when it is not the one wanted. */

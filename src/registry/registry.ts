@@ -9,7 +9,10 @@ export type { RegistryErrorCode, RegistryErrorFacts } from './errors.ts';
 
 // Where content lies.
 export { DirRegistry } from './dir-registry.ts';
+export type { GarbageCount, GarbageOptions, GarbageReport } from './store/garbage-report.ts';
 export { LayoutRegistry } from './layout-registry.ts';
+export { MemoryRegistry } from './memory-registry.ts';
+export type { MemoryRegistryOptions } from './memory-registry.ts';
 export { RemoteRegistry } from './remote-registry.ts';
 export type { RemoteRegistryOptions } from './remote-registry.ts';
 

@@ -1,4 +1,7 @@
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
+import type { Registry } from '../../src/registry/interface.ts';
+import { LayoutRegistry } from '../../src/registry/layout-registry.ts';
+import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import type { ServeOptions } from '../../src/registry/serve-registry.ts';
@@ -11,9 +14,20 @@ registryConformance('DirRegistry', async () => {
   return { registry: new DirRegistry(dir.path), close: async () => dir[Symbol.dispose]() };
 });
 
-async function overHttp(options: ServeOptions = {}) {
+registryConformance('MemoryRegistry', async () => ({ registry: new MemoryRegistry(), close: async () => {} }));
+
+registryConformance(
+  'LayoutRegistry',
+  async () => {
+    const dir = keptTempDir();
+    return { registry: new LayoutRegistry(dir.path), close: async () => dir[Symbol.dispose]() };
+  },
+  { severalRepositories: false, deletesBlobs: false, forgetsManifests: false },
+);
+
+async function overHttp(options: ServeOptions = {}, make: (dir: string) => Registry = (dir) => new DirRegistry(dir)) {
   const dir = keptTempDir();
-  const server = await serveRegistry(new DirRegistry(dir.path), options);
+  const server = await serveRegistry(make(dir.path), options);
   const registry = new RemoteRegistry({ host: server.host });
   return {
     registry,
@@ -27,6 +41,18 @@ async function overHttp(options: ServeOptions = {}) {
 }
 
 registryConformance('RemoteRegistry over the embedded server', () => overHttp(), { mountOfMissing: 'UNSUPPORTED' });
+
+registryConformance(
+  'RemoteRegistry over the embedded server over MemoryRegistry',
+  () => overHttp({}, () => new MemoryRegistry()),
+  { mountOfMissing: 'UNSUPPORTED' },
+);
+
+registryConformance(
+  'RemoteRegistry over the embedded server over LayoutRegistry',
+  () => overHttp({}, (dir) => new LayoutRegistry(dir)),
+  { severalRepositories: false, deletesBlobs: false, forgetsManifests: false, mountOfMissing: 'UNSUPPORTED' },
+);
 
 registryConformance('RemoteRegistry over pages of two items', () => overHttp({ maxPageSize: 2 }), {
   mountOfMissing: 'UNSUPPORTED',

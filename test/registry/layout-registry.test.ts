@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { digestHex } from '../../src/oci/digest.ts';
@@ -10,6 +10,7 @@ import { LayoutRegistry } from '../../src/registry/layout-registry.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import { content, listAll, push, pushImage, readAll, streamOf } from '../support/registry-content.ts';
+import { runOk } from '../support/run.ts';
 import { tempDir } from '../support/tmp.ts';
 
 describe('LayoutRegistry', () => {
@@ -97,6 +98,55 @@ describe('LayoutRegistry', () => {
     const registry = new LayoutRegistry(path.join(tempDir(), 'l'));
     await Promise.all(Array.from({ length: 12 }, async (_, i) => await pushImage(registry, '', `t${i}`)));
     expect(await listAll(registry.tags(''))).toHaveLength(12);
+  });
+
+  it('loses nothing when several processes push at once', async () => {
+    const dir = path.join(tempDir(), 'l');
+    const face = new URL('../../dist/registry/layout-registry.js', import.meta.url).href;
+    const script = `
+      import { LayoutRegistry } from ${JSON.stringify(face)};
+      const registry = new LayoutRegistry(${JSON.stringify(dir)});
+      for (let i = 0; i < 15; i += 1) {
+        const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [], annotations: { i: process.argv[1] + i } }));
+        await registry.pushManifest('', process.argv[1] + i, bytes, 'application/vnd.oci.image.index.v1+json');
+      }`;
+    await Promise.all(
+      ['a', 'b', 'c'].map((name) => runOk(process.execPath, ['--input-type=module', '-e', script, name])),
+    );
+    expect(await listAll(new LayoutRegistry(dir).tags(''))).toHaveLength(45);
+  });
+
+  it('takes a blob in chunks through a server, and resumes in another process', async () => {
+    const dir = path.join(tempDir(), 'l');
+    const server = await serveRegistry(new LayoutRegistry(dir));
+    const remote = new RemoteRegistry({ host: server.host });
+    const blob = content(200_000);
+    const upload = await remote.pushBlobChunked('any/name', undefined);
+    await upload.write(blob.bytes.subarray(0, 90_000));
+    await upload.close();
+    await server.close();
+    await remote.close();
+    const again = await serveRegistry(new LayoutRegistry(dir));
+    const other = new RemoteRegistry({ host: again.host });
+    try {
+      const id = upload.id.replace(server.host, again.host);
+      const resumed = await other.resumeBlob('any/name', id, undefined);
+      expect(resumed.size).toBe(90_000);
+      await resumed.write(blob.bytes.subarray(90_000));
+      await resumed.commit(blob.descriptor.digest);
+      expect(await readAll(await other.getBlob('any/name', blob.descriptor.digest))).toEqual(blob.bytes);
+      expect(await other.mountBlob('any/name', 'other/name', blob.descriptor.digest)).toMatchObject({ size: 200_000 });
+      expect(readdirSync(path.join(dir, '.uploads'))).toEqual([]);
+    } finally {
+      await other.close();
+      await again.close();
+    }
+  });
+
+  it('makes no layout by deleting', async () => {
+    const dir = path.join(tempDir(), 'l');
+    await expect(new LayoutRegistry(dir).deleteTag('', 'x')).rejects.toMatchObject({ code: 'MANIFEST_UNKNOWN' });
+    expect(existsSync(dir)).toBe(false);
   });
 
   it.each([

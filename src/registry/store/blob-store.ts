@@ -1,5 +1,4 @@
 import { createReadStream } from 'node:fs';
-import { link, open, rm, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
@@ -7,56 +6,47 @@ import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
-import { isNotFound, syncDirectory } from './durable-file.ts';
+import { linkIfAbsent, renew, statIfPresent, unlinkIfPresent } from './content-pool.ts';
+import type { ContentPool } from './content-pool.ts';
+import { syncDirectory } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 
-/**
- * The blobs of all repositories. Content lies once in a pool and a repository that has it holds a hard link, so the file system counts the users:
- * several processes may push, mount and delete at once without a lock.
- */
+/** The blobs of all repositories: which repository has which content of the pool. */
 export class BlobStore {
   readonly #paths: StorePaths;
+  readonly #pool: ContentPool;
 
-  constructor(paths: StorePaths) {
+  constructor(paths: StorePaths, pool: ContentPool) {
     this.#paths = paths;
+    this.#pool = pool;
   }
 
-  /** Size in bytes; undefined when the repository does not have the blob. */
-  async size(repository: string, digest: Digest): Promise<number | undefined> {
-    try {
-      return (await stat(this.#paths.blob(repository, digest))).size;
-    } catch (error) {
-      if (isNotFound(error)) return undefined;
-      throw error;
-    }
+  /** Size in bytes and time of the last use; undefined when the repository does not have the blob. */
+  async find(
+    repository: string,
+    digest: Digest,
+  ): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined> {
+    return await statIfPresent(this.#paths.blob(repository, digest));
   }
 
-  /** Makes a complete, checked `file` the blob `digest` of the repository, durably. The file is gone afterwards. */
-  async adopt(repository: string, digest: Digest, file: string): Promise<void> {
-    const handle = await open(file, 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    const pool = this.#paths.pool(digest);
-    const own = this.#paths.blob(repository, digest);
-    await makeParents(pool, own);
-    await linkIfAbsent(file, pool);
-    // Content that is in the pool already is used instead of ours, unless it is deleted at this moment.
-    if (!(await linkIfAbsent(pool, own))) await linkIfAbsent(file, own);
-    await unlink(file);
-    await syncDirectory(path.dirname(pool));
-    await syncDirectory(path.dirname(own));
+  /** Makes a complete, checked `file` the blob `digest` of the repository, durably. False when the file was gone; it is gone afterwards. */
+  async adopt(repository: string, digest: Digest, file: string): Promise<boolean> {
+    return await this.#pool.adopt(digest, file, this.#paths.blob(repository, digest));
   }
 
-  /** False when `from` does not have the blob. */
+  /** False when `from` does not have the blob. Errors: UNSUPPORTED when its file can have no more names. */
   async mount(from: string, to: string, digest: Digest): Promise<boolean> {
     const source = this.#paths.blob(from, digest);
-    if ((await this.size(from, digest)) === undefined) return false;
+    if ((await statIfPresent(source)) === undefined) return false;
     const own = this.#paths.blob(to, digest);
-    await makeParents(own);
-    if (!(await linkIfAbsent(source, own))) return false;
+    await makeDirectory(path.dirname(own));
+    try {
+      if (!(await linkIfAbsent(source, own))) return false;
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'EMLINK') throw cause;
+      throw new RegistryError('UNSUPPORTED', `blob ${digest} is in too many repositories to be mounted`, { cause });
+    }
+    await renew(own);
     await syncDirectory(path.dirname(own));
     return true;
   }
@@ -64,17 +54,9 @@ export class BlobStore {
   /** False when the repository does not have the blob. The content goes with its last user. */
   async remove(repository: string, digest: Digest): Promise<boolean> {
     const own = this.#paths.blob(repository, digest);
-    try {
-      await unlink(own);
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      throw error;
-    }
+    if (!(await unlinkIfPresent(own))) return false;
     await syncDirectory(path.dirname(own));
-    const pool = this.#paths.pool(digest);
-    const left = await stat(pool).catch(() => undefined);
-    // A link made between these two lines keeps the content; only the pool forgets it.
-    if (left?.nlink === 1) await rm(pool, { force: true });
+    await this.#pool.drop(digest);
     return true;
   }
 }
@@ -88,25 +70,4 @@ export async function digestOfFile(file: string, digest: Digest, options: CallOp
   });
   for await (const chunk of stream as AsyncIterable<Buffer>) hash.update(chunk);
   return hash.digest();
-}
-
-/** True when `target` exists afterwards, false when there was no `source`. */
-async function linkIfAbsent(source: string, target: string): Promise<boolean> {
-  try {
-    await link(source, target);
-    return true;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return true;
-    if (code === 'ENOENT') return false;
-    throw error;
-  }
-}
-
-async function makeParents(...files: readonly string[]): Promise<void> {
-  for (const file of files) await makeDirectory(path.dirname(file));
-}
-
-export function blobUnknown(repository: string, digest: Digest): RegistryError {
-  return new RegistryError('BLOB_UNKNOWN', `blob ${digest} of ${repository} not found`);
 }

@@ -33,6 +33,17 @@ export async function syncDirectory(dir: string): Promise<void> {
   }
 }
 
+/** False when the file is not there. */
+export async function syncFile(file: string): Promise<boolean> {
+  try {
+    await syncDirectory(file);
+    return true;
+  } catch (error) {
+    if (isNotFound(error)) return false;
+    throw error;
+  }
+}
+
 /** Undefined when the file is not there. */
 export async function readIfPresent(file: string): Promise<Buffer | undefined> {
   try {

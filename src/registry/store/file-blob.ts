@@ -5,14 +5,11 @@ import type { Readable } from 'node:stream';
 import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import { VerifyingStream } from '../blob-content.ts';
+import { clampRange } from '../blob-range.ts';
+import type { BlobRange } from '../blob-range.ts';
 import { RegistryError } from '../errors.ts';
 import type { BlobReader, CallOptions } from '../interface.ts';
 import { isNotFound } from './durable-file.ts';
-
-export interface FileRange {
-  readonly start: number;
-  readonly end: number | undefined;
-}
 
 /**
  * Opens `file` as the blob `digest`; with a range those bytes, without one all of them, verified. Undefined when the file is not there. Errors:
@@ -21,7 +18,7 @@ export interface FileRange {
 export async function openFileBlob(
   file: string,
   digest: Digest,
-  range: FileRange | undefined,
+  range: BlobRange | undefined,
   options: CallOptions = {},
 ): Promise<BlobReader | undefined> {
   options.signal?.throwIfAborted();
@@ -37,9 +34,7 @@ export async function openFileBlob(
     if (!stat.isFile()) throw new RegistryError('BLOB_UNKNOWN', `blob ${digest} is not a file`);
     const { size } = stat;
     const descriptor = { mediaType: mediaTypes.octetStream, digest, size };
-    const start = range?.start ?? 0;
-    const end = Math.min(range?.end ?? size, size);
-    if (range !== undefined) checkRange(range, digest, size);
+    const { start, end } = clampRange(range, digest, size);
     const source = handle.createReadStream({
       start,
       // An empty file has no last byte; `end: -1` would be refused.
@@ -53,12 +48,4 @@ export async function openFileBlob(
     await handle.close();
     throw error;
   }
-}
-
-function checkRange(range: FileRange, digest: Digest, size: number): void {
-  const { start, end } = range;
-  const valid =
-    Number.isSafeInteger(start) && start >= 0 && (end === undefined || (Number.isSafeInteger(end) && end > start));
-  if (valid && start < size) return;
-  throw new RegistryError('RANGE_INVALID', `blob ${digest} has ${size} bytes, asked for [${start}, ${end ?? ''})`);
 }

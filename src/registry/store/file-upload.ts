@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { open, rm, stat } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
+import { tryLock } from '../../native/sys.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
@@ -9,66 +10,67 @@ import { makeDirectory } from '../../util/make-directory.ts';
 import { contentProblem } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions } from '../interface.ts';
+import { uploadUnknown } from '../not-found.ts';
 import { digestOfFile } from './blob-store.ts';
-import type { BlobStore } from './blob-store.ts';
+import { statIfPresent } from './content-pool.ts';
 import { isNotFound } from './durable-file.ts';
-import type { StorePaths } from './paths.ts';
+import { pause } from './file-lock.ts';
 
 const chunkSize = 1024 * 1024;
+
+/** How often the lock of an upload is tried: some seconds, in which a connection that broke is noticed. */
+const lockAttempts = 150;
+
+/** Where the uploads of a repository lie, and what becomes of one that is complete. */
+export interface UploadPlace {
+  /** For messages. */
+  readonly repository: string;
+  readonly dir: string;
+  /** Makes the file the blob, durably. False when the file was gone; it is gone afterwards. */
+  adopt(digest: Digest, file: string, options: CallOptions): Promise<boolean>;
+}
 
 /** An upload whose state is a file and nothing else: it can be resumed by its id after a restart. */
 export class FileUpload implements BlobWriter {
   readonly id: string;
   readonly chunkSize = chunkSize;
-  readonly #store: BlobStore;
-  readonly #repository: string;
+  readonly #place: UploadPlace;
   readonly #file: string;
   #handle: FileHandle | undefined;
   #size: number;
+  #locked = false;
   #finished = false;
 
-  private constructor(
-    store: BlobStore,
-    repository: string,
-    id: string,
-    file: string,
-    handle: FileHandle,
-    size: number,
-  ) {
-    this.#store = store;
-    this.#repository = repository;
+  private constructor(place: UploadPlace, id: string, handle: FileHandle, size: number) {
     this.id = id;
-    this.#file = file;
+    this.#place = place;
+    this.#file = path.join(place.dir, id);
     this.#handle = handle;
     this.#size = size;
   }
 
-  static async start(paths: StorePaths, store: BlobStore, repository: string): Promise<FileUpload> {
+  static async start(place: UploadPlace): Promise<FileUpload> {
     const id = randomBytes(16).toString('hex');
-    const file = paths.upload(repository, id);
-    await makeDirectory(path.dirname(file));
-    return new FileUpload(store, repository, id, file, await open(file, 'wx'), 0);
+    await makeDirectory(place.dir);
+    return new FileUpload(place, id, await open(path.join(place.dir, id), 'wx'), 0);
   }
 
   /** Errors: BLOB_UPLOAD_UNKNOWN; RANGE_INVALID when it stands elsewhere than at `offset`. */
-  static async resume(
-    paths: StorePaths,
-    store: BlobStore,
-    repository: string,
-    id: string,
-    offset: number | undefined,
-  ): Promise<FileUpload> {
-    const unknown = () =>
-      new RegistryError('BLOB_UPLOAD_UNKNOWN', `no upload ${JSON.stringify(id.slice(0, 64))} in ${repository}`);
-    if (!/^[0-9a-f]{32}$/.test(id)) throw unknown();
-    const file = paths.upload(repository, id);
+  static async resume(place: UploadPlace, id: string, offset: number | undefined): Promise<FileUpload> {
+    if (!/^[0-9a-f]{32}$/.test(id)) throw uploadUnknown(place.repository, id);
+    let handle: FileHandle;
     try {
-      const { size } = await stat(file);
-      if (offset !== undefined && offset !== size)
-        throw new RegistryError('RANGE_INVALID', `upload to ${repository} has ${size} bytes, not ${offset}`);
-      return new FileUpload(store, repository, id, file, await open(file, 'r+'), size);
+      handle = await open(path.join(place.dir, id), 'r+');
     } catch (error) {
-      if (isNotFound(error)) throw unknown();
+      if (isNotFound(error)) throw uploadUnknown(place.repository, id);
+      throw error;
+    }
+    try {
+      const { size } = await handle.stat();
+      if (offset !== undefined && offset !== size) throw elsewhere(place, size, offset);
+      return new FileUpload(place, id, handle, size);
+    } catch (error) {
+      await handle.close();
       throw error;
     }
   }
@@ -79,7 +81,7 @@ export class FileUpload implements BlobWriter {
 
   async write(chunk: Uint8Array, options: CallOptions = {}): Promise<void> {
     options.signal?.throwIfAborted();
-    const handle = this.#openHandle();
+    const handle = await this.#lockedHandle(options);
     for (let done = 0; done < chunk.byteLength; ) {
       const { bytesWritten } = await handle.write(chunk, done, chunk.byteLength - done, this.#size);
       done += bytesWritten;
@@ -94,18 +96,25 @@ export class FileUpload implements BlobWriter {
   }
 
   async commit(digest: Digest, options: CallOptions = {}): Promise<Descriptor> {
-    this.#openHandle();
-    const actual = await digestOfFile(this.#file, digest, options);
-    const wrong = contentProblem(digest, this.#size, actual, this.#size);
-    if (wrong !== null) {
-      // What was sent can never become that blob; a client that wants to try again starts anew.
-      await this.cancel();
-      throw wrong;
+    try {
+      await this.#lockedHandle(options);
+      const actual = await digestOfFile(this.#file, digest, options);
+      const wrong = contentProblem(digest, this.#size, actual, this.#size);
+      if (wrong !== null) {
+        // What was sent can never become that blob; a client that wants to try again starts anew.
+        await this.cancel();
+        throw wrong;
+      }
+      if (!(await this.#place.adopt(digest, this.#file, options))) throw this.#unknown();
+      this.#finished = true;
+      return { mediaType: mediaTypes.octetStream, digest, size: this.#size };
+    } catch (error) {
+      if (isNotFound(error)) throw this.#unknown();
+      throw error;
+    } finally {
+      // The lock goes with it: until here nobody else could change what was checked.
+      await this.close();
     }
-    await this.close();
-    await this.#store.adopt(this.#repository, digest, this.#file);
-    this.#finished = true;
-    return { mediaType: mediaTypes.octetStream, digest, size: this.#size };
   }
 
   async cancel(): Promise<void> {
@@ -115,8 +124,32 @@ export class FileUpload implements BlobWriter {
     await rm(this.#file, { force: true });
   }
 
+  /** Two requests may resume one upload; only one at a time may write to it, and only where it stands. */
+  async #lockedHandle(options: CallOptions): Promise<FileHandle> {
+    const handle = this.#openHandle();
+    if (this.#locked) return handle;
+    for (let round = 0; !tryLock(this.#openHandle().fd, 'exclusive'); round += 1) {
+      if (round === lockAttempts)
+        throw new RegistryError('UNAVAILABLE', `upload to ${this.#place.repository} is being written by another`);
+      await pause(round, options);
+    }
+    const [own, current] = [await handle.stat(), await statIfPresent(this.#file)];
+    if (own.ino !== current?.ino) throw this.#unknown();
+    if (own.size !== this.#size) throw elsewhere(this.#place, own.size, this.#size);
+    this.#locked = true;
+    return handle;
+  }
+
   #openHandle(): FileHandle {
     if (this.#handle !== undefined) return this.#handle;
-    throw new RegistryError('BLOB_UPLOAD_INVALID', `upload to ${this.#repository} is already finished`);
+    throw new RegistryError('BLOB_UPLOAD_INVALID', `upload to ${this.#place.repository} is already finished`);
   }
+
+  #unknown(): RegistryError {
+    return uploadUnknown(this.#place.repository, this.id);
+  }
+}
+
+function elsewhere({ repository }: UploadPlace, size: number, offset: number): RegistryError {
+  return new RegistryError('RANGE_INVALID', `upload to ${repository} has ${size} bytes, not ${offset}`);
 }

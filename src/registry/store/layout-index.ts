@@ -1,17 +1,22 @@
 // index.json of an OCI image layout (image spec, image-layout.md): read with every check, changed without losing what others wrote.
 import path from 'node:path';
 import type { Descriptor } from '../../oci/descriptor.ts';
+import { parseDescriptor } from '../../oci/descriptor-json.ts';
 import { OciError } from '../../oci/errors.ts';
 import { asObject, parseJsonObject } from '../../oci/json.ts';
 import type { JsonObject } from '../../oci/json.ts';
 import { maxManifestBytes, parseImageIndex } from '../../oci/manifest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
 import { Semaphore } from '../../util/semaphore.ts';
 import { RegistryError } from '../errors.ts';
+import type { CallOptions } from '../interface.ts';
 import { readIfPresent, writeDurably } from './durable-file.ts';
+import { lockFile } from './file-lock.ts';
 
 export const refName = 'org.opencontainers.image.ref.name';
+
+/** The most bytes of an index.json that is changed. */
+const maxIndexBytes = 256 * 1024 * 1024;
 
 const layoutFile = JSON.stringify({ imageLayoutVersion: '1.0.0' });
 const emptyIndex = { schemaVersion: 2, mediaType: mediaTypes.imageIndex, manifests: [] };
@@ -29,7 +34,7 @@ export class LayoutIndex {
     const bytes = await readIfPresent(this.#file);
     if (bytes === undefined)
       throw new RegistryError('NAME_UNKNOWN', `${this.#dir} is not an oci image layout (it has no index.json)`);
-    return this.#checked(bytes, () => parseImageIndex(bytes, mediaTypes.imageIndex).manifests);
+    return this.#checked(bytes, maxManifestBytes, () => parseImageIndex(bytes, mediaTypes.imageIndex).manifests);
   }
 
   /** Whether there is a layout at all. */
@@ -38,53 +43,80 @@ export class LayoutIndex {
   }
 
   /** Lists `descriptor`, under `tag` when given; another manifest of that tag loses it. The first change makes the layout. */
-  async add(descriptor: Descriptor, tag: string | undefined): Promise<void> {
-    await this.#change((entries) => {
-      const named = entries.filter((entry) => tag === undefined || nameOf(entry) !== tag);
+  async add(descriptor: Descriptor, tag: string | undefined, options: CallOptions = {}): Promise<void> {
+    await this.change((entries) => {
+      const named = entries.filter((entry) => tag === undefined || entryName(entry) !== tag);
       if (tag === undefined)
         return named.some((entry) => entry['digest'] === descriptor.digest) ? named : [...named, { ...descriptor }];
       // An entry without a name says no more than the one with it.
-      const others = named.filter((entry) => entry['digest'] !== descriptor.digest || nameOf(entry) !== undefined);
+      const others = named.filter((entry) => entry['digest'] !== descriptor.digest || entryName(entry) !== undefined);
       return [...others, { ...descriptor, annotations: { ...descriptor.annotations, [refName]: tag } }];
-    });
+    }, options);
   }
 
   /** Takes out the entries for which `unwanted` holds; returns how many. */
   async remove(
     unwanted: (entry: { readonly digest: unknown; readonly tag: string | undefined }) => boolean,
+    options: CallOptions = {},
   ): Promise<number> {
     let removed = 0;
-    await this.#change((entries) => {
-      const left = entries.filter((entry) => !unwanted({ digest: entry['digest'], tag: nameOf(entry) }));
+    if (!(await this.exists())) return removed;
+    await this.change((entries) => {
+      const left = entries.filter((entry) => !unwanted({ digest: entry['digest'], tag: entryName(entry) }));
       removed = entries.length - left.length;
-      return left;
-    });
+      return removed === 0 ? entries : left;
+    }, options);
     return removed;
+  }
+
+  /**
+   * Replaces the entries by what `change` makes of them, while no other process does; what else is in index.json stays. Nothing is written when it returns
+   * the entries it was given. Errors: MANIFEST_INVALID, TOO_LARGE, the signal's reason while it waits.
+   */
+  async change(
+    change: (entries: readonly JsonObject[]) => readonly JsonObject[] | Promise<readonly JsonObject[]>,
+    options: CallOptions = {},
+  ): Promise<void> {
+    await this.locked(options, async () => await this.#changeNow(change));
+  }
+
+  /** Runs `work` while nobody changes index.json. */
+  async locked(options: CallOptions, work: () => Promise<void>): Promise<void> {
+    using _turn = await this.#changes.acquire(1, options);
+    using _lock = await lockFile(path.join(this.#dir, '.lock'), 'exclusive', options);
+    await work();
+  }
+
+  /** The entries for which `wanted` holds; none when there is no index.json. Errors: MANIFEST_INVALID, TOO_LARGE. */
+  async select(wanted: (entry: JsonObject) => boolean): Promise<readonly Descriptor[]> {
+    const bytes = await readIfPresent(this.#file);
+    if (bytes === undefined) return [];
+    return this.#checked(bytes, maxIndexBytes, () =>
+      entriesOf(parseJsonObject(bytes, 'index.json'))
+        .filter(wanted)
+        .map((entry) => parseDescriptor(entry, 'index.json entry')),
+    );
   }
 
   get #file(): string {
     return path.join(this.#dir, 'index.json');
   }
 
-  async #change(change: (entries: readonly JsonObject[]) => readonly JsonObject[]): Promise<void> {
-    await this.#changes.run(async () => {
-      const bytes = await readIfPresent(this.#file);
-      const raw = bytes === undefined ? emptyIndex : this.#checked(bytes, () => parseJsonObject(bytes, 'index.json'));
-      const entries =
-        'manifests' in raw && Array.isArray(raw.manifests)
-          ? raw.manifests.map((entry) => asObject(entry, 'index.json entry'))
-          : [];
-      const changed = change(entries);
-      if (bytes === undefined) {
-        await makeDirectory(this.#dir);
-        await writeDurably(path.join(this.#dir, 'oci-layout'), layoutFile);
-      }
+  async #changeNow(change: (entries: readonly JsonObject[]) => readonly JsonObject[] | Promise<readonly JsonObject[]>) {
+    const bytes = await readIfPresent(this.#file);
+    const raw =
+      bytes === undefined
+        ? emptyIndex
+        : this.#checked(bytes, maxIndexBytes, () => parseJsonObject(bytes, 'index.json'));
+    const entries = bytes === undefined ? [] : this.#checked(bytes, maxIndexBytes, () => entriesOf(raw));
+    const changed = await change(entries);
+    if (bytes === undefined) await writeDurably(path.join(this.#dir, 'oci-layout'), layoutFile);
+    if (bytes === undefined || changed !== entries)
       await writeDurably(this.#file, JSON.stringify({ ...raw, manifests: changed }));
-    });
   }
 
-  #checked<T>(bytes: Uint8Array, parse: () => T): T {
-    if (bytes.byteLength > maxManifestBytes)
+  #checked<T>(bytes: Uint8Array, maxBytes: number, parse: () => T): T {
+    if (bytes.byteLength > maxBytes)
       throw new RegistryError('TOO_LARGE', `index.json of ${this.#dir} has ${bytes.byteLength} bytes`);
     try {
       return parse();
@@ -95,7 +127,12 @@ export class LayoutIndex {
   }
 }
 
-function nameOf(entry: JsonObject): string | undefined {
+function entriesOf(index: JsonObject): readonly JsonObject[] {
+  const { manifests } = index as { manifests?: unknown };
+  return Array.isArray(manifests) ? manifests.map((entry) => asObject(entry, 'index.json entry')) : [];
+}
+
+export function entryName(entry: JsonObject): string | undefined {
   const { annotations } = entry as { annotations?: unknown };
   const name =
     typeof annotations === 'object' && annotations !== null

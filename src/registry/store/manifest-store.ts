@@ -1,60 +1,117 @@
-import { readdir, rm, stat, unlink } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { parseDescriptor } from '../../oci/descriptor-json.ts';
 import { isDigest } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { OciError } from '../../oci/errors.ts';
-import { RegistryError } from '../errors.ts';
+import { isTag } from '../../oci/reference.ts';
+import { RegistryError, hasCode } from '../errors.ts';
+import { nameOfManifest } from '../manifest-check.ts';
+import { referrerOf } from '../referrer-of.ts';
 import type { ManifestContent } from '../interface.ts';
-import { isNotFound, readIfPresent, syncDirectory, writeDurably } from './durable-file.ts';
+import { renew, statIfPresent, unlinkIfPresent } from './content-pool.ts';
+import type { ContentPool } from './content-pool.ts';
+import { readIfPresent, syncDirectory, writeDurably } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
+import { namesIn } from './repository-folders.ts';
 
 /** Manifests, tags and the lists of referrers of the store on disk. */
 export class ManifestStore {
   readonly #paths: StorePaths;
+  readonly #pool: ContentPool;
 
-  constructor(paths: StorePaths) {
+  constructor(paths: StorePaths, pool: ContentPool) {
     this.#paths = paths;
+    this.#pool = pool;
   }
 
-  /** The bytes come last, so a manifest that is there has its type. */
-  async put(repository: string, digest: Digest, bytes: Uint8Array, mediaType: string): Promise<void> {
+  /** The bytes come last: a manifest that is there has its type, and its place in the list of referrers when it has a subject. */
+  async put(repository: string, descriptor: Descriptor, bytes: Uint8Array): Promise<void> {
+    const { digest, mediaType } = descriptor;
+    const own = this.#paths.manifest(repository, digest);
+    const existing = await this.get(repository, digest).catch(ignoreDamage);
+    if (existing?.descriptor.mediaType === mediaType) {
+      await renew(own);
+      // Whoever brought it may not be that far yet.
+      await syncDirectory(path.dirname(own));
+      return;
+    }
     await writeDurably(this.#paths.manifestType(repository, digest), mediaType);
-    await writeDurably(this.#paths.manifest(repository, digest), bytes);
+    const listed = referrerOf(bytes, descriptor);
+    if (listed !== undefined) {
+      const { subject, referrer } = listed;
+      await writeDurably(this.#paths.referrer(repository, subject, digest), JSON.stringify(referrer));
+    }
+    const temporary = path.join(path.dirname(own), `.${randomBytes(8).toString('hex')}.tmp`);
+    try {
+      await writeFile(temporary, bytes, { flag: 'wx' });
+      if (!(await this.#pool.adopt(digest, temporary, own)))
+        throw new RegistryError('UNKNOWN', `manifest ${digest} of ${repository} was taken away while it was stored`);
+    } finally {
+      await rm(temporary, { force: true });
+    }
   }
 
+  /** Errors: DIGEST_INVALID when it is damaged. */
   async get(repository: string, digest: Digest): Promise<ManifestContent | undefined> {
     const bytes = await readIfPresent(this.#paths.manifest(repository, digest));
     const mediaType = await readIfPresent(this.#paths.manifestType(repository, digest));
     if (bytes === undefined || mediaType === undefined) return undefined;
+    nameOfManifest(bytes, digest);
     return { descriptor: { mediaType: mediaType.toString('utf8'), digest, size: bytes.byteLength }, bytes };
   }
 
   async resolve(repository: string, digest: Digest): Promise<Descriptor | undefined> {
-    const mediaType = await readIfPresent(this.#paths.manifestType(repository, digest));
-    const size = await stat(this.#paths.manifest(repository, digest)).then((s) => s.size, absent);
-    return mediaType === undefined || size === undefined
-      ? undefined
-      : { mediaType: mediaType.toString('utf8'), digest, size };
+    return (await this.find(repository, digest))?.descriptor;
   }
 
-  /** False when there was none. Tags that name it go with it. */
+  /** With the time of the last use. */
+  async find(
+    repository: string,
+    digest: Digest,
+  ): Promise<{ readonly descriptor: Descriptor; readonly mtimeMs: number } | undefined> {
+    const mediaType = await readIfPresent(this.#paths.manifestType(repository, digest));
+    const found = await statIfPresent(this.#paths.manifest(repository, digest));
+    if (mediaType === undefined || found === undefined) return undefined;
+    const descriptor = { mediaType: mediaType.toString('utf8'), digest, size: found.size };
+    return { descriptor, mtimeMs: found.mtimeMs };
+  }
+
+  /** False when there was none. Nothing else may change the repository meanwhile. Its tags are to be removed first. */
   async remove(repository: string, digest: Digest): Promise<boolean> {
-    for (const tag of (await this.tags(repository)) ?? []) {
-      if ((await this.tag(repository, tag)) === digest) await this.removeTag(repository, tag);
-    }
-    try {
-      await unlink(this.#paths.manifest(repository, digest));
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      throw error;
-    }
+    const own = this.#paths.manifest(repository, digest);
+    const listed = await this.get(repository, digest).catch(ignoreDamage);
+    if (!(await unlinkIfPresent(own))) return false;
+    await syncDirectory(path.dirname(own));
     await rm(this.#paths.manifestType(repository, digest), { force: true });
+    const subject = listed === undefined ? undefined : referrerOf(listed.bytes, listed.descriptor)?.subject;
+    if (subject !== undefined) await rm(this.#paths.referrer(repository, subject, digest), { force: true });
+    await this.#pool.drop(digest);
     return true;
+  }
+
+  /** Digests of all manifests of the repository. */
+  async digests(repository: string): Promise<Digest[]> {
+    return await digestsIn(this.#paths.manifests(repository));
+  }
+
+  /** The tags that name a manifest. */
+  async tagsOf(repository: string, digest: Digest): Promise<string[]> {
+    const found: string[] = [];
+    for (const tag of (await this.tags(repository)) ?? [])
+      if ((await this.tag(repository, tag).catch(ignoreDamage)) === digest) found.push(tag);
+    return found;
   }
 
   async putTag(repository: string, tag: string, digest: Digest): Promise<void> {
     await writeDurably(this.#paths.tag(repository, tag), digest);
+  }
+
+  /** Also when what it says is damaged. */
+  async hasTag(repository: string, tag: string): Promise<boolean> {
+    return (await statIfPresent(this.#paths.tag(repository, tag))) !== undefined;
   }
 
   async tag(repository: string, tag: string): Promise<Digest | undefined> {
@@ -65,12 +122,7 @@ export class ManifestStore {
   }
 
   async removeTag(repository: string, tag: string): Promise<boolean> {
-    try {
-      await unlink(this.#paths.tag(repository, tag));
-    } catch (error) {
-      if (isNotFound(error)) return false;
-      throw error;
-    }
+    if (!(await unlinkIfPresent(this.#paths.tag(repository, tag)))) return false;
     await syncDirectory(this.#paths.tags(repository));
     return true;
   }
@@ -78,27 +130,33 @@ export class ManifestStore {
   /** Sorted; undefined when the repository does not exist. */
   async tags(repository: string): Promise<string[] | undefined> {
     const names = await namesIn(this.#paths.tags(repository));
-    if (names !== undefined) return names;
-    return (await stat(this.#paths.repository(repository)).catch(absent)) === undefined ? undefined : [];
+    if (names !== undefined) return names.filter(isTag);
+    const own = (await namesIn(this.#paths.repository(repository))) ?? [];
+    return own.some((name) => name.startsWith('_')) ? [] : undefined;
   }
 
-  async putReferrer(repository: string, subject: Digest, referrer: Descriptor): Promise<void> {
-    await writeDurably(this.#paths.referrer(repository, subject, referrer.digest), JSON.stringify(referrer));
-  }
-
-  async removeReferrer(repository: string, subject: Digest, digest: Digest): Promise<void> {
-    await rm(this.#paths.referrer(repository, subject, digest), { force: true });
-  }
-
-  /** In the order of their digests. */
+  /** In the order of their digests; those whose manifest is not there (yet, or any more) are left out. */
   async *referrers(repository: string, subject: Digest): AsyncGenerator<Descriptor> {
     for (const name of (await namesIn(this.#paths.referrers(repository, subject))) ?? []) {
       const digest = name.replace('-', ':');
       if (!isDigest(digest)) continue;
+      if ((await statIfPresent(this.#paths.manifest(repository, digest))) === undefined) continue;
       const bytes = await readIfPresent(this.#paths.referrer(repository, subject, digest));
       if (bytes !== undefined) yield parseReferrer(bytes, repository, digest);
     }
   }
+}
+
+/** The names in the folders of one algorithm each, as digests. Temporary files and what else is no digest are left out. */
+export async function digestsIn(dir: string): Promise<Digest[]> {
+  const found: Digest[] = [];
+  for (const algorithm of (await namesIn(dir)) ?? []) {
+    for (const hex of (await namesIn(path.join(dir, algorithm))) ?? []) {
+      const digest = `${algorithm}:${hex}`;
+      if (isDigest(digest)) found.push(digest);
+    }
+  }
+  return found;
 }
 
 function parseReferrer(bytes: Buffer, repository: string, digest: Digest): Descriptor {
@@ -112,15 +170,8 @@ function parseReferrer(bytes: Buffer, repository: string, digest: Digest): Descr
   }
 }
 
-async function namesIn(dir: string): Promise<string[] | undefined> {
-  try {
-    return (await readdir(dir)).filter((name) => !name.startsWith('.')).sort();
-  } catch (error) {
-    return absent(error);
-  }
-}
-
-function absent(error: unknown): undefined {
-  if (isNotFound(error)) return undefined;
+/** What is damaged can still be removed. */
+function ignoreDamage(error: unknown): undefined {
+  if (hasCode(error, 'UNKNOWN', 'DIGEST_INVALID')) return undefined;
   throw error;
 }

@@ -1,0 +1,63 @@
+// The folders of repositories. A repository is there when it has a folder whose name begins with `_`; below it others may lie.
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { isRepository } from '../../oci/reference.ts';
+import { makeDirectory } from '../../util/make-directory.ts';
+import { isNotFound } from './durable-file.ts';
+import type { StorePaths } from './paths.ts';
+
+/** Sorted. */
+export async function repositoriesOf(paths: StorePaths): Promise<string[]> {
+  const names: string[] = [];
+  await visitFolders(paths, async (name, own) => {
+    if (name !== '' && own.length > 0) names.push(name);
+  });
+  return names.sort();
+}
+
+/** Calls `visit` for every folder of the tree, those below before those above, with the names in it that begin with `_`. */
+export async function visitFolders(
+  paths: StorePaths,
+  visit: (name: string, own: readonly string[]) => Promise<void>,
+  name = '',
+): Promise<void> {
+  const dir = path.join(paths.repositories, name);
+  const entries = await readdir(dir, { withFileTypes: true }).catch((error: unknown) => {
+    if (isNotFound(error)) return [];
+    throw error;
+  });
+  for (const entry of entries) {
+    if (entry.isDirectory() && isRepository(entry.name))
+      await visitFolders(paths, visit, name === '' ? entry.name : `${name}/${entry.name}`);
+  }
+  await visit(
+    name,
+    entries.map((entry) => entry.name).filter((own) => own.startsWith('_')),
+  );
+}
+
+/** The folder of a repository whose lock is held. Those above it may be removed by a collector at this moment, and are made again. */
+export async function makeRepositoryFolder(paths: StorePaths, repository: string): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await makeDirectory(paths.repository(repository));
+      return;
+    } catch (error) {
+      if (!isNotFound(error) || attempt === 100) throw error;
+    }
+  }
+}
+
+/** Names in a folder without temporary files, sorted; undefined when there is no such folder. */
+export async function namesIn(dir: string): Promise<string[] | undefined> {
+  return (await allNamesIn(dir))?.filter((name) => !name.startsWith('.')).sort();
+}
+
+export async function allNamesIn(dir: string): Promise<string[] | undefined> {
+  try {
+    return await readdir(dir);
+  } catch (error) {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  }
+}
