@@ -160,7 +160,7 @@ class Mirror implements Registry {
     offset: number | undefined,
     options: CallOptions = {},
   ): Promise<BlobWriter> {
-    return await this.#push.resumeBlob(repository, id, offset, options);
+    return await this.#push.resumeBlob(checkRepository(repository), id, offset, options);
   }
 
   async mountBlob(

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError, hasCode } from './errors.ts';
+import { checkRepository } from './names.ts';
 import type {
   BlobReader,
   BlobWriter,
@@ -88,10 +89,10 @@ class UnifiedRegistry implements Registry {
     body: () => Readable,
     options?: CallOptions,
   ): Promise<Descriptor> {
-    let broken: unknown;
+    const broken = new Set<unknown>();
     const push = async (side: Registry, each: CallOptions) => {
       const open = () => {
-        const stream = body().once('error', (error) => (broken ??= error));
+        const stream = body().once('error', (error) => broken.add(error));
         // A side that waits for the body's next bytes would not see that the other one has failed.
         return each.signal === undefined ? stream : addAbortSignal(each.signal, stream);
       };
@@ -101,7 +102,7 @@ class UnifiedRegistry implements Registry {
       return (await inBoth(this.#sides, push, options))[0];
     } catch (error) {
       // The caller's stream is no fault of a side.
-      throw error instanceof RegistryError && broken !== undefined && error.cause === broken ? broken : error;
+      throw error instanceof RegistryError && broken.has(error.cause) ? error.cause : error;
     }
   }
 
@@ -117,6 +118,7 @@ class UnifiedRegistry implements Registry {
     offset: number | undefined,
     options?: CallOptions,
   ): Promise<BlobWriter> {
+    checkRepository(repository);
     const [first, second] = this.#sides;
     const ids = partsOfId(id);
     if (ids === undefined) throw new RegistryError('BLOB_UPLOAD_UNKNOWN', `not an upload of ${repository}`);

@@ -86,7 +86,7 @@ describe('a blob through the cache', () => {
       Array.from({ length: 50 }, async () => digestOf(await readAll(await impatient(host).getBlob('a/b', digest)))),
     );
     expect(new Set(digests)).toEqual(new Set([digest]));
-    expect(front.seen().map(({ method }) => method)).toEqual(['HEAD', 'GET']);
+    expect(gets(front.seen())).toBe(1);
     expect(uploadsIn(storeDir)).toEqual([]);
   });
 
