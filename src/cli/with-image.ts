@@ -13,7 +13,8 @@ export interface ImageOptions {
   readonly pull: PullPolicy;
 }
 
-export const imageArgument = 'image reference, e.g. debian:12, localhost:5000/app@sha256:…, or oci:DIR[:TAG]';
+export const imageArgument =
+  'image reference, e.g. debian:12, localhost:5000/app@sha256:…, oci:DIR[:TAG], or oci-archive:FILE[:TAG]';
 
 /** The options of every command that opens an image. */
 export function addImageOptions(command: Command): Command {

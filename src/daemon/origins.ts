@@ -31,6 +31,17 @@ export class Origins {
         resolveDefault: () => registry.resolveDefault(),
       };
     }
+    if (reference.kind === 'archive') {
+      const { LayoutArchive } = await import('../registry/layout-archive.ts');
+      const registry = await LayoutArchive.open(reference.file);
+      return {
+        registry,
+        repository: 'layout',
+        name: `oci-archive:${registry.file}`,
+        remote: false,
+        resolveDefault: () => registry.resolveDefault(),
+      };
+    }
     const { host, repository } = reference;
     const client = this.#clients.get(host) ?? this.#connect(host);
     this.#clients.set(host, client);

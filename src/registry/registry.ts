@@ -7,6 +7,7 @@ export type { RegistryErrorCode, RegistryErrorFacts } from './errors.ts';
 
 // Where content lies.
 export { DirRegistry } from './dir-registry.ts';
+export { LayoutArchive } from './layout-archive.ts';
 export { LayoutRegistry } from './layout-registry.ts';
 export { RemoteRegistry } from './remote-registry.ts';
 export type { RemoteRegistryOptions } from './remote-registry.ts';

@@ -1,40 +1,48 @@
 // index.json of an OCI image layout (image spec, image-layout.md): read with every check, changed without losing what others wrote.
-import path from 'node:path';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { OciError } from '../../oci/errors.ts';
 import { asObject, parseJsonObject } from '../../oci/json.ts';
 import type { JsonObject } from '../../oci/json.ts';
 import { maxManifestBytes, parseImageIndex } from '../../oci/manifest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
 import { Semaphore } from '../../util/semaphore.ts';
 import { RegistryError } from '../errors.ts';
-import { readIfPresent, writeDurably } from './durable-file.ts';
 
 export const refName = 'org.opencontainers.image.ref.name';
 
-const layoutFile = JSON.stringify({ imageLayoutVersion: '1.0.0' });
-const emptyIndex = { schemaVersion: 2, mediaType: mediaTypes.imageIndex, manifests: [] };
+/** The content of `oci-layout`. */
+export const layoutFile = JSON.stringify({ imageLayoutVersion: '1.0.0' });
+export const emptyIndex = { schemaVersion: 2, mediaType: mediaTypes.imageIndex, manifests: [] };
+
+/** Where index.json lies. */
+export interface IndexFile {
+  /** The layout it belongs to, for messages. */
+  readonly name: string;
+  /** Undefined when there is none. */
+  read(): Promise<Uint8Array | undefined>;
+  /** `first`: there was none. */
+  write(text: string, first: boolean): Promise<void>;
+}
 
 export class LayoutIndex {
-  readonly #dir: string;
+  readonly #file: IndexFile;
   readonly #changes = new Semaphore(1);
 
-  constructor(dir: string) {
-    this.#dir = dir;
+  constructor(file: IndexFile) {
+    this.#file = file;
   }
 
-  /** Errors: NAME_UNKNOWN when the directory is no image layout, MANIFEST_INVALID when its index is damaged. */
+  /** Errors: NAME_UNKNOWN when this is no image layout, MANIFEST_INVALID when its index is damaged. */
   async manifests(): Promise<readonly Descriptor[]> {
-    const bytes = await readIfPresent(this.#file);
+    const bytes = await this.#file.read();
     if (bytes === undefined)
-      throw new RegistryError('NAME_UNKNOWN', `${this.#dir} is not an oci image layout (it has no index.json)`);
+      throw new RegistryError('NAME_UNKNOWN', `${this.#file.name} is not an oci image layout (it has no index.json)`);
     return this.#checked(bytes, () => parseImageIndex(bytes, mediaTypes.imageIndex).manifests);
   }
 
   /** Whether there is a layout at all. */
   async exists(): Promise<boolean> {
-    return (await readIfPresent(this.#file)) !== undefined;
+    return (await this.#file.read()) !== undefined;
   }
 
   /** Lists `descriptor`, under `tag` when given; another manifest of that tag loses it. The first change makes the layout. */
@@ -62,35 +70,29 @@ export class LayoutIndex {
     return removed;
   }
 
-  get #file(): string {
-    return path.join(this.#dir, 'index.json');
-  }
-
   async #change(change: (entries: readonly JsonObject[]) => readonly JsonObject[]): Promise<void> {
     await this.#changes.run(async () => {
-      const bytes = await readIfPresent(this.#file);
+      const bytes = await this.#file.read();
       const raw = bytes === undefined ? emptyIndex : this.#checked(bytes, () => parseJsonObject(bytes, 'index.json'));
       const entries =
         'manifests' in raw && Array.isArray(raw.manifests)
           ? raw.manifests.map((entry) => asObject(entry, 'index.json entry'))
           : [];
       const changed = change(entries);
-      if (bytes === undefined) {
-        await makeDirectory(this.#dir);
-        await writeDurably(path.join(this.#dir, 'oci-layout'), layoutFile);
-      }
-      await writeDurably(this.#file, JSON.stringify({ ...raw, manifests: changed }));
+      await this.#file.write(JSON.stringify({ ...raw, manifests: changed }), bytes === undefined);
     });
   }
 
   #checked<T>(bytes: Uint8Array, parse: () => T): T {
     if (bytes.byteLength > maxManifestBytes)
-      throw new RegistryError('TOO_LARGE', `index.json of ${this.#dir} has ${bytes.byteLength} bytes`);
+      throw new RegistryError('TOO_LARGE', `index.json of ${this.#file.name} has ${bytes.byteLength} bytes`);
     try {
       return parse();
     } catch (error) {
       if (!(error instanceof OciError)) throw error;
-      throw new RegistryError('MANIFEST_INVALID', `index.json of ${this.#dir}: ${error.message}`, { cause: error });
+      throw new RegistryError('MANIFEST_INVALID', `index.json of ${this.#file.name}: ${error.message}`, {
+        cause: error,
+      });
     }
   }
 }
