@@ -12,6 +12,11 @@ export { LayoutRegistry } from './layout-registry.ts';
 export { RemoteRegistry } from './remote-registry.ts';
 export type { RemoteRegistryOptions } from './remote-registry.ts';
 
+// Between any two of them.
+export { copyImage } from './copy.ts';
+export type { CopyOptions, CopyReport, CopyTarget } from './copy.ts';
+export type { CopySource } from './copy/copy-plan.ts';
+
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';
 export type { RegistryServer, ServeOptions } from './serve-registry.ts';
