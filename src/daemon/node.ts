@@ -25,6 +25,7 @@ import { openState } from '../state/state.ts';
 import type { State } from '../state/state.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import { Origins } from './origins.ts';
+import type { RegistryAccess } from './registry-access.ts';
 
 export interface NodeOptions {
   /** State directory; default as config/paths.ts says. */
@@ -33,6 +34,8 @@ export interface NodeOptions {
   readonly logLevel?: string | undefined;
   /** ms from a read that misses until EIO; default 60 000. */
   readonly readDeadlineMs?: number | undefined;
+  /** How the registries that are named are reached; default as docker's configuration and hosts.toml say. */
+  readonly access?: RegistryAccess | undefined;
 }
 
 const downloadsPerNode = 16;
@@ -60,7 +63,7 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
     log,
     state,
     layers,
-    origins: new Origins(environment, log.child({ component: 'registry' })),
+    origins: new Origins({ environment, log: log.child({ component: 'registry' }), access: options.access }),
   });
 }
 

@@ -7,16 +7,21 @@ import type { Reference } from '../oci/reference.ts';
 import { LayoutRegistry } from '../registry/layout-registry.ts';
 import { defaultBackoff } from '../util/backoff.ts';
 import type { RemoteRegistry } from '../registry/remote-registry.ts';
+import type { RegistryAccess } from './registry-access.ts';
+
+export interface OriginsOptions {
+  readonly environment: Environment;
+  readonly log: Logger;
+  readonly access?: RegistryAccess | undefined;
+}
 
 /** Connections to registries, one client per host, opened when first needed. */
 export class Origins {
-  readonly #environment: Environment;
-  readonly #log: Logger;
+  readonly #options: OriginsOptions;
   readonly #clients = new Map<string, Promise<RemoteRegistry>>();
 
-  constructor(environment: Environment, log: Logger) {
-    this.#environment = environment;
-    this.#log = log;
+  constructor(options: OriginsOptions) {
+    this.#options = options;
   }
 
   readonly open = async (reference: Reference): Promise<Origin> => {
@@ -57,13 +62,18 @@ export class Origins {
     // The HTTP client takes a tenth of a second to load; an image that is all here does not need it.
     const { RemoteRegistry } = await import('../registry/remote-registry.ts');
     const { DockerCredentials } = await import('../registry/auth/docker-config.ts');
-    const configFile = dockerConfigFile(this.#environment);
+    const { environment, log, access } = this.#options;
+    const configFile = dockerConfigFile(environment);
+    const credentials = access?.credentials;
     return new RemoteRegistry({
       host,
       // Reads have their own deadline and try again until it: the reason of a failure must come back before.
       backoff: { ...defaultBackoff, attempts: 3 },
-      credentials: new DockerCredentials({ configFile }),
-      onWarning: (warning) => this.#log.warn({ host }, warning),
+      credentials:
+        credentials === undefined
+          ? new DockerCredentials({ configFile })
+          : { lookup: () => Promise.resolve(credentials) },
+      onWarning: (warning) => log.warn({ host }, warning),
     });
   }
 }
