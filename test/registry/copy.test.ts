@@ -23,7 +23,10 @@ function store(): DirRegistry {
 async function served(registry: Registry = store()) {
   const server = await serveRegistry(registry);
   const front = await RegistryFront.start(server.host);
-  const remote = new RemoteRegistry({ host: front.host, backoff: { attempts: 3, baseMs: 1, maxMs: 5, maxRetryAfterMs: 5 } });
+  const remote = new RemoteRegistry({
+    host: front.host,
+    backoff: { attempts: 3, baseMs: 1, maxMs: 5, maxRetryAfterMs: 5 },
+  });
   onTestFinished(async () => {
     await remote.close();
     await front.close();
