@@ -1,6 +1,13 @@
 // The face of this folder and of the package's export `peel/registry`: an OCI distribution library. Everything speaks one interface,
 // `Registry`; a server, a proxy or a policy is one implementation put around another.
 export type * from './interface.ts';
+export type { Descriptor } from '../oci/descriptor.ts';
+export { parseDigest } from '../oci/digest.ts';
+export type { Digest } from '../oci/digest.ts';
+export { mediaTypes } from '../oci/media-type.ts';
+export { parsePlatform } from '../oci/platform.ts';
+export type { Platform } from '../oci/platform.ts';
+export { digestOf } from './blob-content.ts';
 export { BaseRegistry } from './base-registry.ts';
 export { RegistryError, hasCode, statusOfCode } from './errors.ts';
 export type { RegistryErrorCode, RegistryErrorFacts } from './errors.ts';
