@@ -10,7 +10,7 @@ import { checkManifest, nameOfManifest } from './manifest-check.ts';
 import { manifestMediaType } from './manifest-media-type.ts';
 import { checkDigest, checkTag } from './names.ts';
 import { referrerOf } from './referrer-of.ts';
-import { referrersTag } from './referrers-tag.ts';
+import { isReferrersTag, referrersTag } from './referrers-tag.ts';
 import type {
   BlobReader,
   CallOptions,
@@ -196,7 +196,7 @@ export class LayoutContents extends BaseRegistry {
 
   async #isImage(entry: Descriptor): Promise<boolean> {
     if (!isManifestOrIndex(entry) || entry.artifactType !== undefined) return false;
-    if (/^sha(?:256|512)-[0-9a-f]{64}$/.test(entry.annotations?.[refName] ?? '')) return false;
+    if (isReferrersTag(entry.annotations?.[refName] ?? '')) return false;
     const content = await this.getManifest('', entry.digest).catch(ignoreDamage);
     return content === undefined || referrerOf(content.bytes, entry) === undefined;
   }
