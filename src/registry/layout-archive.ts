@@ -58,7 +58,7 @@ export class LayoutArchive extends LayoutContents {
     return descriptor;
   }
 
-  /** Puts an archive that is being made in its place, durably. */
+  /** Puts an archive that is being made in its place, durably; when that fails nothing is left of it. Errors: DENIED when a file came there meanwhile. */
   async close(): Promise<void> {
     await this.#files.finish();
   }
@@ -131,14 +131,18 @@ class ArchiveFiles implements LayoutFiles {
   async finish(): Promise<void> {
     const writer = this.#mustBeMade();
     const index = this.#index ?? Buffer.from(JSON.stringify(emptyIndex));
-    for (const [name, content] of [
-      ['index.json', index],
-      ['oci-layout', Buffer.from(layoutFile)],
-    ] as const) {
-      const descriptor = { mediaType: '', digest: digestOf(content), size: content.byteLength };
-      await writer.append(name, descriptor, () => Readable.from([content]));
+    try {
+      await this.#appendFile(writer, 'index.json', index);
+      await this.#appendFile(writer, 'oci-layout', Buffer.from(layoutFile));
+      await writer.finish();
+    } finally {
+      await writer.discard();
     }
-    await writer.finish();
+  }
+
+  async #appendFile(writer: ArchiveWriter, name: string, content: Uint8Array): Promise<void> {
+    const descriptor = { mediaType: '', digest: digestOf(content), size: content.byteLength };
+    await writer.append(name, descriptor, () => Readable.from([content]));
   }
 
   #mustBeMade(): ArchiveWriter {

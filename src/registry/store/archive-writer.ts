@@ -78,20 +78,15 @@ export class ArchiveWriter {
     }, options);
   }
 
-  /** Puts the file in its place, durably. Errors: as `create`. */
+  /** Puts the file in its place, durably. What failed to get there is still to be discarded. Errors: as `create`. */
   async finish(): Promise<void> {
     await this.#turns.run(async () => {
       this.#mustBeOpen();
-      try {
-        await this.#put(tarEnd);
-        await this.#handle.sync();
-        await this.#handle.close();
-        if (!this.#replace) await refuseExisting(this.#file);
-        await rename(this.#temporary, this.#file);
-      } catch (error) {
-        await this.#discard();
-        throw error;
-      }
+      await this.#put(tarEnd);
+      await this.#handle.sync();
+      await this.#handle.close();
+      if (!this.#replace) await refuseExisting(this.#file);
+      await rename(this.#temporary, this.#file);
       this.#state = 'finished';
     });
     await syncDirectory(path.dirname(this.#file));
@@ -100,14 +95,11 @@ export class ArchiveWriter {
   /** Removes what was written, unless it is finished. Idempotent. */
   async discard(): Promise<void> {
     await this.#turns.run(async () => {
-      if (this.#state === 'open') await this.#discard();
+      if (this.#state !== 'open') return;
+      this.#state = 'discarded';
+      await this.#handle.close();
+      await rm(this.#temporary, { force: true });
     });
-  }
-
-  async #discard(): Promise<void> {
-    this.#state = 'discarded';
-    await this.#handle.close();
-    await rm(this.#temporary, { force: true });
   }
 
   async #write(
