@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { readEnvironment } from '../config/environment.ts';
 import { preparePaths } from '../config/paths.ts';
+import { accessOf, handedOn } from './access-options.ts';
 import type { MountWish } from './commands/mount.ts';
 import type { CliContext } from './context.ts';
 import { CommandError, UsageError } from './errors.ts';
@@ -21,7 +22,10 @@ export async function mountDetached(context: CliContext, wish: MountWish): Promi
   const logs = path.join(runDir, 'logs');
   mkdirSync(logs, { recursive: true, mode: 0o700 });
   const logFile = path.join(logs, `mount-${randomBytes(6).toString('hex')}.log`);
-  const child = spawnServer(context, wish, logFile);
+  const access = handedOn(await accessOf(context, wish.options));
+  const child = spawnServer(context, wish, logFile, access.flags);
+  // It may have ended before it read this; what it says of that is the answer.
+  child.stdin?.on('error', () => undefined).end(access.stdin);
   // Waiting was given up: the process unmounts and ends by itself, and nothing of it is left when this one returns.
   const stop = (): void => void child.kill('SIGTERM');
   context.signal.addEventListener('abort', stop, { once: true });
@@ -44,7 +48,12 @@ export async function mountDetached(context: CliContext, wish: MountWish): Promi
   }
 }
 
-function spawnServer(context: CliContext, { reference, dir, options }: MountWish, logFile: string): ChildProcess {
+function spawnServer(
+  context: CliContext,
+  { reference, dir, options }: MountWish,
+  logFile: string,
+  accessFlags: readonly string[],
+): ChildProcess {
   const { root, logLevel } = context.options;
   const flag = (name: string, value: string | undefined): string[] => (value === undefined ? [] : [`--${name}`, value]);
   const args = [
@@ -60,13 +69,14 @@ function spawnServer(context: CliContext, { reference, dir, options }: MountWish
     ...flag('platform', options.platform),
     ...flag('upper', options.upper),
     ...(options.rw ? ['--rw'] : []),
+    ...accessFlags,
     '--',
     reference,
     dir,
   ];
   const log = openSync(logFile, 'a', 0o600);
   try {
-    return spawn(process.execPath, [main, ...args], { detached: true, stdio: ['ignore', log, log, 'pipe'] });
+    return spawn(process.execPath, [main, ...args], { detached: true, stdio: ['pipe', log, log, 'pipe'] });
   } finally {
     closeSync(log);
   }

@@ -1,4 +1,5 @@
 import { rm } from 'node:fs/promises';
+import type { Node } from '../daemon/node.ts';
 import { throttleProgress } from '../observe/progress.ts';
 import type { MountWish } from './commands/mount.ts';
 import type { CliContext } from './context.ts';
@@ -25,7 +26,7 @@ export async function mountForeground(context: CliContext, wish: MountWish): Pro
 
 async function serve(context: CliContext, wish: MountWish, reporter: MountReporter | undefined): Promise<void> {
   const { reference, dir, options } = wish;
-  await withNode(context, async (node) => {
+  const use = async (node: Node) => {
     const open = openOptions(context, options);
     const relay = throttleProgress((progress) => reporter?.send({ kind: 'progress', progress }));
     const mount = await node.mount({
@@ -52,7 +53,8 @@ async function serve(context: CliContext, wish: MountWish, reporter: MountReport
     const { reason } = await mount.closed;
     if (reason !== 'unmounted' && !context.signal.aborted)
       throw new CommandError(`the mount on ${dir} ended: ${reason}`);
-  });
+  };
+  await withNode(context, use, options);
 }
 
 /** What `peel mount` says once the directory serves. */

@@ -24,9 +24,22 @@ export function parseDirectory(text: string): string {
   return text;
 }
 
+/** Not empty, for the same reason. */
+export function parseFile(text: string): string {
+  if (text === '') throw new InvalidArgumentError('expected a file');
+  return text;
+}
+
 /** A count from 0 up. */
 export function parseCount(text: string): number {
   const value = Number(text);
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('expected a whole number');
   return value;
+}
+
+/** How many things may be under way at once. */
+export function parseJobs(text: string): number {
+  const count = parseCount(text);
+  if (count < 1 || count > 64) throw new InvalidArgumentError('expected a number from 1 to 64');
+  return count;
 }

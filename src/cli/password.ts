@@ -1,5 +1,13 @@
 import type { ReadStream } from 'node:tty';
+import type { CliContext } from './context.ts';
 import { UsageError } from './errors.ts';
+
+/** Errors: UsageError when there is nobody to ask, or nothing was given. */
+export function readPassword(context: CliContext, prompt: string, fromStdin: boolean): Promise<string> {
+  if (fromStdin) return passwordFromStdin(process.stdin);
+  if (process.stdin.isTTY) return askPassword(process.stdin, prompt, context.signal);
+  throw new UsageError('stdin is no terminal: give --password-stdin');
+}
 
 /** All of stdin without its last newline, e.g. `pass show registry | peel login --password-stdin`. */
 export async function passwordFromStdin(stdin: NodeJS.ReadableStream): Promise<string> {

@@ -34,6 +34,11 @@ export const verbs: readonly Verb[] = [
     summary: 'create, list, show, push and remove seekable indexes',
     load: () => import('./commands/index-group.ts'),
   },
+  {
+    name: 'copy',
+    summary: 'copy an image between registries, layouts and archives',
+    load: () => import('./commands/copy.ts'),
+  },
   { name: 'cache', summary: 'list, remove and prune what is cached', load: () => import('./commands/cache.ts') },
   { name: 'login', summary: 'store credentials for a registry', load: () => import('./commands/login.ts') },
   { name: 'logout', summary: 'forget the credentials for a registry', load: () => import('./commands/logout.ts') },

@@ -1,23 +1,26 @@
 import { type Command, Option } from 'commander';
+import type { Node } from '../daemon/node.ts';
 import type { Image, IndexMode, OpenImageOptions, PullPolicy } from '../image/image.ts';
 import { isDigest } from '../oci/digest.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
+import { type AccessOptions, addAccessOptions } from './access-options.ts';
 import type { CliContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import { withNode } from './with-node.ts';
 
-export interface ImageOptions {
+export interface ImageOptions extends AccessOptions {
   readonly platform?: string;
   readonly index: string;
   readonly pull: PullPolicy;
 }
 
-export const imageArgument = 'image reference, e.g. debian:12, localhost:5000/app@sha256:…, or oci:DIR[:TAG]';
+export const imageArgument =
+  'image reference, e.g. debian:12, localhost:5000/app@sha256:…, oci:DIR[:TAG], or oci-archive:FILE[:TAG]';
 
 /** The options of every command that opens an image. */
 export function addImageOptions(command: Command): Command {
-  return command
+  return addAccessOptions(command)
     .option('--platform <platform>', 'os/architecture[/variant] to choose from an image index')
     .option('--index <mode>', 'auto, require, never, or the digest of an index', 'auto')
     .addOption(
@@ -63,7 +66,7 @@ export async function withImages<T>(
 ): Promise<T> {
   references.forEach(checkReference);
   const open = openOptions(context, options);
-  return withNode(context, async (node) => {
+  const useAll = async (node: Node) => {
     const images: Image[] = [];
     try {
       for (const reference of references) images.push(await node.openImage(reference, open));
@@ -72,7 +75,8 @@ export async function withImages<T>(
     } finally {
       for (const image of images) await image.close();
     }
-  });
+  };
+  return withNode(context, useAll, options);
 }
 
 function indexMode(text: string): IndexMode {

@@ -1,10 +1,16 @@
 import type { Node } from '../daemon/node.ts';
+import { type AccessOptions, accessOf } from './access-options.ts';
 import type { CliContext } from './context.ts';
 
-/** Opens this node's state, loading the code for it only now, and closes it whatever happens. */
-export async function withNode<T>(context: CliContext, use: (node: Node) => Promise<T>): Promise<T> {
+/** Opens this node's state, loading the code for it only now, and closes it whatever happens. `options` say how registries are reached. */
+export async function withNode<T>(
+  context: CliContext,
+  use: (node: Node) => Promise<T>,
+  options: AccessOptions = {},
+): Promise<T> {
+  const access = await accessOf(context, options);
   const { openNode } = await import('../daemon/node.ts');
-  const node = await openNode({ root: context.options.root, logLevel: context.options.logLevel });
+  const node = await openNode({ root: context.options.root, logLevel: context.options.logLevel, access });
   try {
     return await use(node);
   } finally {

@@ -36,6 +36,17 @@ export class Origins {
         resolveDefault: () => registry.resolveDefault(),
       };
     }
+    if (reference.kind === 'archive') {
+      const { LayoutArchive } = await import('../registry/layout-archive.ts');
+      const registry = await LayoutArchive.open(reference.file);
+      return {
+        registry,
+        repository: 'layout',
+        name: `oci-archive:${registry.file}`,
+        remote: false,
+        resolveDefault: () => registry.resolveDefault(),
+      };
+    }
     const { host, repository } = reference;
     const { registry, rateLimit } = await this.#connected(host);
     return { registry, repository, name: `${host}/${repository}`, remote: true, rateLimit };

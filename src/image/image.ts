@@ -54,7 +54,7 @@ export type InspectedImage = Pick<Image, 'reference' | 'digest' | 'manifest' | '
 };
 
 export interface Image {
-  /** The reference in full, e.g. `docker.io/library/debian:12` or `oci:/dir:tag`. */
+  /** The reference in full, e.g. `docker.io/library/debian:12`, `oci:/dir:tag` or `oci-archive:/file:tag`. */
   readonly reference: string;
   /** Digest of the image manifest that was chosen (a platform's, when the reference is an image index). */
   readonly digest: Digest;

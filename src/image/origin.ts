@@ -6,9 +6,9 @@ import type { RateLimit, Registry } from '../registry/registry.ts';
 export interface Origin {
   readonly registry: Registry;
   readonly repository: string;
-  /** As a person writes it, without tag and digest: `localhost:5000/app`, `oci:/dir`. */
+  /** As a person writes it, without tag and digest: `localhost:5000/app`, `oci:/dir`, `oci-archive:/file`. */
   readonly name: string;
-  /** False for a layout on disk: asking it costs no request. */
+  /** False for a layout or an archive on disk: asking it costs no request. */
   readonly remote: boolean;
   /** What a reference without tag and digest means, where that is not the tag `latest`. Errors: RegistryError. */
   readonly resolveDefault?: (() => Promise<Descriptor>) | undefined;

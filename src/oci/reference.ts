@@ -1,5 +1,5 @@
 // Names of images as people type them: the grammar and the docker.io defaults of github.com/distribution/reference, and
-// `oci:DIR[:TAG][@DIGEST]` for an OCI image layout on disk.
+// `oci:DIR[:TAG][@DIGEST]` for an OCI image layout on disk, `oci-archive:FILE[:TAG][@DIGEST]` for a tar of one.
 import { isDigest } from './digest.ts';
 import type { Digest } from './digest.ts';
 import { OciError } from './errors.ts';
@@ -22,11 +22,20 @@ export interface LayoutReference {
   readonly digest: Digest | undefined;
 }
 
-export type Reference = RegistryReference | LayoutReference;
+export interface ArchiveReference {
+  readonly kind: 'archive';
+  /** As typed, without trailing slashes. */
+  readonly file: string;
+  readonly tag: string | undefined;
+  readonly digest: Digest | undefined;
+}
+
+export type Reference = RegistryReference | LayoutReference | ArchiveReference;
 
 export const defaultHost = 'docker.io';
 const defaultTag = 'latest';
 const layoutPrefix = 'oci:';
+const archivePrefix = 'oci-archive:';
 const maxLength = 4096;
 const maxRepositoryLength = 255;
 
@@ -39,16 +48,25 @@ const tagPattern = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 export function parseReference(text: string): Reference {
   if (text === '') throw fail(text, 'it is empty');
   if (text.length > maxLength) throw fail(text, `it has more than ${maxLength} characters`);
-  return text.startsWith(layoutPrefix) ? parseLayout(text) : parseRegistry(text);
+  if (text.startsWith(layoutPrefix)) {
+    const { path, ...named } = parseOnDisk(text, layoutPrefix, 'directory');
+    return { kind: 'layout', dir: path, ...named };
+  }
+  if (text.startsWith(archivePrefix)) {
+    const { path, ...named } = parseOnDisk(text, archivePrefix, 'file');
+    return { kind: 'archive', file: path, ...named };
+  }
+  return parseRegistry(text);
 }
 
 /** In full, with the defaults written out; `parseReference` of it gives the same reference. */
 export function formatReference(reference: Reference): string {
   const suffix = `${reference.tag === undefined ? '' : `:${reference.tag}`}${reference.digest === undefined ? '' : `@${reference.digest}`}`;
   if (reference.kind === 'registry') return `${reference.host}/${reference.repository}${suffix}`;
-  // A slash ends the directory where its last name could be taken for a tag or a digest.
-  const lastName = reference.dir.slice(reference.dir.lastIndexOf('/') + 1);
-  return `${layoutPrefix}${reference.dir}${/[:@]/.test(lastName) ? '/' : ''}${suffix}`;
+  const [prefix, path] = reference.kind === 'layout' ? [layoutPrefix, reference.dir] : [archivePrefix, reference.file];
+  // A slash ends the path where its last name could be taken for a tag or a digest.
+  const lastName = path.slice(path.lastIndexOf('/') + 1);
+  return `${prefix}${path}${/[:@]/.test(lastName) ? '/' : ''}${suffix}`;
 }
 
 export function isRepository(text: string): boolean {
@@ -105,24 +123,25 @@ function checkedRepository(name: string, text: string): string {
   throw fail(text, `${JSON.stringify(name)} is not a repository`);
 }
 
-function parseLayout(text: string): LayoutReference {
-  const path = text.slice(layoutPrefix.length);
-  if (path.includes('\0')) throw fail(text, 'the directory has a NUL character');
-  const slash = path.lastIndexOf('/') + 1;
-  const { rest, digest } = splitDigest(path.slice(slash), text);
+function parseOnDisk(text: string, prefix: string, what: 'directory' | 'file') {
+  const named = text.slice(prefix.length);
+  if (named.includes('\0')) throw fail(text, `the ${what} has a NUL character`);
+  const slash = named.lastIndexOf('/') + 1;
+  const { rest, digest } = splitDigest(named.slice(slash), text);
   const colon = rest.lastIndexOf(':');
   const tag = colon < 0 ? undefined : rest.slice(colon + 1);
   if (tag !== undefined && !isTag(tag)) throw fail(text, `${JSON.stringify(tag.slice(0, 200))} is not a tag`);
-  const dir = path.slice(0, slash) + (colon < 0 ? rest : rest.slice(0, colon));
-  if (dir === '') throw fail(text, 'it names no directory');
-  return { kind: 'layout', dir: dir.replace(/(?<=[^/])\/+$|(?<=^\/)\/+$/, ''), tag, digest };
+  const path = named.slice(0, slash) + (colon < 0 ? rest : rest.slice(0, colon));
+  if (path === '') throw fail(text, `it names no ${what}`);
+  return { path: path.replace(/(?<=[^/])\/+$|(?<=^\/)\/+$/, ''), tag, digest };
 }
 
 function splitDigest(part: string, text: string): { rest: string; digest: Digest | undefined } {
   const at = part.lastIndexOf('@');
   const tail = part.slice(at + 1);
-  // In a directory's name an `@` is an ordinary character; a digest has a colon.
-  if (at < 0 || (text.startsWith(layoutPrefix) && !tail.includes(':'))) return { rest: part, digest: undefined };
+  // In the name of a directory or a file an `@` is an ordinary character; a digest has a colon.
+  const onDisk = text.startsWith(layoutPrefix) || text.startsWith(archivePrefix);
+  if (at < 0 || (onDisk && !tail.includes(':'))) return { rest: part, digest: undefined };
   if (!isDigest(tail)) throw fail(text, `${JSON.stringify(tail.slice(0, 200))} is not a digest`);
   return { rest: part.slice(0, at), digest: tail };
 }

@@ -25,6 +25,7 @@ import { FileUpload } from './store/file-upload.ts';
 import type { UploadPlace } from './store/file-upload.ts';
 import { collectGarbage } from './store/garbage-collector.ts';
 import type { GarbageOptions, GarbageReport } from './store/garbage-report.ts';
+import { directoryIndex } from './store/layout-directory.ts';
 import { LayoutIndex } from './store/layout-index.ts';
 import { ManifestStore } from './store/manifest-store.ts';
 import { StorePaths } from './store/paths.ts';
@@ -55,7 +56,7 @@ export class DirRegistry implements Registry {
     this.#blobs = new BlobStore(this.#paths, this.#pool);
     this.#manifests = new ManifestStore(this.#paths, this.#pool);
     this.#locks = new RepositoryLocks(this.#paths);
-    this.#layout = new LayoutIndex(this.#paths.root);
+    this.#layout = new LayoutIndex(directoryIndex(this.#paths.root));
     this.#tagIndex = new TagIndex(this.#layout, this.#paths, this.#manifests);
   }
 

@@ -1,123 +1,31 @@
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
-import { buffer } from 'node:stream/consumers';
 import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
-import { digestAlgorithm, digestHex } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
-import { OciError } from '../oci/errors.ts';
-import { maxManifestBytes, parseImageIndex } from '../oci/manifest.ts';
-import { isIndexType, isManifestType, mediaTypes } from '../oci/media-type.ts';
 import { makeDirectory } from '../util/make-directory.ts';
-import { BaseRegistry } from './base-registry.ts';
-import { RegistryError, hasCode } from './errors.ts';
-import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
-import { manifestMediaType } from './manifest-media-type.ts';
-import { checkDigest, checkRepository, checkTag } from './names.ts';
-import { namesAfter } from './names-after.ts';
-import { referrerOf } from './referrer-of.ts';
-import { referrersTag } from './referrers-tag.ts';
-import type {
-  BlobReader,
-  BlobWriter,
-  CallOptions,
-  ListOptions,
-  ManifestContent,
-  PushManifestOptions,
-  ReferrersOptions,
-} from './interface.ts';
-import { statIfPresent } from './store/content-pool.ts';
-import { syncDirectory, syncFile, writeDurably } from './store/durable-file.ts';
-import { openFileBlob } from './store/file-blob.ts';
+import type { BlobWriter, CallOptions } from './interface.ts';
+import { LayoutContents, checkName } from './layout-contents.ts';
+import { syncDirectory, syncFile } from './store/durable-file.ts';
 import { FileUpload } from './store/file-upload.ts';
 import type { UploadPlace } from './store/file-upload.ts';
-import { LayoutIndex, refName } from './store/layout-index.ts';
+import { LayoutDirectory } from './store/layout-directory.ts';
 import { writeBlobFile } from './store/write-blob-file.ts';
 
 /**
  * An OCI image layout on disk as a registry with a single repository: whatever name is asked for, it is this one. Tags are the names in
  * index.json. What it cannot do is UNSUPPORTED.
  */
-export class LayoutRegistry extends BaseRegistry {
+export class LayoutRegistry extends LayoutContents {
   readonly dir: string;
-  readonly #index: LayoutIndex;
+  readonly #files: LayoutDirectory;
 
   /** The directory is read when something is asked for, and made by the first push. */
   constructor(dir: string) {
-    super();
-    this.dir = path.resolve(dir);
-    this.#index = new LayoutIndex(this.dir);
-  }
-
-  /** What a reference without tag and digest means: the only image, or the one called `latest`. Errors: MANIFEST_UNKNOWN naming the tags there are. */
-  async resolveDefault(): Promise<Descriptor> {
-    const images: Descriptor[] = [];
-    for (const entry of await this.#index.manifests()) if (await this.#isImage(entry)) images.push(entry);
-    const [first] = images;
-    if (first !== undefined && images.every(({ digest }) => digest === first.digest))
-      return (await this.getManifest('', first.digest)).descriptor;
-    if (images.some((entry) => hasName(entry, 'latest'))) return await this.resolveTag('', 'latest');
-    const tags = images.map(({ annotations }) => annotations?.[refName]).filter((tag) => tag !== undefined);
-    const found =
-      images.length === 0
-        ? 'no image'
-        : `${images.length} images (${tags.slice(0, 20).join(', ')}), none of them called latest`;
-    throw new RegistryError('MANIFEST_UNKNOWN', `oci image layout ${this.dir} has ${found}`);
-  }
-
-  override async getBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<BlobReader> {
-    checkName(repository);
-    return (await openFileBlob(this.#blobPath(digest), digest, undefined, options)) ?? this.#missingBlob(digest);
-  }
-
-  override async getBlobRange(
-    repository: string,
-    digest: Digest,
-    start: number,
-    end: number | undefined,
-    options: CallOptions = {},
-  ): Promise<BlobReader> {
-    checkName(repository);
-    return (await openFileBlob(this.#blobPath(digest), digest, { start, end }, options)) ?? this.#missingBlob(digest);
-  }
-
-  override async resolveBlob(repository: string, digest: Digest): Promise<Descriptor> {
-    checkName(repository);
-    const found = await statIfPresent(this.#blobPath(digest));
-    return found === undefined
-      ? await this.#missingBlob(digest)
-      : { mediaType: mediaTypes.octetStream, digest, size: found.size };
-  }
-
-  override async getManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<ManifestContent> {
-    checkName(repository);
-    const reader = await openFileBlob(this.#blobPath(digest), digest, undefined, options);
-    if (reader === undefined) return await this.#missingManifest(`@${digest}`);
-    if (reader.descriptor.size > maxManifestBytes) {
-      reader.close();
-      throw new RegistryError('TOO_LARGE', `manifest ${digest} of ${this.dir} has ${reader.descriptor.size} bytes`);
-    }
-    const bytes = await buffer(reader.body);
-    return { descriptor: { mediaType: manifestMediaType(bytes, undefined), digest, size: bytes.byteLength }, bytes };
-  }
-
-  override async getTag(repository: string, tag: string, options: CallOptions = {}): Promise<ManifestContent> {
-    checkName(repository);
-    const entry = await this.#tagged(checkTag(tag));
-    if (entry === undefined) return await this.#missingManifest(`:${tag}`);
-    const { descriptor, bytes } = await this.getManifest(repository, entry.digest, options);
-    // A document that does not name its own type has that of its entry.
-    return descriptor.mediaType === mediaTypes.octetStream
-      ? { descriptor: { ...descriptor, mediaType: entry.mediaType }, bytes }
-      : { descriptor, bytes };
-  }
-
-  override async resolveManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<Descriptor> {
-    return (await this.getManifest(repository, digest, options)).descriptor;
-  }
-
-  override async resolveTag(repository: string, tag: string, options: CallOptions = {}): Promise<Descriptor> {
-    return (await this.getTag(repository, tag, options)).descriptor;
+    const files = new LayoutDirectory(path.resolve(dir));
+    super(files);
+    this.dir = files.dir;
+    this.#files = files;
   }
 
   override async pushBlob(
@@ -127,9 +35,9 @@ export class LayoutRegistry extends BaseRegistry {
     options: CallOptions = {},
   ): Promise<Descriptor> {
     checkName(repository);
-    const file = this.#blobPath(descriptor.digest);
-    const existing = await this.resolveBlob('', descriptor.digest).catch(() => undefined);
-    if (existing?.size !== descriptor.size) await writeBlobFile(file, descriptor, body(), options);
+    const file = this.#files.blobPath(descriptor.digest);
+    const existing = await this.#files.size(descriptor.digest).catch(() => undefined);
+    if (existing !== descriptor.size) await writeBlobFile(file, descriptor, body(), options);
     return descriptor;
   }
 
@@ -149,114 +57,12 @@ export class LayoutRegistry extends BaseRegistry {
     return await this.resolveBlob(fromRepository, digest);
   }
 
-  /** index.json lists it when it has a tag or a subject; others are there for whoever knows their digest. */
-  override async pushManifest(
-    repository: string,
-    tag: string | undefined,
-    bytes: Uint8Array,
-    mediaType: string,
-    options: PushManifestOptions = {},
-  ): Promise<Descriptor> {
-    checkName(repository);
-    const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
-    await checkRequiredBlobs(
-      document,
-      repository,
-      async (digest) => {
-        return (await statIfPresent(this.#blobPath(digest))) !== undefined;
-      },
-      options,
-    );
-    await writeDurably(this.#blobPath(descriptor.digest), bytes);
-    const artifactType = referrerOf(bytes, descriptor)?.referrer.artifactType;
-    const entry = { ...descriptor, ...(artifactType === undefined ? {} : { artifactType }) };
-    if (tag !== undefined || artifactType !== undefined || !(await this.#index.exists()))
-      await this.#index.add(entry, tag, options);
-    return descriptor;
-  }
-
-  /** Out of index.json; its file stays, other manifests may name it. */
-  override async deleteManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<void> {
-    checkName(repository);
-    checkDigest(digest);
-    const removed = await this.#index.remove((entry) => entry.digest === digest, options);
-    if (removed === 0) await this.#missingManifest(`@${digest}`);
-  }
-
-  override async deleteTag(repository: string, tag: string, options: CallOptions = {}): Promise<void> {
-    checkName(repository);
-    checkTag(tag);
-    const removed = await this.#index.remove((entry) => entry.tag === tag, options);
-    if (removed === 0) await this.#missingManifest(`:${tag}`);
-  }
-
-  override async *tags(repository: string, options: ListOptions = {}): AsyncGenerator<string> {
-    checkName(repository);
-    const names = (await this.#index.manifests()).flatMap(({ annotations }) => annotations?.[refName] ?? []);
-    yield* namesAfter([...new Set(names)].sort(), options.startAfter);
-  }
-
-  /** From the manifests in index.json and from the list under the fallback tag, where other tools keep it. */
-  override async *referrers(
-    repository: string,
-    digest: Digest,
-    options: ReferrersOptions = {},
-  ): AsyncGenerator<Descriptor> {
-    checkName(repository);
-    checkDigest(digest);
-    const seen = new Set<Digest>();
-    for (const candidate of await this.#candidates(repository, digest, options)) {
-      if (seen.has(candidate.digest) || !isManifestOrIndex(candidate)) continue;
-      seen.add(candidate.digest);
-      const content = await this.getManifest(repository, candidate.digest, options).catch(ignoreDamage);
-      const listed =
-        content === undefined
-          ? undefined
-          : referrerOf(content.bytes, { ...content.descriptor, mediaType: candidate.mediaType });
-      if (listed?.subject !== digest) continue;
-      if (options.artifactType === undefined || listed.referrer.artifactType === options.artifactType)
-        yield listed.referrer;
-    }
-  }
-
-  async #candidates(repository: string, digest: Digest, options: CallOptions): Promise<readonly Descriptor[]> {
-    const entries = await this.#index.manifests();
-    const fallback = entries.find((entry) => hasName(entry, referrersTag(digest)));
-    const content =
-      fallback === undefined
-        ? undefined
-        : await this.getManifest(repository, fallback.digest, options).catch(ignoreDamage);
-    if (content === undefined) return entries;
-    try {
-      return [...entries, ...parseImageIndex(content.bytes).manifests];
-    } catch (error) {
-      if (error instanceof OciError) return entries;
-      throw error;
-    }
-  }
-
-  async #tagged(tag: string): Promise<Descriptor | undefined> {
-    const entries = await this.#index.manifests();
-    // Some tools write the whole reference as the name.
-    return (
-      entries.find((entry) => hasName(entry, tag)) ??
-      entries.find(({ annotations }) => annotations?.[refName]?.endsWith(`:${tag}`))
-    );
-  }
-
-  async #isImage(entry: Descriptor): Promise<boolean> {
-    if (!isManifestOrIndex(entry) || entry.artifactType !== undefined) return false;
-    if (/^sha(?:256|512)-[0-9a-f]{64}$/.test(entry.annotations?.[refName] ?? '')) return false;
-    const content = await this.getManifest('', entry.digest).catch(ignoreDamage);
-    return content === undefined || referrerOf(content.bytes, entry) === undefined;
-  }
-
   get #uploads(): UploadPlace {
     return {
       repository: this.dir,
       dir: path.join(this.dir, '.uploads'),
       adopt: async (digest, file) => {
-        const blob = this.#blobPath(digest);
+        const blob = this.#files.blobPath(digest);
         if (!(await syncFile(file))) return false;
         await makeDirectory(path.dirname(blob));
         await rename(file, blob);
@@ -265,40 +71,4 @@ export class LayoutRegistry extends BaseRegistry {
       },
     };
   }
-
-  #blobPath(digest: Digest): string {
-    checkDigest(digest);
-    return path.join(this.dir, 'blobs', digestAlgorithm(digest), digestHex(digest));
-  }
-
-  #missingBlob(digest: Digest): Promise<never> {
-    return Promise.reject(
-      new RegistryError('BLOB_UNKNOWN', `blob ${digest} not found in oci image layout ${this.dir}`),
-    );
-  }
-
-  #missingManifest(name: string): Promise<never> {
-    return Promise.reject(
-      new RegistryError('MANIFEST_UNKNOWN', `manifest ${name.slice(1)} not found in oci image layout ${this.dir}`),
-    );
-  }
-}
-
-/** The one repository has no name of its own; whatever name it is given must be one. */
-function checkName(repository: string): void {
-  if (repository !== '') checkRepository(repository);
-}
-
-function isManifestOrIndex({ mediaType }: Descriptor): boolean {
-  return isManifestType(mediaType) || isIndexType(mediaType);
-}
-
-function hasName(entry: Descriptor, tag: string): boolean {
-  return entry.annotations?.[refName] === tag;
-}
-
-/** One damaged or missing manifest does not hide the others of a list. */
-function ignoreDamage(error: unknown): undefined {
-  if (hasCode(error, 'MANIFEST_UNKNOWN', 'TOO_LARGE', 'DIGEST_INVALID', 'SIZE_INVALID')) return undefined;
-  throw error;
 }

@@ -41,7 +41,7 @@ function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | ImageIn
 }
 
 /** The blobs that must be there before a manifest is of use. Foreign layers lie elsewhere; the manifests of an index may come later. */
-function requiredBlobs(document: Manifest | ImageIndex): readonly Descriptor[] {
+export function requiredBlobs(document: Manifest | ImageIndex): readonly Descriptor[] {
   if (document.kind === 'index') return [];
   return [document.config, ...document.layers.filter(({ mediaType }) => layerType(mediaType)?.foreign !== true)];
 }

@@ -5,3 +5,7 @@ import type { Digest } from '../oci/digest.ts';
 export function referrersTag(subject: Digest): string {
   return `${digestAlgorithm(subject).slice(0, 32)}-${digestHex(subject).slice(0, 64)}`;
 }
+
+export function isReferrersTag(tag: string): boolean {
+  return /^sha(?:256|512)-[0-9a-f]{64}$/.test(tag);
+}

@@ -1,6 +1,13 @@
 // The face of this folder and of the package's export `peel/registry`: an OCI distribution library. Everything speaks one interface,
 // `Registry`; a server, a proxy or a policy is one implementation put around another.
 export type * from './interface.ts';
+export type { Descriptor } from '../oci/descriptor.ts';
+export { parseDigest } from '../oci/digest.ts';
+export type { Digest } from '../oci/digest.ts';
+export { mediaTypes } from '../oci/media-type.ts';
+export { parsePlatform } from '../oci/platform.ts';
+export type { Platform } from '../oci/platform.ts';
+export { digestOf } from './blob-content.ts';
 export { BaseRegistry } from './base-registry.ts';
 export { ForwardingRegistry } from './forwarding-registry.ts';
 export { funcs } from './funcs.ts';
@@ -10,6 +17,7 @@ export type { RegistryErrorCode, RegistryErrorFacts } from './errors.ts';
 // Where content lies.
 export { DirRegistry } from './dir-registry.ts';
 export type { GarbageCount, GarbageOptions, GarbageReport } from './store/garbage-report.ts';
+export { LayoutArchive } from './layout-archive.ts';
 export { LayoutRegistry } from './layout-registry.ts';
 export { MemoryRegistry } from './memory-registry.ts';
 export type { MemoryRegistryOptions } from './memory-registry.ts';
@@ -41,6 +49,10 @@ export type { MirrorCapability, MirrorEndpoint, MirrorOptions } from './mirror.t
 export type { FallbackEvent } from './proxy/fallback.ts';
 export { pullThrough } from './pull-through.ts';
 export type { PullThroughEvent, PullThroughOptions } from './pull-through.ts';
+// Between any two of them.
+export { copyImage } from './copy.ts';
+export type { CopyOptions, CopyReport, CopyTarget } from './copy.ts';
+export type { CopySource } from './copy/copy-plan.ts';
 
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';

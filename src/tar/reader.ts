@@ -103,6 +103,16 @@ export class TarReader {
     return this.#found;
   }
 
+  /** How many of the next bytes are passed over: whoever can seek need not read them. Infinity behind the end of the archive. */
+  get toSkip(): number {
+    return this.#cutter.toSkip;
+  }
+
+  /** Takes `size` bytes, at most `toSkip`, as pushed. */
+  advance(size: number): void {
+    this.#cutter.advance(size);
+  }
+
   /**
    * Declares the end of the stream. Missing end blocks and missing padding behind the last member are accepted.
    * Errors: ERR_TAR_TRUNCATED when a header or a member's data are cut off.

@@ -50,6 +50,17 @@ export class StreamCutter {
     this.#skip = size;
   }
 
+  /** How many of the next bytes are passed over. */
+  get toSkip(): number {
+    return this.#skip;
+  }
+
+  /** Moves on by `size` bytes, at most `toSkip`, that are not pushed. */
+  advance(size: number): void {
+    this.#skip -= size;
+    this.#position += size;
+  }
+
   skipRest(): void {
     this.#skip = Infinity;
   }

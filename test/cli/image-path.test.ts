@@ -87,6 +87,7 @@ describe('IMAGE:PATH', () => {
     ['localhost:5000/app:1:/a:/b', 'localhost:5000/app:1', '/a:/b'],
     ['oci:/var/images:/etc', 'oci:/var/images', '/etc'],
     ['oci:images:v1:/', 'oci:images:v1', '/'],
+    ['oci-archive:/var/one.tar:v1:/etc', 'oci-archive:/var/one.tar:v1', '/etc'],
   ])('splits %s', (source, reference, path) => expect(splitSource(source)).toEqual({ reference, path }));
 
   it.each(['debian', 'debian:12', ':/etc', '/etc', 'oci:/dir', 'UPPER:/x'])('refuses %s as wrong usage', (source) => {

@@ -1,9 +1,11 @@
 // What `peel mount` leaves and says as a process; that the tree is right is shown elsewhere.
 import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { hashSync } from 'bcryptjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startDockerRegistry } from '../support/docker-registry.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { buildImage, writeLayout } from '../support/image-builder.ts';
 import { mountsBelow, processesUsing } from '../support/leftovers.ts';
@@ -31,6 +33,25 @@ describe.skipIf(!canMount)('peel mount', () => {
     await node.umount(dir);
     expect([mountsBelow(node.dir), processesUsing(node.dir), await node.json(['mounts'])]).toEqual([[], [], []]);
     expect(readdirSync(path.join(node.dir, 'run', 'logs'))).toEqual([]);
+  });
+
+  it('keeps the password of --user from everybody who can see its process', async () => {
+    const registry = await startDockerRegistry({ htpasswd: `ann:${hashSync('se:cret', 4)}\n` });
+    try {
+      const dir = await node.newDir();
+      const locked = `${registry.host}/app:v1`;
+      await node.ok(['copy', image, locked, '--dest-user', 'ann', '--password-stdin'], { input: 'se:cret\n' });
+      expect(await node.peel(['mount', locked, dir])).toMatchObject({ code: 1 });
+      await node.ok(['mount', locked, dir, '--user', 'ann:se:cret']);
+      expect(await runOk('cat', [path.join(dir, 'bin/one')])).toBe('1');
+      const [pid] = processesUsing(node.dir);
+      for (const file of ['cmdline', 'environ'])
+        expect(readFileSync(`/proc/${pid}/${file}`, 'utf8')).not.toContain('se:cret');
+      expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toContain('--password-stdin');
+      await node.umount(dir);
+    } finally {
+      await registry.close();
+    }
   });
 
   it('answers in JSON', async () => {

@@ -1,48 +1,91 @@
-// What `npm pack` makes: enough to build the addon and to run, and nothing else.
-import { readdirSync, symlinkSync } from 'node:fs';
+// What `npm pack` makes: enough to build the addon and to run, and nothing else; installed, a command and a library with its types.
+import { readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { run, runOk } from '../support/run.ts';
-import { tempDir } from '../support/tmp.ts';
+import { keptTempDir } from '../support/tmp.ts';
 
 const project = new URL('../..', import.meta.url).pathname;
+const dir = keptTempDir();
+const app = path.join(dir.path, 'app');
+let files: readonly string[] = [];
 
-it('packs what is needed to install, and the installed command runs', async () => {
-  const dir = tempDir();
-  const packed = await runOk('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', dir], {
-    cwd: project,
-  });
-  const [{ filename, files }] = JSON.parse(packed) as [{ filename: string; files: { path: string; mode: number }[] }];
-  const names = files.map((file) => file.path);
+/** A project with the tarball as its only dependency. */
+beforeAll(async () => {
+  const pack = ['pack', '--json', '--ignore-scripts', '--pack-destination', dir.path];
+  const [packed] = JSON.parse(await runOk('npm', pack, { cwd: project })) as [
+    { readonly filename: string; readonly files: readonly { readonly path: string }[] },
+  ];
+  files = packed.files.map((file) => file.path);
+  await mkdir(app);
+  writeFileSync(path.join(app, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }));
+  // Scripts would compile for minutes. npm asks its registry only for what its cache does not have.
+  const install = ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline'];
+  await runOk('npm', [...install, path.join(dir.path, packed.filename)], { cwd: app, timeout: 110_000 });
+  // What those scripts make is what they made for this clone.
+  await mkdir(path.join(app, 'node_modules/peel/native/build'));
+  for (const [made, place] of [
+    ['native/build/Release', 'peel/native/build/Release'],
+    ['node_modules/better-sqlite3/build', 'better-sqlite3/build'],
+    ['node_modules/zstd-napi/build', 'zstd-napi/build'],
+  ] as const)
+    symlinkSync(path.join(project, made), path.join(app, 'node_modules', place));
+});
+afterAll(() => dir[Symbol.dispose]());
+
+it('holds what is needed to install', () => {
   for (const needed of [
     'package.json',
     'LICENSE',
     'README.md',
     'dist/cli/main.js',
     'dist/registry/registry.js',
+    'dist/registry/registry.d.ts',
     'native/binding.gyp',
   ]) {
-    expect(names).toContain(needed);
+    expect(files).toContain(needed);
   }
   const sources = readdirSync(path.join(project, 'native/src'), { recursive: true, encoding: 'utf8' });
   for (const source of sources.filter((name) => /\.[ch]pp$/.test(name)))
-    expect(names).toContain(`native/src/${source}`);
-  expect(names.filter((name) => /^(src|test|node_modules|native\/build)\//.test(name))).toEqual([]);
+    expect(files).toContain(`native/src/${source}`);
+  expect(files.filter((name) => /^(src|test|node_modules|native\/build)\//.test(name))).toEqual([]);
+});
 
-  // Installing for real compiles for minutes; the addon and the dependencies are the ones of this clone.
-  await runOk('tar', ['-xf', path.join(dir, filename), '-C', dir]);
-  const installed = path.join(dir, 'package');
-  symlinkSync(path.join(project, 'node_modules'), path.join(installed, 'node_modules'));
-  await mkdir(path.join(installed, 'native/build'), { recursive: true });
-  symlinkSync(path.join(project, 'native/build/Release'), path.join(installed, 'native/build/Release'));
-  const main = path.join(installed, 'dist/cli/main.js');
-  expect(await run(process.execPath, [main, '--version'])).toMatchObject({ code: 0 });
-  const doctor = await run(process.execPath, [main, '--root', path.join(dir, 'root'), 'doctor', '--json']);
+it('installs a command that runs', async () => {
+  const peel = path.join(app, 'node_modules/.bin/peel');
+  expect(await run(peel, ['--version'])).toMatchObject({ code: 0 });
+  const doctor = await run(peel, ['--root', path.join(dir.path, 'root'), 'doctor', '--json']);
   expect(JSON.parse(doctor.out)).toContainEqual(expect.objectContaining({ what: 'native addon', state: 'ok' }));
 });
 
-it('exports the registry interface as peel/registry', async () => {
-  const script = "const r = await import('peel/registry'); console.log(typeof r)";
-  expect(await runOk(process.execPath, ['--input-type=module', '-e', script], { cwd: project })).toBe('object\n');
+it('is a library, peel/registry, that serves, pushes, copies and pulls', async () => {
+  writeFileSync(path.join(app, 'use.ts'), use);
+  const tsc = ['--strict', '--module', 'nodenext', '--target', 'es2023', '--types', 'node'];
+  const types = ['--typeRoots', path.join(project, 'node_modules/@types')];
+  await runOk(path.join(project, 'node_modules/.bin/tsc'), [...tsc, ...types, 'use.ts'], { cwd: app });
+  expect(await runOk(process.execPath, ['use.js'], { cwd: app })).toBe('hello\n');
 });
+
+const use = `
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { DirRegistry, RemoteRegistry, copyImage, digestOf, mediaTypes, serveRegistry } from 'peel/registry';
+import type { Descriptor, Registry } from 'peel/registry';
+
+const store: Registry = new DirRegistry('store');
+const server = await serveRegistry(store);
+const remote = new RemoteRegistry({ host: server.host });
+const bytes = Buffer.from('hello');
+const blob: Descriptor = { mediaType: mediaTypes.octetStream, digest: digestOf(bytes), size: bytes.length };
+await remote.pushBlob('app', blob, () => Readable.from([bytes]));
+const manifest = { schemaVersion: 2, mediaType: mediaTypes.imageManifest, config: blob, layers: [] };
+await remote.pushManifest('app', 'v1', Buffer.from(JSON.stringify(manifest)), mediaTypes.imageManifest);
+const from = { registry: remote, repository: 'app', reference: 'v1' };
+const report = await copyImage(from, { registry: store, repository: 'copy', tag: 'v1' });
+// @ts-expect-error A count is no text.
+const wrong: string = report.blobs.copied;
+console.log(await text((await store.getBlob('copy', blob.digest)).body));
+await remote.close();
+await server.close();
+`;

@@ -6,6 +6,7 @@ import { formatReference, parseReference } from '../../src/oci/reference.ts';
 const fragment = fc.oneof(
   fc.constantFrom(
     'oci:',
+    'oci-archive:',
     '/',
     ':',
     '@',

@@ -37,6 +37,11 @@ describe('parseReference', () => {
     ['oci:/', 'oci:/'],
     ['oci:///', 'oci:/'],
     ['oci:.', 'oci:.'],
+    ['oci-archive:/images/one.tar', 'oci-archive:/images/one.tar'],
+    ['oci-archive:one.tar:1.2', 'oci-archive:one.tar:1.2'],
+    [`oci-archive:one.tar:tag@${digest}`, `oci-archive:one.tar:tag@${digest}`],
+    ['oci-archive:/a:b/:t', 'oci-archive:/a:b/:t'],
+    ['oci-archive:/user@host.tar', 'oci-archive:/user@host.tar/'],
   ])('reads %s as %s', (text, full) => {
     const reference = parseReference(text);
     expect(formatReference(reference)).toBe(full);
@@ -52,6 +57,12 @@ describe('parseReference', () => {
       digest,
     });
     expect(parseReference('oci:/d:t')).toEqual({ kind: 'layout', dir: '/d', tag: 't', digest: undefined });
+    expect(parseReference('oci-archive:/f.tar:t')).toEqual({
+      kind: 'archive',
+      file: '/f.tar',
+      tag: 't',
+      digest: undefined,
+    });
   });
 
   it.each([
@@ -92,6 +103,10 @@ describe('parseReference', () => {
     ['oci:/d:', 'not a tag'],
     ['oci:/d@sha256:abc', 'not a digest'],
     ['oci:/d\0', 'NUL'],
+    ['oci-archive:', 'names no file'],
+    ['oci-archive:/f.tar:', 'not a tag'],
+    ['oci-archive:/f.tar@sha256:abc', 'not a digest'],
+    ['oci-archive:/f\0', 'NUL'],
   ])('refuses %s because it is %s', (text, why) => {
     expect(() => parseReference(text)).toThrow(
       expect.objectContaining({ code: 'ERR_OCI_REFERENCE', message: expect.stringContaining(why) }),

@@ -25,9 +25,10 @@ export function define(command: Command, context: CliContext): void {
   example(command, 'peel cp debian:12:/etc/apt ./apt');
 }
 
-/** `IMAGE:PATH`: no reference has `:/` in it, except `oci:/DIR` at its start. Errors: UsageError. */
+/** `IMAGE:PATH`: no reference has `:/` in it, except `oci:/DIR` and `oci-archive:/FILE` at their start. Errors: UsageError. */
 export function splitSource(source: string): { reference: string; path: string } {
-  const colon = source.indexOf(':/', source.startsWith('oci:') ? 'oci:'.length : 0);
+  const [onDisk = ''] = /^oci(?:-archive)?:/.exec(source) ?? [];
+  const colon = source.indexOf(':/', onDisk.length);
   if (colon <= 0) throw new UsageError(`${source}: expected IMAGE:PATH with an absolute path, e.g. debian:12:/etc`);
   return { reference: checkReference(source.slice(0, colon)), path: source.slice(colon + 1) };
 }

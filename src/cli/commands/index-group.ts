@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
+import type { Node } from '../../daemon/node.ts';
 import type { IndexInfoReport, IndexReport } from '../../image/index-service.ts';
 import { isDigest } from '../../oci/digest.ts';
 import { parsePlatform } from '../../oci/platform.ts';
+import { type AccessOptions, addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
@@ -10,7 +12,7 @@ import { parseSize, parseSpanSize } from '../options.ts';
 import { checkReference, imageArgument, usage } from '../with-image.ts';
 import { withNode } from '../with-node.ts';
 
-interface PlatformOptions {
+interface PlatformOptions extends AccessOptions {
   readonly platform?: string;
   readonly allPlatforms?: true;
 }
@@ -47,15 +49,14 @@ function defineCreate(command: Command, context: CliContext): void {
     .option('--min-layer-size <size>', 'leave out layers that are smaller (default: 10MiB)', parseSize)
     .action(async (reference: string, options: CreateOptions) => {
       checkReference(reference);
-      const reports = await withNode(context, (node) =>
-        node.indexes.create(reference, {
-          ...choice(context, options),
-          spanSize: options.spanSize,
-          minLayerSize: options.minLayerSize,
-          push: options.push,
-          onProgress: context.progress.report,
-        }),
-      );
+      const wish = {
+        ...choice(context, options),
+        spanSize: options.spanSize,
+        minLayerSize: options.minLayerSize,
+        push: options.push,
+        onProgress: context.progress.report,
+      };
+      const reports = await withNode(context, (node) => node.indexes.create(reference, wish), options);
       context.progress.close();
       if (context.options.json) await context.output.value(reports);
       else for (const report of reports) await printCreated(context, report);
@@ -81,7 +82,7 @@ function defineLs(command: Command, context: CliContext): void {
     .argument('[image]', 'ask its registry instead')
     .action(async (reference: string | undefined, options: PlatformOptions) => {
       if (reference !== undefined) checkReference(reference);
-      await withNode(context, async ({ indexes }) => {
+      const list = async ({ indexes }: Node) => {
         const local = indexes.list().map(({ image, digest, source }) => ({ image, index: digest, source }));
         const rows =
           reference === undefined
@@ -98,7 +99,8 @@ function defineLs(command: Command, context: CliContext): void {
             rows.map((row) => [row.image, row.index ?? 'none', row.source]),
           );
         }
-      });
+      };
+      await withNode(context, list, options);
     });
   example(command, 'peel index ls localhost:5000/app:1');
 }
@@ -107,9 +109,8 @@ function defineShow(command: Command, context: CliContext): void {
   addPlatformOption(command)
     .argument('<image-or-index>', 'an image reference, or the digest of an index that this node knows')
     .action(async (target: string, options: PlatformOptions) => {
-      const report = await withNode(context, (node) =>
-        node.indexes.show(checkTarget(target), choice(context, options)),
-      );
+      const show = (node: Node) => node.indexes.show(checkTarget(target), choice(context, options));
+      const report = await withNode(context, show, options);
       if (context.options.json) await context.output.value(report);
       else await printShown(context, report);
     });
@@ -146,7 +147,8 @@ function definePush(command: Command, context: CliContext): void {
     .argument('<image>', imageArgument)
     .action(async (reference: string, options: PlatformOptions) => {
       checkReference(reference);
-      const pushed = await withNode(context, (node) => node.indexes.push(reference, choice(context, options)));
+      const push = (node: Node) => node.indexes.push(reference, choice(context, options));
+      const pushed = await withNode(context, push, options);
       if (context.options.json) await context.output.value(pushed);
       else for (const { index, image } of pushed) await context.output.line(`pushed ${index} for ${image}`);
     });
@@ -157,9 +159,8 @@ function defineRm(command: Command, context: CliContext): void {
   addPlatformOptions(command)
     .argument('<image-or-index>', 'an image reference, or the digest of an index')
     .action(async (target: string, options: PlatformOptions) => {
-      const removed = await withNode(context, (node) =>
-        node.indexes.remove(checkTarget(target), choice(context, options)),
-      );
+      const remove = (node: Node) => node.indexes.remove(checkTarget(target), choice(context, options));
+      const removed = await withNode(context, remove, options);
       if (context.options.json) await context.output.value({ removed });
       else await context.output.lines(removed.map((digest) => `removed ${digest}`));
     });
@@ -167,7 +168,10 @@ function defineRm(command: Command, context: CliContext): void {
 }
 
 function addPlatformOption(command: Command): Command {
-  return command.option('--platform <platform>', 'os/architecture[/variant] to choose from an image index');
+  return addAccessOptions(command).option(
+    '--platform <platform>',
+    'os/architecture[/variant] to choose from an image index',
+  );
 }
 
 function addPlatformOptions(command: Command): Command {

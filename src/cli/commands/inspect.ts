@@ -16,7 +16,7 @@ export function define(command: Command, context: CliContext): void {
     .action(async (reference: string, options: ImageOptions) => {
       checkReference(reference);
       const open = openOptions(context, options);
-      const image = await withNode(context, (node) => node.inspectImage(reference, open));
+      const image = await withNode(context, (node) => node.inspectImage(reference, open), options);
       image.warnings.forEach(context.warn);
       if (context.options.json) await context.output.value(image);
       else await print(context, image);

@@ -6,7 +6,7 @@ import { RemoteRegistry } from '../../registry/remote-registry.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
-import { askPassword, passwordFromStdin } from '../password.ts';
+import { readPassword } from '../password.ts';
 import { registryHost } from '../registry-host.ts';
 
 interface LoginOptions {
@@ -22,7 +22,7 @@ export function define(command: Command, context: CliContext): void {
     .action(async (typed: string, { username, passwordStdin }: LoginOptions) => {
       const host = registryHost(typed);
       if (username.includes(':')) throw new UsageError('--username: a user name has no colon');
-      const password = await readPassword(context, host, passwordStdin === true);
+      const password = await readPassword(context, `Password for ${host}: `, passwordStdin === true);
       // Credentials that do not work are not kept.
       const registry = new RemoteRegistry({
         host,
@@ -41,10 +41,4 @@ export function define(command: Command, context: CliContext): void {
       else await context.output.line(`logged in to ${host}; credentials are in ${storedIn}`);
     });
   example(command, 'echo "$TOKEN" | peel login ghcr.io -u me --password-stdin');
-}
-
-function readPassword(context: CliContext, host: string, fromStdin: boolean): Promise<string> {
-  if (fromStdin) return passwordFromStdin(process.stdin);
-  if (process.stdin.isTTY) return askPassword(process.stdin, `Password for ${host}: `, context.signal);
-  throw new UsageError('stdin is no terminal: give --password-stdin');
 }

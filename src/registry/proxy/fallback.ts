@@ -103,9 +103,9 @@ function isCallersFault(error: unknown): boolean {
   return hasCode(error, 'RANGE_INVALID') && (error.status === undefined || error.status === 416);
 }
 
-/** Failures that are likely to come again at once: out of reach, or with content that is not what it is called. */
+/** Failures that are likely to come again at once: out of reach, not to be trusted, or with content that is not what it is called. */
 function isUnfit(error: unknown): error is RegistryError {
-  return isOutOfReach(error) || hasCode(error, 'DIGEST_INVALID', 'SIZE_INVALID');
+  return isOutOfReach(error) || hasCode(error, 'DIGEST_INVALID', 'SIZE_INVALID', 'UNTRUSTED', 'CONFIG_INVALID');
 }
 
 function isOutOfReach(error: unknown): error is RegistryError {

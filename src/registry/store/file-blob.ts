@@ -1,7 +1,7 @@
 // A blob that is a file, read in whole or in part.
+import type { Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { pipeline } from 'node:stream';
-import type { Readable } from 'node:stream';
+import { pipeline, Readable } from 'node:stream';
 import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import { VerifyingStream } from '../blob-content.ts';
@@ -11,8 +11,17 @@ import { RegistryError } from '../errors.ts';
 import type { BlobReader, CallOptions } from '../interface.ts';
 import { isNotFound } from './durable-file.ts';
 
+/** A blob that is a part of a file. */
+export interface FileSection {
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+  readonly size: number;
+  /** Whether the file is still the one in which the section was found. */
+  readonly isCurrent: (file: Stats) => boolean;
+}
+
 /**
- * Opens `file` as the blob `digest`; with a range those bytes, without one all of them, verified. Undefined when the file is not there. Errors:
+ * Opens `file`, or a section of it, as the blob `digest`; with a range those bytes, without one all of them, verified. Undefined when the file is not there. Errors:
  * RANGE_INVALID when the range is not one or begins past the end.
  */
 export async function openFileBlob(
@@ -20,6 +29,7 @@ export async function openFileBlob(
   digest: Digest,
   range: BlobRange | undefined,
   options: CallOptions = {},
+  section?: FileSection,
 ): Promise<BlobReader | undefined> {
   options.signal?.throwIfAborted();
   let handle;
@@ -32,16 +42,21 @@ export async function openFileBlob(
   try {
     const stat = await handle.stat();
     if (!stat.isFile()) throw new RegistryError('BLOB_UNKNOWN', `blob ${digest} is not a file`);
-    const { size } = stat;
+    if (section?.isCurrent(stat) === false) throw new RegistryError('UNKNOWN', `${file} changed while it was in use`);
+    const { offset, size } = section ?? { offset: 0, size: stat.size };
     const descriptor = { mediaType: mediaTypes.octetStream, digest, size };
     const { start, end } = clampRange(range, digest, size);
-    const source = handle.createReadStream({
-      start,
-      // An empty file has no last byte; `end: -1` would be refused.
-      end: Math.max(end - 1, 0),
-      highWaterMark: 256 * 1024,
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-    });
+    // A stream of no bytes cannot be asked for: its last byte would stand before its first.
+    if (size === 0) await handle.close();
+    const source =
+      size === 0
+        ? Readable.from([])
+        : handle.createReadStream({
+            start: offset + start,
+            end: offset + end - 1,
+            highWaterMark: 256 * 1024,
+            ...(options.signal === undefined ? {} : { signal: options.signal }),
+          });
     const body: Readable = range === undefined ? pipeline(source, new VerifyingStream(digest, size), () => {}) : source;
     return { descriptor, body, close: () => void body.on('error', () => {}).destroy() };
   } catch (error) {

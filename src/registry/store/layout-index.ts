@@ -1,5 +1,4 @@
 // index.json of an OCI image layout (image spec, image-layout.md): read with every check, changed without losing what others wrote.
-import path from 'node:path';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { parseDescriptor } from '../../oci/descriptor-json.ts';
 import { OciError } from '../../oci/errors.ts';
@@ -10,36 +9,47 @@ import { mediaTypes } from '../../oci/media-type.ts';
 import { Semaphore } from '../../util/semaphore.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
-import { readIfPresent, writeDurably } from './durable-file.ts';
-import { lockFile } from './file-lock.ts';
 
 export const refName = 'org.opencontainers.image.ref.name';
 
 /** The most bytes of an index.json that is changed. */
 const maxIndexBytes = 256 * 1024 * 1024;
 
-const layoutFile = JSON.stringify({ imageLayoutVersion: '1.0.0' });
-const emptyIndex = { schemaVersion: 2, mediaType: mediaTypes.imageIndex, manifests: [] };
+/** The content of `oci-layout`. */
+export const layoutFile = JSON.stringify({ imageLayoutVersion: '1.0.0' });
+export const emptyIndex = { schemaVersion: 2, mediaType: mediaTypes.imageIndex, manifests: [] };
+
+/** Where index.json lies. */
+export interface IndexFile {
+  /** The layout it belongs to, for messages. */
+  readonly name: string;
+  /** Undefined when there is none. */
+  read(): Promise<Uint8Array | undefined>;
+  /** `first`: there was none. */
+  write(text: string, first: boolean): Promise<void>;
+  /** Keeps other processes from changing it. */
+  lock(options: CallOptions): Promise<Disposable>;
+}
 
 export class LayoutIndex {
-  readonly #dir: string;
+  readonly #file: IndexFile;
   readonly #changes = new Semaphore(1);
 
-  constructor(dir: string) {
-    this.#dir = dir;
+  constructor(file: IndexFile) {
+    this.#file = file;
   }
 
-  /** Errors: NAME_UNKNOWN when the directory is no image layout, MANIFEST_INVALID when its index is damaged. */
+  /** Errors: NAME_UNKNOWN when this is no image layout, MANIFEST_INVALID when its index is damaged. */
   async manifests(): Promise<readonly Descriptor[]> {
-    const bytes = await readIfPresent(this.#file);
+    const bytes = await this.#file.read();
     if (bytes === undefined)
-      throw new RegistryError('NAME_UNKNOWN', `${this.#dir} is not an oci image layout (it has no index.json)`);
+      throw new RegistryError('NAME_UNKNOWN', `${this.#file.name} is not an oci image layout (it has no index.json)`);
     return this.#checked(bytes, maxManifestBytes, () => parseImageIndex(bytes, mediaTypes.imageIndex).manifests);
   }
 
   /** Whether there is a layout at all. */
   async exists(): Promise<boolean> {
-    return (await readIfPresent(this.#file)) !== undefined;
+    return (await this.#file.read()) !== undefined;
   }
 
   /** Lists `descriptor`, under `tag` when given; another manifest of that tag loses it. The first change makes the layout. */
@@ -83,13 +93,13 @@ export class LayoutIndex {
   /** Runs `work` while nobody changes index.json. */
   async locked(options: CallOptions, work: () => Promise<void>): Promise<void> {
     using _turn = await this.#changes.acquire(1, options);
-    using _lock = await lockFile(path.join(this.#dir, '.lock'), 'exclusive', options);
+    using _lock = await this.#file.lock(options);
     await work();
   }
 
   /** The entries for which `wanted` holds; none when there is no index.json. Errors: MANIFEST_INVALID, TOO_LARGE. */
   async select(wanted: (entry: JsonObject) => boolean): Promise<readonly Descriptor[]> {
-    const bytes = await readIfPresent(this.#file);
+    const bytes = await this.#file.read();
     if (bytes === undefined) return [];
     return this.#checked(bytes, maxIndexBytes, () =>
       entriesOf(parseJsonObject(bytes, 'index.json'))
@@ -98,31 +108,28 @@ export class LayoutIndex {
     );
   }
 
-  get #file(): string {
-    return path.join(this.#dir, 'index.json');
-  }
-
   async #changeNow(change: (entries: readonly JsonObject[]) => readonly JsonObject[] | Promise<readonly JsonObject[]>) {
-    const bytes = await readIfPresent(this.#file);
+    const bytes = await this.#file.read();
     const raw =
       bytes === undefined
         ? emptyIndex
         : this.#checked(bytes, maxIndexBytes, () => parseJsonObject(bytes, 'index.json'));
     const entries = bytes === undefined ? [] : this.#checked(bytes, maxIndexBytes, () => entriesOf(raw));
     const changed = await change(entries);
-    if (bytes === undefined) await writeDurably(path.join(this.#dir, 'oci-layout'), layoutFile);
     if (bytes === undefined || changed !== entries)
-      await writeDurably(this.#file, JSON.stringify({ ...raw, manifests: changed }));
+      await this.#file.write(JSON.stringify({ ...raw, manifests: changed }), bytes === undefined);
   }
 
   #checked<T>(bytes: Uint8Array, maxBytes: number, parse: () => T): T {
     if (bytes.byteLength > maxBytes)
-      throw new RegistryError('TOO_LARGE', `index.json of ${this.#dir} has ${bytes.byteLength} bytes`);
+      throw new RegistryError('TOO_LARGE', `index.json of ${this.#file.name} has ${bytes.byteLength} bytes`);
     try {
       return parse();
     } catch (error) {
       if (!(error instanceof OciError)) throw error;
-      throw new RegistryError('MANIFEST_INVALID', `index.json of ${this.#dir}: ${error.message}`, { cause: error });
+      throw new RegistryError('MANIFEST_INVALID', `index.json of ${this.#file.name}: ${error.message}`, {
+        cause: error,
+      });
     }
   }
 }
