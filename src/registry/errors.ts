@@ -18,6 +18,8 @@ export const statusOfCode = {
   UNSUPPORTED: 405,
   TOOMANYREQUESTS: 429,
   RANGE_INVALID: 416,
+  /** The number of items wanted on a page is not one; Docker's code. */
+  PAGINATION_NUMBER_INVALID: 400,
   /** A tag that is not one. */
   TAG_INVALID: 400,
   /** A request or an answer with more bytes than allowed. */

@@ -5,10 +5,11 @@ import type { Digest } from '../oci/digest.ts';
 import { OciError } from '../oci/errors.ts';
 import { maxManifestBytes, parseManifestOrIndex } from '../oci/manifest.ts';
 import type { ImageIndex, Manifest } from '../oci/manifest.ts';
-import { isIndexType, isManifestType, layerType } from '../oci/media-type.ts';
+import { baseMediaType, isIndexType, isManifestType, layerType } from '../oci/media-type.ts';
 import { digestOf } from './blob-content.ts';
 import { RegistryError } from './errors.ts';
 import type { PushManifestOptions } from './interface.ts';
+import { statedMediaType } from './manifest-media-type.ts';
 import { checkTag } from './names.ts';
 
 /** What a store looks at before it takes a manifest: what it is, and the name it is stored under. Errors: TAG_INVALID, TOO_LARGE, MANIFEST_INVALID, DIGEST_INVALID. */
@@ -31,13 +32,23 @@ function checkManifest(bytes: Uint8Array, mediaType: string): Manifest | ImageIn
       `manifest has ${bytes.byteLength} bytes, more than the ${maxManifestBytes} allowed`,
     );
   }
-  if (!isManifestType(mediaType) && !isIndexType(mediaType)) return undefined;
+  if (!isManifestType(mediaType) && !isIndexType(mediaType)) {
+    checkOwnMediaType(bytes, mediaType);
+    return undefined;
+  }
   try {
     return parseManifestOrIndex(bytes, mediaType);
   } catch (error) {
     if (!(error instanceof OciError)) throw error;
     throw new RegistryError('MANIFEST_INVALID', error.message, { cause: error });
   }
+}
+
+/** A document that says what it is must be sent as that ("clients MUST set the Content-Type header to the value specified by the `mediaType` field"). */
+function checkOwnMediaType(bytes: Uint8Array, mediaType: string): void {
+  const own = statedMediaType(bytes);
+  if (own !== undefined && own !== baseMediaType(mediaType))
+    throw new RegistryError('MANIFEST_INVALID', `manifest says it is ${own} but was sent as ${mediaType}`);
 }
 
 /** The blobs that must be there before a manifest is of use. Foreign layers lie elsewhere; the manifests of an index may come later. */

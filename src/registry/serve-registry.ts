@@ -1,28 +1,52 @@
-import { createServer } from 'node:http';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { createServer as createHttpServer } from 'node:http';
+import type { ServerOptions } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { isDigest } from '../oci/digest.ts';
+import { Server as TlsServer } from 'node:tls';
 import { maxManifestBytes } from '../oci/manifest.ts';
-import { RegistryError } from './errors.ts';
 import type { Registry } from './interface.ts';
-import { handleBlob } from './server/blob-handler.ts';
-import { respond, respondError, respondJson } from './server/exchange.ts';
-import type { Exchange, ServingOptions } from './server/exchange.ts';
-import { handleCatalog, handleReferrers, handleTags } from './server/list-handler.ts';
-import { handleManifest } from './server/manifest-handler.ts';
-import { parseRoute } from './server/route.ts';
-import type { Route } from './server/route.ts';
+import type { ServingOptions } from './server/exchange.ts';
+import { HtpasswdFile } from './server/htpasswd.ts';
+import { parseListen, startListening, stopListening } from './server/listen.ts';
+import { RequestHandler } from './server/request-handler.ts';
+import { ServerMetrics, serveMetrics } from './server/server-metrics.ts';
 import { ServerStats } from './server/server-stats.ts';
-import type { RequestCount, RequestRecord } from './server/server-stats.ts';
-import { handleUpload, handleUploads } from './server/upload-handler.ts';
+import type { RequestRecord } from './server/server-stats.ts';
+import { followTlsFiles, loadTls } from './server/tls-files.ts';
+import type { TlsOptions } from './server/tls-files.ts';
+import { warningHeader } from './server/warning-header.ts';
 
 export interface ServeOptions extends Partial<ServingOptions> {
   /** `HOST:PORT`, `[::1]:PORT` or `:PORT`; port 0 takes a free one. Default `127.0.0.1:0`. */
   readonly listen?: string | undefined;
+  /** HTTPS instead of HTTP. Files are read again when they change. */
+  readonly tls?: TlsOptions | undefined;
+  /** How often files are looked at for changes, in ms; default 5 000. */
+  readonly tlsCheckEveryMs?: number | undefined;
+  /** A file of users with bcrypt hashes (`htpasswd -B`), one of whom every request must be from; read again when it changes. */
+  readonly htpasswd?: string | undefined;
+  /** Address of a second listener that answers GET /metrics over plain HTTP, in Prometheus' text format. */
+  readonly metrics?: string | undefined;
+  /** A text for people that is sent with every answer (distribution spec, "Warnings"). */
+  readonly warning?: string | undefined;
+  /**
+   * What a proxy stands for: the registry of the host that a client names with `ns`, undefined for a host it has nothing of. Requests without `ns` go
+   * to the registry served. Without this option `ns` is ignored (distribution spec, "Registry Proxying").
+   */
+  readonly namespaces?: ((host: string) => Registry | undefined) | undefined;
+  /** Requests under way at once; more are answered with 429 and Retry-After. Default 1 000. */
+  readonly maxRequests?: number | undefined;
+  /** Connections at once; more are closed. Default 10 000. */
+  readonly maxConnections?: number | undefined;
   /** Every request when it has ended. */
   readonly onRequest?: ((record: RequestRecord) => void) | undefined;
-  /** Failures that the client is only told "internal error" of. */
+  /** Failures that the client is only told "internal error" of, and files that cannot be read again. */
   readonly onError?: ((error: unknown) => void) | undefined;
+}
+
+export interface CloseOptions {
+  /** How long requests that are under way may take to end; default 0. */
+  readonly graceMs?: number | undefined;
 }
 
 export interface RegistryServer {
@@ -31,152 +55,97 @@ export interface RegistryServer {
   /** For references: `127.0.0.1:34567`. */
   readonly host: string;
   readonly port: number;
+  /** `http://127.0.0.1:34568/metrics`, when there are metrics. */
+  readonly metricsUrl: string | undefined;
   readonly stats: ServerStats;
   /** Cuts the connections that are left. Idempotent. */
-  close(): Promise<void>;
+  close(options?: CloseOptions): Promise<void>;
 }
 
-const defaults: ServingOptions = { referrersApi: true, maxPageSize: 10_000, maxManifestBytes };
+const defaults: ServingOptions = {
+  referrersApi: true,
+  maxPageSize: 10_000,
+  maxManifestBytes,
+  redirects: true,
+  idleTimeoutMs: 60_000,
+};
 
-/** Serves any registry over plain HTTP, as the OCI distribution spec 1.1 says. Errors: TypeError for `listen`; those of listen(2). */
+const httpOptions: ServerOptions = {
+  maxHeaderSize: 16 * 1024,
+  // Uploads of any length are fine; a connection that never sends its headers is not, nor is one whose peer is gone.
+  requestTimeout: 0,
+  headersTimeout: 30_000,
+  keepAliveTimeout: 30_000,
+  keepAlive: true,
+  noDelay: true,
+};
+
+/**
+ * Serves any registry over HTTP, as the OCI distribution spec 1.1 says. Errors: TypeError for an address or a warning that is none; CREDENTIALS_INVALID
+ * for certificates and password files; those of listen(2) and of the file system.
+ */
 export async function serveRegistry(registry: Registry, options: ServeOptions = {}): Promise<RegistryServer> {
-  const address = parseListen(options.listen ?? '127.0.0.1:0');
-  const stats = new ServerStats();
-  const serving = { ...defaults, ...withoutUndefined(options) };
-  const server = createServer((request, response) => void serve(registry, request, response, serving, stats, options));
-  // Uploads of any length are fine; a connection that never sends its headers is not.
-  server.requestTimeout = 0;
-  server.headersTimeout = 30_000;
-  server.keepAliveTimeout = 30_000;
-  await listening(server, address);
-  const { port } = server.address() as AddressInfo;
-  const host = `${address.host.includes(':') ? `[${address.host}]` : address.host}:${port}`;
-  return { url: `http://${host}`, host, port, stats, close: () => closeServer(server) };
-}
-
-async function serve(
-  registry: Registry,
-  request: IncomingMessage,
-  response: ServerResponse,
-  serving: ServingOptions,
-  stats: ServerStats,
-  options: ServeOptions,
-): Promise<void> {
-  const gone = new AbortController();
-  const url = new URL(`http://registry${request.url?.startsWith('/') === true ? request.url : '/'}`);
-  const exchange: Exchange = { registry, request, response, url, signal: gone.signal, options: serving };
-  const route = routeOf(url);
-  const count = stats.begin(askedFor(exchange, route instanceof RegistryError ? undefined : route));
-  countBody(response, count);
-  response.once('close', () => {
-    if (!response.writableFinished) gone.abort(new DOMException('the client went away', 'AbortError'));
-    const record = count.end();
-    options.onRequest?.(record);
-  });
-  response.setHeader('docker-distribution-api-version', 'registry/2.0');
+  const owned: (() => Promise<void> | void)[] = [];
+  const closeOwned = async () => {
+    for (const close of owned.splice(0).reverse()) await close();
+  };
   try {
-    if (route instanceof RegistryError) throw route;
-    await dispatch(exchange, route);
+    return await start(registry, options, owned, closeOwned);
   } catch (error) {
-    if (!gone.signal.aborted) options.onError?.(error);
-    respondError(exchange, error);
-  }
-}
-
-function routeOf(url: URL): Route | undefined | RegistryError {
-  try {
-    return parseRoute(url.pathname);
-  } catch (error) {
-    if (error instanceof RegistryError) return error;
+    await closeOwned();
     throw error;
   }
 }
 
-async function dispatch(exchange: Exchange, route: Route | undefined): Promise<void> {
-  switch (route?.kind) {
-    case 'ping':
-      respondJson(exchange, 200, {});
-      return;
-    case 'catalog':
-      await handleCatalog(exchange);
-      return;
-    case 'tags':
-      await handleTags(exchange, route.repository);
-      return;
-    case 'referrers':
-      await handleReferrers(exchange, route.repository, route.digest);
-      return;
-    case 'manifest':
-      await handleManifest(exchange, route.repository, route.name);
-      return;
-    case 'blob':
-      await handleBlob(exchange, route.repository, route.digest);
-      return;
-    case 'uploads':
-      await handleUploads(exchange, route.repository);
-      return;
-    case 'upload':
-      await handleUpload(exchange, route.repository, route.id);
-      return;
-    default:
-      respond(exchange, 404, { 'content-type': 'text/plain' }, 'page not found\n');
-  }
-}
-
-function askedFor(exchange: Exchange, route: Route | undefined) {
-  const { request, url } = exchange;
-  const text = route?.kind === 'blob' ? route.digest : route?.kind === 'manifest' ? route.name : '';
+/** What has to be closed is added to `owned` as it comes to be; `closeOwned` closes it, the last one first. */
+async function start(
+  registry: Registry,
+  options: ServeOptions,
+  owned: (() => Promise<void> | void)[],
+  closeOwned: () => Promise<void>,
+): Promise<RegistryServer> {
+  const { onError = () => {} } = options;
+  const address = parseListen(options.listen ?? '127.0.0.1:0');
+  const headers = { 'docker-distribution-api-version': 'registry/2.0', ...warningHeader(options.warning) };
+  const tls = options.tls === undefined ? undefined : await loadTls(options.tls);
+  const users = options.htpasswd === undefined ? undefined : await HtpasswdFile.open(options.htpasswd, onError);
+  if (users !== undefined) owned.push(() => users.close());
+  const metrics = options.metrics === undefined ? undefined : await ServerMetrics.create();
+  const metricsServer =
+    metrics === undefined || options.metrics === undefined ? undefined : await serveMetrics(metrics, options.metrics);
+  if (metricsServer !== undefined) owned.push(() => metricsServer.close());
+  const stats = new ServerStats();
+  const handler = new RequestHandler(registry, {
+    serving: { ...defaults, ...withoutUndefined(options) },
+    stats,
+    metrics,
+    authenticator: users,
+    maxRequests: options.maxRequests ?? 1_000,
+    headers,
+    namespaces: options.namespaces,
+    onRequest: options.onRequest,
+    onError,
+  });
+  const server = tls === undefined ? createHttpServer(httpOptions) : createHttpsServer({ ...httpOptions, ...tls });
+  server.maxConnections = options.maxConnections ?? 10_000;
+  server.on('request', (request, response) => void handler.handle(request, response, false));
+  server.on('checkContinue', (request, response) => void handler.handle(request, response, true));
+  const host = await startListening(server, address);
+  let graceMs = 0;
+  owned.push(() => stopListening(server, () => handler.finish(graceMs)));
+  if (options.tls !== undefined && server instanceof TlsServer)
+    owned.push(followTlsFiles(server, options.tls, options.tlsCheckEveryMs ?? 5_000, onError));
   return {
-    method: request.method ?? '',
-    url: `${url.pathname}${url.search}`,
-    kind: route?.kind ?? 'unknown',
-    digest: isDigest(text) ? text : undefined,
-    range: request.headers.range,
+    url: `${tls === undefined ? 'http' : 'https'}://${host}`,
+    host,
+    port: (server.address() as AddressInfo).port,
+    metricsUrl: metricsServer?.url,
+    stats,
+    close: async (closing = {}) => {
+      graceMs = closing.graceMs ?? 0;
+      await closeOwned();
+    },
   };
-}
-
-/** Counts what is handed to the connection, whoever writes it. */
-function countBody(response: ServerResponse, count: RequestCount): void {
-  const write = response.write.bind(response) as (...args: unknown[]) => boolean;
-  const end = response.end.bind(response) as (...args: unknown[]) => ServerResponse;
-  const add = (chunk: unknown) => {
-    count.setStatus(response.statusCode);
-    if (chunk instanceof Uint8Array) count.addBytes(chunk.byteLength);
-  };
-  response.write = (...args: unknown[]) => {
-    add(args[0]);
-    return write(...args);
-  };
-  response.end = (...args: unknown[]) => {
-    add(args[0]);
-    return end(...args);
-  };
-}
-
-function parseListen(text: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9A-Fa-f:]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535)
-    throw new TypeError(`not an address to listen on: ${JSON.stringify(text)} (expected host:port)`);
-  return { host: match[1] ?? (match[2] === '' || match[2] === undefined ? '0.0.0.0' : match[2]), port };
-}
-
-function listening(server: Server, address: { host: string; port: number }): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(address.port, address.host, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
-}
-
-async function closeServer(server: Server): Promise<void> {
-  if (!server.listening) return;
-  await new Promise<void>((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
-  });
 }
 
 function withoutUndefined(options: ServeOptions): Partial<ServingOptions> {

@@ -1,6 +1,8 @@
 // GET, HEAD and DELETE of a blob.
+import type { Descriptor } from '../../oci/descriptor.ts';
 import { RegistryError } from '../errors.ts';
 import { checkDigest } from '../names.ts';
+import { entityTag, isUnchanged, rangeFor } from './conditions.ts';
 import { methodNotAllowed, respond, respondStream } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
 import { parseRangeHeader } from './range-header.ts';
@@ -8,42 +10,54 @@ import { parseRangeHeader } from './range-header.ts';
 export async function handleBlob(exchange: Exchange, repository: string, digestText: string): Promise<void> {
   const { registry, request, signal } = exchange;
   const digest = checkDigest(digestText);
-  if (request.method === 'DELETE') {
-    await registry.deleteBlob(repository, digest, { signal });
-    respond(exchange, 202);
-    return;
+  switch (request.method) {
+    case 'GET':
+    case 'HEAD':
+      await answerBlob(exchange, repository, await registry.resolveBlob(repository, digest, { signal }));
+      return;
+    case 'DELETE':
+      await registry.deleteBlob(repository, digest, { signal });
+      respond(exchange, 202);
+      return;
+    default:
+      methodNotAllowed(exchange);
   }
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
-    methodNotAllowed(exchange, 'GET', 'HEAD', 'DELETE');
-    return;
-  }
-  const { size } = await registry.resolveBlob(repository, digest, { signal });
+}
+
+async function answerBlob(exchange: Exchange, repository: string, descriptor: Descriptor): Promise<void> {
+  const { registry, request, signal } = exchange;
+  const { digest, size } = descriptor;
   const headers = {
     'content-type': 'application/octet-stream',
     'docker-content-digest': digest,
     'accept-ranges': 'bytes',
-    etag: `"${digest}"`,
+    etag: entityTag(digest),
   };
+  if (isUnchanged(request.headers, digest)) {
+    respond(exchange, 304, headers);
+    return;
+  }
   if (request.method === 'HEAD') {
     respond(exchange, 200, { ...headers, 'content-length': size });
     return;
   }
-  const range = parseRangeHeader(request.headers.range, size);
+  const elsewhere = exchange.options.redirects ? descriptor.urls?.find((url) => /^https?:\/\//i.test(url)) : undefined;
+  if (elsewhere !== undefined) {
+    respond(exchange, 307, { location: new URL(elsewhere).href, 'docker-content-digest': digest });
+    return;
+  }
+  const range = parseRangeHeader(rangeFor(request.headers, digest), size);
   if (range === 'unsatisfiable') {
     exchange.response.setHeader('content-range', `bytes */${size}`);
     throw new RegistryError('RANGE_INVALID', `blob ${digest} has ${size} bytes`);
   }
-  const whole = range === 'whole' ? await registry.getBlob(repository, digest, { signal }) : undefined;
-  if (range === 'whole' && whole !== undefined) {
-    await respondStream(exchange, 200, { ...headers, 'content-length': size }, whole.body);
+  if (range === 'whole') {
+    const { body } = await registry.getBlob(repository, digest, { signal });
+    await respondStream(exchange, 200, { ...headers, 'content-length': size }, body);
     return;
   }
-  const { start, end } = range as { start: number; end: number };
-  const part = await registry.getBlobRange(repository, digest, start, end, { signal });
-  const partHeaders = {
-    ...headers,
-    'content-length': end - start,
-    'content-range': `bytes ${start}-${end - 1}/${size}`,
-  };
-  await respondStream(exchange, 206, partHeaders, part.body);
+  const { start, end } = range;
+  const { body } = await registry.getBlobRange(repository, digest, start, end, { signal });
+  const partHeaders = { 'content-length': end - start, 'content-range': `bytes ${start}-${end - 1}/${size}` };
+  await respondStream(exchange, 206, { ...headers, ...partHeaders }, body);
 }

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { RegistryError, statusOfCode } from '../errors.ts';
 import type { Registry } from '../interface.ts';
+import type { RequestCount } from './server-stats.ts';
 
 export interface Exchange {
   readonly registry: Registry;
@@ -13,6 +14,9 @@ export interface Exchange {
   /** Aborted when the client goes away. */
   readonly signal: AbortSignal;
   readonly options: ServingOptions;
+  readonly count: RequestCount;
+  /** The methods of the requested path. */
+  readonly methods: readonly string[];
 }
 
 export interface ServingOptions {
@@ -22,16 +26,23 @@ export interface ServingOptions {
   readonly maxPageSize: number;
   /** The largest manifest taken. */
   readonly maxManifestBytes: number;
+  /** Whether a blob whose descriptor has `urls` is answered with a redirect to the first one of http or https. */
+  readonly redirects: boolean;
+  /** Milliseconds in which nothing of an upload arrives until it is cut off; it can be resumed. */
+  readonly idleTimeoutMs: number;
 }
 
-export type Headers = Readonly<Record<string, string | number>>;
+export type Headers = Readonly<Record<string, string | number | readonly string[]>>;
+
+/** What is left of a refused body is read to its end up to this many bytes, so that the client sees the answer. */
+const maxUnwantedBytes = 8 * 1024 * 1024;
 
 export function respond(exchange: Exchange, status: number, headers: Headers = {}, body?: string | Uint8Array): void {
   const { request, response } = exchange;
   const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-  const length =
-    bytes === undefined ? (status === 204 ? {} : { 'content-length': 0 }) : { 'content-length': bytes.byteLength };
-  response.writeHead(status, { ...length, ...headers });
+  const hasLength = status !== 204 && status !== 304;
+  const length = hasLength ? { 'content-length': bytes?.byteLength ?? 0 } : {};
+  response.writeHead(status, { ...length, ...headers } as Record<string, string | number | string[]>);
   response.end(request.method === 'HEAD' ? undefined : bytes);
 }
 
@@ -43,7 +54,7 @@ export function respondJson(exchange: Exchange, status: number, value: unknown, 
 export async function respondStream(
   exchange: Exchange,
   status: number,
-  headers: Headers,
+  headers: Readonly<Record<string, string | number>>,
   body: Readable,
 ): Promise<void> {
   exchange.response.writeHead(status, headers);
@@ -52,33 +63,59 @@ export async function respondStream(
 
 /** Distribution spec, "Error Codes". A code decides its status; other errors are told nothing about. */
 export function respondError(exchange: Exchange, error: unknown): void {
-  const { response } = exchange;
+  const { request, response, methods } = exchange;
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
   const known = error instanceof RegistryError ? error : new RegistryError('UNKNOWN', 'internal error');
   const { code, message, detail, retryAfterMs } = known;
+  const status = statusOfCode[code];
   const retryAfter = retryAfterMs === undefined ? {} : { 'retry-after': Math.ceil(retryAfterMs / 1000) };
-  // What is left of a request body that nobody wants is not waited for.
-  const close = exchange.request.complete ? {} : { connection: 'close' };
+  const close = leavesLittle(request) ? {} : { connection: 'close' };
+  const allow = status === 405 ? { allow: methods.filter((method) => method !== request.method).join(', ') } : {};
   const errors = [{ code, message, ...(detail === undefined ? {} : { detail }) }];
-  respondJson(exchange, statusOfCode[code], { errors }, { ...retryAfter, ...close });
+  respondJson(exchange, status, { errors }, { ...retryAfter, ...close, ...allow });
+}
+
+function leavesLittle(request: IncomingMessage): boolean {
+  const announced = request.headers['content-length'];
+  return request.complete || (announced !== undefined && Number(announced) <= maxUnwantedBytes);
 }
 
 /** Errors: TOO_LARGE. */
 export async function readBody(exchange: Exchange, limit: number): Promise<Buffer> {
+  const tooLarge = () => new RegistryError('TOO_LARGE', `the request has more than ${limit} bytes`);
+  if (Number(exchange.request.headers['content-length'] ?? 0) > limit) throw tooLarge();
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of exchange.request as AsyncIterable<Buffer>) {
+  for await (const chunk of received(exchange)) {
     size += chunk.byteLength;
-    if (size > limit) throw new RegistryError('TOO_LARGE', `the request has more than ${limit} bytes`);
+    if (size > limit) throw tooLarge();
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, size);
 }
 
-export function methodNotAllowed(exchange: Exchange, ...allowed: readonly string[]): void {
-  const errors = [{ code: 'UNSUPPORTED', message: `method ${exchange.request.method ?? ''} is not supported here` }];
-  respondJson(exchange, 405, { errors }, { allow: allowed.join(', ') });
+/** The request's body. A client that sends nothing for `idleTimeoutMs` is cut off. */
+export async function* received(exchange: Exchange): AsyncGenerator<Buffer> {
+  const { request, options, count } = exchange;
+  const cutOff = () =>
+    request.destroy(new RegistryError('TIMEOUT', `the client sent nothing for ${options.idleTimeoutMs} ms`));
+  const timer = setTimeout(cutOff, options.idleTimeoutMs);
+  try {
+    // What is not read is left to the answer: it may still be read to its end.
+    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      timer.refresh();
+      count.addReceived(chunk.byteLength);
+      yield chunk;
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Errors: UNSUPPORTED, always. */
+export function methodNotAllowed(exchange: Exchange): never {
+  throw new RegistryError('UNSUPPORTED', `method ${exchange.request.method ?? ''} is not supported here`);
 }

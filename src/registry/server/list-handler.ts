@@ -12,18 +12,18 @@ const maxReferrersBytes = 3 * 1024 * 1024;
 
 export async function handleTags(exchange: Exchange, repository: string): Promise<void> {
   const { page, link } = await namePage(exchange, (options) => exchange.registry.tags(repository, options));
-  if (page !== undefined) respondJson(exchange, 200, { name: repository, tags: page }, link);
+  respondJson(exchange, 200, { name: repository, tags: page }, link);
 }
 
 export async function handleCatalog(exchange: Exchange): Promise<void> {
   const { page, link } = await namePage(exchange, (options) => exchange.registry.repositories(options));
-  if (page !== undefined) respondJson(exchange, 200, { repositories: page }, link);
+  respondJson(exchange, 200, { repositories: page }, link);
 }
 
 /** `last`, our own parameter in the Link, is the digest of the last one on the page before. */
 export async function handleReferrers(exchange: Exchange, repository: string, digestText: string): Promise<void> {
   const { registry, url, signal, options } = exchange;
-  if (!isGet(exchange)) return;
+  checkIsGet(exchange);
   if (!options.referrersApi) throw new RegistryError('NAME_UNKNOWN', 'this registry has no referrers api');
   const digest = checkDigest(digestText);
   const artifactType = url.searchParams.get('artifactType') ?? undefined;
@@ -51,12 +51,12 @@ export async function handleReferrers(exchange: Exchange, repository: string, di
 async function namePage(
   exchange: Exchange,
   list: (options: ListOptions) => AsyncIterable<string>,
-): Promise<{ page: string[] | undefined; link: Record<string, string> }> {
-  if (!isGet(exchange)) return { page: undefined, link: {} };
+): Promise<{ page: string[]; link: Record<string, string> }> {
+  checkIsGet(exchange);
   const { url, signal, options } = exchange;
   const wanted = url.searchParams.get('n');
   if (wanted !== null && !/^\d{1,9}$/.test(wanted))
-    throw new RegistryError('UNSUPPORTED', `n is not a number: ${JSON.stringify(wanted.slice(0, 50))}`);
+    throw new RegistryError('PAGINATION_NUMBER_INVALID', `n is not a number: ${JSON.stringify(wanted.slice(0, 50))}`);
   const limit = Math.min(wanted === null ? Number.POSITIVE_INFINITY : Number(wanted), options.maxPageSize);
   const page: string[] = [];
   let more = false;
@@ -75,8 +75,6 @@ function nextLink(url: URL, query: Readonly<Record<string, string>>): Record<str
   return { link: `<${next.pathname}${next.search}>; rel="next"` };
 }
 
-function isGet(exchange: Exchange): boolean {
-  if (exchange.request.method === 'GET' || exchange.request.method === 'HEAD') return true;
-  methodNotAllowed(exchange, 'GET');
-  return false;
+function checkIsGet(exchange: Exchange): void {
+  if (exchange.request.method !== 'GET' && exchange.request.method !== 'HEAD') methodNotAllowed(exchange);
 }

@@ -4,8 +4,12 @@ import { baseMediaType } from '../../oci/media-type.ts';
 import { checkDigest, checkTag } from '../names.ts';
 import { referrerOf } from '../referrer-of.ts';
 import { RegistryError } from '../errors.ts';
+import { entityTag, isUnchanged } from './conditions.ts';
 import { methodNotAllowed, readBody, respond } from './exchange.ts';
 import type { Exchange } from './exchange.ts';
+
+/** One request gives a manifest at most this many tags. */
+const maxTags = 100;
 
 export async function handleManifest(exchange: Exchange, repository: string, name: string): Promise<void> {
   const { registry, request, signal } = exchange;
@@ -19,7 +23,7 @@ export async function handleManifest(exchange: Exchange, repository: string, nam
         digest === undefined
           ? await registry.resolveTag(repository, tag, { signal })
           : await registry.resolveManifest(repository, digest, { signal });
-      respond(exchange, 200, { ...contentHeaders(descriptor), 'content-length': descriptor.size });
+      answerManifest(exchange, descriptor);
       return;
     }
     case 'GET': {
@@ -27,7 +31,7 @@ export async function handleManifest(exchange: Exchange, repository: string, nam
         digest === undefined
           ? await registry.getTag(repository, tag, { signal })
           : await registry.getManifest(repository, digest, { signal });
-      respond(exchange, 200, contentHeaders(descriptor), bytes);
+      answerManifest(exchange, descriptor, bytes);
       return;
     }
     case 'PUT':
@@ -40,32 +44,36 @@ export async function handleManifest(exchange: Exchange, repository: string, nam
       respond(exchange, 202);
       return;
     default:
-      methodNotAllowed(exchange, 'GET', 'HEAD', 'PUT', 'DELETE');
+      methodNotAllowed(exchange);
   }
 }
 
+function answerManifest(exchange: Exchange, descriptor: Descriptor, bytes?: Uint8Array): void {
+  const { mediaType, digest, size } = descriptor;
+  const headers = { 'content-type': mediaType, 'docker-content-digest': digest, etag: entityTag(digest) };
+  if (isUnchanged(exchange.request.headers, digest)) respond(exchange, 304, headers);
+  else respond(exchange, 200, { ...headers, 'content-length': size }, bytes);
+}
+
 async function putManifest(exchange: Exchange, repository: string, name: string): Promise<void> {
-  const { registry, request, signal, options } = exchange;
+  const { registry, request, signal, options, url } = exchange;
   const digest = name.includes(':') ? checkDigest(name) : undefined;
-  const bytes = await readBody(exchange, options.maxManifestBytes);
+  const extraTags = [...new Set(url.searchParams.getAll('tag').map(checkTag))];
+  if (extraTags.length > maxTags)
+    throw new RegistryError('TAG_INVALID', `${extraTags.length} tags in one request, more than the ${maxTags} allowed`);
   const mediaType = baseMediaType(request.headers['content-type'] ?? '');
   if (mediaType === '') throw new RegistryError('MANIFEST_INVALID', 'the manifest was sent without a content-type');
-  const descriptor = await registry.pushManifest(
-    repository,
-    digest === undefined ? name : undefined,
-    bytes,
-    mediaType,
-    { signal, digest },
-  );
+  const bytes = await readBody(exchange, options.maxManifestBytes);
+  const push = (tag: string | undefined) =>
+    registry.pushManifest(repository, tag, bytes, mediaType, { signal, digest });
+  const [firstTag, ...otherTags] = digest === undefined ? [name, ...extraTags] : extraTags;
+  const descriptor = await push(firstTag);
+  for (const tag of otherTags) await push(tag);
   const subject = options.referrersApi ? referrerOf(bytes, descriptor)?.subject : undefined;
   respond(exchange, 201, {
     location: `/v2/${repository}/manifests/${descriptor.digest}`,
     'docker-content-digest': descriptor.digest,
     ...(subject === undefined ? {} : { 'oci-subject': subject }),
+    ...(extraTags.length === 0 ? {} : { 'oci-tag': extraTags }),
   });
-}
-
-function contentHeaders(descriptor: Descriptor): Record<string, string> {
-  const { mediaType, digest } = descriptor;
-  return { 'content-type': mediaType, 'docker-content-digest': digest, etag: `"${digest}"` };
 }

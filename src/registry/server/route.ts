@@ -47,3 +47,19 @@ function decode(pathname: string): string | undefined {
     throw new RegistryError('NAME_INVALID', 'the path is not valid percent-encoding');
   }
 }
+
+const methods: Readonly<Record<Route['kind'], readonly string[]>> = {
+  ping: ['GET', 'HEAD'],
+  catalog: ['GET', 'HEAD'],
+  tags: ['GET', 'HEAD'],
+  referrers: ['GET', 'HEAD'],
+  manifest: ['GET', 'HEAD', 'PUT', 'DELETE'],
+  blob: ['GET', 'HEAD', 'DELETE'],
+  uploads: ['POST'],
+  upload: ['GET', 'PATCH', 'PUT', 'DELETE'],
+};
+
+/** The methods that make sense on a path; none for a path that is none of the API. */
+export function methodsOf(kind: Route['kind'] | undefined): readonly string[] {
+  return kind === undefined ? [] : methods[kind];
+}

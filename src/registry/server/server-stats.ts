@@ -13,6 +13,8 @@ export interface RequestRecord {
   readonly range: string | undefined;
   /** Bytes of the answer's body. */
   readonly bytes: number;
+  /** Bytes of the request's body. */
+  readonly received: number;
   readonly durationMs: number;
 }
 
@@ -62,7 +64,7 @@ export class ServerStats {
 
   /** A request whose head is in. What it asked for and each byte of its answer count at once, its status when it has ended. */
   begin(asked: Pick<RequestRecord, 'method' | 'url' | 'kind' | 'digest' | 'range'>): RequestCount {
-    const record = { ...asked, status: 0, bytes: 0, durationMs: 0 };
+    const record = { ...asked, status: 0, bytes: 0, received: 0, durationMs: 0 };
     const isBlob = asked.kind === 'blob' && asked.method === 'GET';
     const started = performance.now();
     this.#requests += 1;
@@ -80,6 +82,7 @@ export class ServerStats {
     };
     return {
       addBytes,
+      addReceived: (bytes) => void (record.received += bytes),
       setStatus: (status) => void (record.status = status),
       end: () => Object.assign(record, { durationMs: performance.now() - started }),
     };
@@ -103,6 +106,7 @@ export class ServerStats {
 
 export interface RequestCount {
   addBytes(bytes: number): void;
+  addReceived(bytes: number): void;
   setStatus(status: number): void;
   end(): RequestRecord;
 }
