@@ -235,13 +235,13 @@ export class RemoteRegistry implements Registry {
         `manifest has ${bytes.byteLength} bytes, more than the ${maxManifestBytes} allowed`,
       );
     const digest = nameOfManifest(bytes, options.digest);
-    const { descriptor, subjectKept } = await this.#manifests.put(
-      repository,
-      tag === undefined ? digest : checkTag(tag),
-      bytes,
-      mediaType,
-      options,
-    );
+    const put = (name: string, also?: string) =>
+      this.#manifests.put(repository, name, bytes, mediaType, { signal: options.signal, tag: also });
+    if (tag !== undefined) checkTag(tag);
+    // A push by tag leaves it to the registry which digest names the manifest.
+    let pushed = await (options.digest === undefined ? put(tag ?? digest) : put(digest, tag));
+    if (options.digest !== undefined && tag !== undefined && !pushed.tagKept) pushed = await put(tag);
+    const { descriptor, subjectKept } = pushed;
     const listed = subjectKept === undefined ? referrerOf(bytes, descriptor) : undefined;
     if (listed !== undefined) await this.#referrers.addToFallback(repository, listed.subject, listed.referrer, options);
     return descriptor;

@@ -19,6 +19,8 @@ export interface PushedManifest {
   readonly descriptor: Descriptor;
   /** The subject's digest when the registry keeps its list of referrers itself. */
   readonly subjectKept: string | undefined;
+  /** Whether the registry also gave it the tag of a push by digest. */
+  readonly tagKept: boolean;
 }
 
 export class ManifestCalls {
@@ -70,14 +72,16 @@ export class ManifestCalls {
     return { mediaType: type, digest: isDigest(name) ? name : told, size };
   }
 
+  /** With a digest as `name`, `tag` asks for that tag too. */
   async put(
     repository: string,
     name: string,
     bytes: Uint8Array,
     mediaType: string,
-    options: CallOptions = {},
+    { tag, ...options }: CallOptions & { readonly tag?: string | undefined } = {},
   ): Promise<PushedManifest> {
     const request = this.#request(repository, name, 'pull', 'push');
+    if (tag !== undefined) request.url.searchParams.set('tag', tag);
     const response = await this.#client.send({
       ...request,
       method: 'PUT',
@@ -88,7 +92,11 @@ export class ManifestCalls {
     });
     discard(response);
     const digest = isDigest(name) ? name : this.#checkedDigest(response, bytes, name, request.what);
-    return { descriptor: { mediaType, digest, size: bytes.byteLength }, subjectKept: response.header('oci-subject') };
+    return {
+      descriptor: { mediaType, digest, size: bytes.byteLength },
+      subjectKept: response.header('oci-subject'),
+      tagKept: tag !== undefined && response.headers('oci-tag').includes(tag),
+    };
   }
 
   async delete(repository: string, name: string, options: CallOptions = {}): Promise<void> {

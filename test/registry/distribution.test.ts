@@ -1,0 +1,47 @@
+// The distribution spec at our server over each store, through our own client, and at a registry by other people whose known deviations
+// show that the requirements can fail.
+import { DirRegistry } from '../../src/registry/dir-registry.ts';
+import type { Registry } from '../../src/registry/interface.ts';
+import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
+import { serveRegistry } from '../../src/registry/serve-registry.ts';
+import { distributionConformance } from '../conformance/distribution/distribution.ts';
+import { dockerRegistryDeviations } from '../conformance/distribution/docker-registry.ts';
+import type { DistributionTarget } from '../conformance/distribution/suite.ts';
+import { startDockerRegistry } from '../support/docker-registry.ts';
+import { keptTempDir } from '../support/tmp.ts';
+
+async function served(registry: Registry, close: () => Promise<void> | void = () => {}): Promise<DistributionTarget> {
+  const server = await serveRegistry(registry);
+  return {
+    url: server.url,
+    close: async () => {
+      await server.close();
+      await close();
+    },
+  };
+}
+
+async function overDir(): Promise<DistributionTarget> {
+  const dir = keptTempDir();
+  return await served(new DirRegistry(dir.path), () => dir[Symbol.dispose]());
+}
+
+distributionConformance('the embedded server over a directory', overDir);
+
+distributionConformance('the embedded server in front of the client', async () => {
+  const inner = await overDir();
+  const client = new RemoteRegistry({ host: new URL(inner.url).host });
+  return await served(client, async () => {
+    await client.close();
+    await inner.close();
+  });
+});
+
+distributionConformance(
+  'docker-registry',
+  async () => {
+    const { host, close } = await startDockerRegistry();
+    return { url: `http://${host}`, close };
+  },
+  dockerRegistryDeviations,
+);
