@@ -56,7 +56,9 @@ export type { CopySource } from './copy/copy-plan.ts';
 
 // Serving any of them.
 export { serveRegistry } from './serve-registry.ts';
-export type { RegistryServer, ServeOptions } from './serve-registry.ts';
+export type { CloseOptions, RegistryServer, ServeOptions } from './serve-registry.ts';
+export type { RequestRecord } from './server/server-stats.ts';
+export type { ServerTlsOptions } from './server/tls-files.ts';
 
 // Credentials.
 export { anonymous, firstCredentials, staticCredentials } from './auth/credentials.ts';

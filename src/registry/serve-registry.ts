@@ -13,14 +13,14 @@ import { ServerMetrics, serveMetrics } from './server/server-metrics.ts';
 import { ServerStats } from './server/server-stats.ts';
 import type { RequestRecord } from './server/server-stats.ts';
 import { followTlsFiles, loadTls } from './server/tls-files.ts';
-import type { TlsOptions } from './server/tls-files.ts';
+import type { ServerTlsOptions } from './server/tls-files.ts';
 import { warningHeader } from './server/warning-header.ts';
 
 export interface ServeOptions extends Partial<ServingOptions> {
   /** `HOST:PORT`, `[::1]:PORT` or `:PORT`; port 0 takes a free one. Default `127.0.0.1:0`. */
   readonly listen?: string | undefined;
   /** HTTPS instead of HTTP. Files are read again when they change. */
-  readonly tls?: TlsOptions | undefined;
+  readonly tls?: ServerTlsOptions | undefined;
   /** How often files are looked at for changes, in ms; default 5 000. */
   readonly tlsCheckEveryMs?: number | undefined;
   /** A file of users with bcrypt hashes (`htpasswd -B`), one of whom every request must be from; read again when it changes. */

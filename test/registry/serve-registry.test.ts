@@ -1,385 +1,297 @@
-// The embedded server to the letter of the distribution spec, asked with plain fetch and not with our own client.
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+// What the embedded server does beside the distribution spec, which test/conformance/distribution asks of it.
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import { once } from 'node:events';
+import { Readable } from 'node:stream';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { Digest } from '../../src/oci/digest.ts';
-import { mediaTypes } from '../../src/oci/media-type.ts';
 import { BaseRegistry } from '../../src/registry/base-registry.ts';
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
+import type { BlobReader, Registry } from '../../src/registry/interface.ts';
+import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
-import type { RegistryServer } from '../../src/registry/serve-registry.ts';
-import { content, digestOf, manifestOf } from '../support/registry-content.ts';
-import type { Content } from '../support/registry-content.ts';
-import { keptTempDir } from '../support/tmp.ts';
+import type { RegistryServer, ServeOptions } from '../../src/registry/serve-registry.ts';
+import type { RequestRecord } from '../../src/registry/server/server-stats.ts';
+import { Deferred } from '../../src/util/deferred.ts';
+import { content, push, pushImage } from '../support/registry-content.ts';
+import { tempDir } from '../support/tmp.ts';
 
-const dir = keptTempDir();
-let server: RegistryServer;
-beforeAll(async () => {
-  server = await serveRegistry(new DirRegistry(dir.path));
-});
-afterAll(async () => {
-  await server.close();
-  await server.close();
-  dir[Symbol.dispose]();
-});
+const blob = content(2_048);
+const { digest } = blob.descriptor;
+const blobPath = `/v2/a/blobs/${digest}`;
 
-interface Answer {
-  readonly status: number;
-  readonly headers: Headers;
-  readonly bytes: Buffer;
-  readonly code: string | undefined;
+async function serving(registry: Registry, options: ServeOptions = {}): Promise<RegistryServer> {
+  const server = await serveRegistry(registry, options);
+  onTestFinished(async () => await server.close());
+  return server;
 }
 
-async function ask(
-  method: string,
-  path: string,
-  headers: Record<string, string> = {},
-  body?: Uint8Array | string,
-): Promise<Answer> {
-  const url = new URL(path, server.url);
-  const response = await fetch(url, {
-    method,
-    headers,
-    redirect: 'manual',
-    ...(body === undefined ? {} : { body: Buffer.from(body) }),
-  });
-  const bytes = Buffer.from(await response.arrayBuffer());
-  const isJson = response.headers.get('content-type') === 'application/json' && bytes.length > 0;
-  const json = isJson ? (JSON.parse(bytes.toString('utf8')) as { errors?: { code: string }[] }) : undefined;
-  return { status: response.status, headers: response.headers, bytes, code: json?.errors?.[0]?.code };
+/** Knows one blob, and gives its bytes when `release` says so. */
+class SlowRegistry extends BaseRegistry {
+  readonly asked = new Deferred<void>();
+  readonly release = new Deferred<void>();
+
+  override resolveBlob(): Promise<Descriptor> {
+    return Promise.resolve(blob.descriptor);
+  }
+
+  override async getBlob(): Promise<BlobReader> {
+    this.asked.resolve();
+    await this.release.promise;
+    return { descriptor: blob.descriptor, body: Readable.from([blob.bytes], { objectMode: false }), close: () => {} };
+  }
 }
-
-async function pushBlob(repository: string, blob: Content): Promise<void> {
-  const answer = await ask(
-    'POST',
-    `/v2/${repository}/blobs/uploads/?digest=${blob.descriptor.digest}`,
-    { 'content-type': 'application/octet-stream' },
-    blob.bytes,
-  );
-  expect(answer.status).toBe(201);
-}
-
-async function pushManifest(
-  repository: string,
-  name: string,
-  changes: Record<string, unknown> = {},
-): Promise<Content & { answer: Answer }> {
-  const config = content('{}', mediaTypes.imageConfig);
-  await pushBlob(repository, config);
-  const manifest = manifestOf(config.descriptor, [], { note: name, ...changes });
-  const answer = await ask(
-    'PUT',
-    `/v2/${repository}/manifests/${name}`,
-    { 'content-type': manifest.descriptor.mediaType },
-    manifest.bytes,
-  );
-  return { ...manifest, answer };
-}
-
-describe('blobs', () => {
-  it('answers the ping and says what it is', async () => {
-    const answer = await ask('GET', '/v2/');
-    expect(answer.status).toBe(200);
-    expect(answer.headers.get('docker-distribution-api-version')).toBe('registry/2.0');
-    expect((await ask('GET', '/')).status).toBe(404);
-  });
-
-  it('tells length and digest in HEAD without a body', async () => {
-    const blob = content(2_048);
-    await pushBlob('head', blob);
-    const answer = await ask('HEAD', `/v2/head/blobs/${blob.descriptor.digest}`);
-    expect(answer).toMatchObject({ status: 200, bytes: Buffer.alloc(0) });
-    expect(answer.headers.get('content-length')).toBe('2048');
-    expect(answer.headers.get('docker-content-digest')).toBe(blob.descriptor.digest);
-    expect(answer.headers.get('accept-ranges')).toBe('bytes');
-    expect(await ask('GET', `/v2/head/blobs/${content('other').descriptor.digest}`)).toMatchObject({
-      status: 404,
-      code: 'BLOB_UNKNOWN',
-    });
-    expect(await ask('GET', '/v2/head/blobs/sha256:totallywrong')).toMatchObject({
-      status: 400,
-      code: 'DIGEST_INVALID',
-    });
-    expect(await ask('GET', `/v2/HEAD/blobs/${blob.descriptor.digest}`)).toMatchObject({
-      status: 400,
-      code: 'NAME_INVALID',
-    });
-    expect(await ask('PUT', `/v2/head/blobs/${blob.descriptor.digest}`)).toMatchObject({
-      status: 405,
-      code: 'UNSUPPORTED',
-    });
-  });
-
-  it.each([
-    ['500-1499', 206, 500, 1_500],
-    ['500-', 206, 500, 2_048],
-    ['-500', 206, 1_548, 2_048],
-    ['2000-5000', 206, 2_000, 2_048],
-    ['0-0', 206, 0, 1],
-    ['500-0', 416, 0, 0],
-    ['5000-10000', 416, 0, 0],
-  ])('answers the range %s of 2048 bytes with %s', async (range, status, from, to) => {
-    const blob = content(2_048);
-    await pushBlob('ranges', blob);
-    const answer = await ask('GET', `/v2/ranges/blobs/${blob.descriptor.digest}`, { range: `bytes=${range}` });
-    expect(answer.status).toBe(status);
-    expect(answer.headers.get('content-range')).toBe(status === 416 ? 'bytes */2048' : `bytes ${from}-${to - 1}/2048`);
-    if (status === 206) expect(answer.bytes).toEqual(blob.bytes.subarray(from, to));
-    else expect(answer.code).toBe('RANGE_INVALID');
-  });
-
-  it('deletes', async () => {
-    const blob = content(10);
-    await pushBlob('del', blob);
-    expect((await ask('DELETE', `/v2/del/blobs/${blob.descriptor.digest}`)).status).toBe(202);
-    expect((await ask('HEAD', `/v2/del/blobs/${blob.descriptor.digest}`)).status).toBe(404);
-    expect((await ask('DELETE', `/v2/del/blobs/${blob.descriptor.digest}`)).status).toBe(404);
-  });
-});
-
-describe('uploads', () => {
-  const start = async (query = '') => {
-    const answer = await ask('POST', `/v2/up/blobs/uploads/${query}`, {}, '');
-    expect(answer.status).toBe(202);
-    expect(answer.headers.get('range')).toBe('0-0');
-    return answer.headers.get('location') ?? '';
-  };
-  const chunk = (location: string, from: number, bytes: Buffer, method = 'PATCH') =>
-    ask(
-      method,
-      location,
-      { 'content-range': `${from}-${from + bytes.length - 1}`, 'content-type': 'application/octet-stream' },
-      bytes,
-    );
-  const finish = (location: string, digest: Digest) => `${location}?digest=${digest}`;
-
-  it.each(['sha256', 'sha512'] as const)('takes a blob under %s in one PUT', async (algorithm) => {
-    const { bytes } = content(1_000);
-    const digest = digestOf(bytes, algorithm);
-    const answer = await ask('PUT', finish(await start(`?digest-algorithm=${algorithm}`), digest), {}, bytes);
-    expect(answer.status).toBe(201);
-    expect((await ask('GET', answer.headers.get('location') ?? '')).bytes).toEqual(bytes);
-  });
-
-  it('takes chunks in order and refuses others, telling where it stands', async () => {
-    const blob = content(3_000);
-    const location = await start();
-    expect((await chunk(location, 1_000, blob.bytes.subarray(1_000, 2_000))).status).toBe(416);
-    const first = await chunk(location, 0, blob.bytes.subarray(0, 1_000));
-    expect([first.status, first.headers.get('range')]).toEqual([202, '0-999']);
-    expect((await chunk(location, 0, blob.bytes.subarray(0, 1_000))).status).toBe(416);
-    expect(
-      (await chunk(finish(location, blob.descriptor.digest), 2_000, blob.bytes.subarray(2_000), 'PUT')).status,
-    ).toBe(416);
-    const state = await ask('GET', location);
-    expect([state.status, state.headers.get('range'), state.headers.get('location')]).toEqual([204, '0-999', location]);
-    expect((await chunk(location, 1_000, blob.bytes.subarray(1_000, 2_000))).status).toBe(202);
-    expect(
-      (await chunk(finish(location, blob.descriptor.digest), 2_000, blob.bytes.subarray(2_000), 'PUT')).status,
-    ).toBe(201);
-    expect((await ask('GET', `/v2/up/blobs/${blob.descriptor.digest}`)).bytes).toEqual(blob.bytes);
-    expect(await ask('GET', location)).toMatchObject({ status: 404 });
-  });
-
-  it('takes a streamed PATCH without Content-Range', async () => {
-    const blob = content(1_000);
-    const location = await start();
-    expect((await ask('PATCH', location, {}, blob.bytes)).status).toBe(202);
-    expect((await ask('PUT', finish(location, blob.descriptor.digest), {}, '')).status).toBe(201);
-  });
-
-  it.each(['post', 'put', 'chunked'])('refuses a wrong digest (%s)', async (how) => {
-    const { digest } = content(5).descriptor;
-    const location = how === 'post' ? '/v2/up/blobs/uploads/' : await start();
-    if (how === 'chunked') await chunk(location, 0, Buffer.from('abc'));
-    const answer = await ask(
-      how === 'post' ? 'POST' : 'PUT',
-      finish(location, digest),
-      {},
-      how === 'chunked' ? '' : 'abc',
-    );
-    expect(answer).toMatchObject({ status: 400, code: 'DIGEST_INVALID' });
-    expect((await ask('HEAD', `/v2/up/blobs/${digest}`)).status).toBe(404);
-  });
-
-  it.each([
-    ['abc', 'BLOB_UPLOAD_INVALID'],
-    ['0-10', 'SIZE_INVALID'],
-  ])('refuses the content-range %s of three bytes', async (range, code) => {
-    expect(await ask('PATCH', await start(), { 'content-range': range }, 'abc')).toMatchObject({ status: 400, code });
-  });
-
-  it('mounts, and begins a session for what it cannot mount', async () => {
-    const blob = content(100);
-    await pushBlob('source', blob);
-    const { digest } = blob.descriptor;
-    const mounted = await ask('POST', `/v2/up/blobs/uploads/?mount=${digest}&from=source`, {}, '');
-    expect([mounted.status, mounted.headers.get('location')]).toEqual([201, `/v2/up/blobs/${digest}`]);
-    for (const query of [
-      `mount=${digest}`,
-      `mount=${content('x').descriptor.digest}&from=source`,
-      `mount=${digest}&from=../x`,
-    ]) {
-      expect((await ask('POST', `/v2/up/blobs/uploads/?${query}`, {}, '')).status).toBe(202);
-    }
-  });
-
-  it('cancels, and knows nothing of sessions of others', async () => {
-    const location = await start();
-    expect((await ask('DELETE', location)).status).toBe(204);
-    expect(await ask('PATCH', location, {}, 'abc')).toMatchObject({ status: 404, code: 'BLOB_UPLOAD_UNKNOWN' });
-    const foreign = Buffer.from('../../../etc/passwd').toString('base64url');
-    expect(await ask('GET', `/v2/up/blobs/uploads/${foreign}`)).toMatchObject({
-      status: 404,
-      code: 'BLOB_UPLOAD_UNKNOWN',
-    });
-    expect(await ask('PUT', await start(), {}, 'abc')).toMatchObject({ status: 400, code: 'DIGEST_INVALID' });
-  });
-});
-
-describe('manifests', () => {
-  it('answers a push with location, digest and subject', async () => {
-    const subject = content('{}', mediaTypes.imageManifest).descriptor;
-    const { answer, descriptor, bytes } = await pushManifest('man', 'v1', { subject });
-    expect(answer.status).toBe(201);
-    expect(answer.headers.get('location')).toBe(`/v2/man/manifests/${descriptor.digest}`);
-    expect(answer.headers.get('oci-subject')).toBe(subject.digest);
-    const got = await ask('GET', '/v2/man/manifests/v1');
-    expect(got.bytes).toEqual(bytes);
-    expect(got.headers.get('content-type')).toBe(mediaTypes.imageManifest);
-    expect(got.headers.get('docker-content-digest')).toBe(descriptor.digest);
-    const head = await ask('HEAD', `/v2/man/manifests/${descriptor.digest}`);
-    expect([head.status, head.headers.get('content-length')]).toEqual([200, String(bytes.length)]);
-  });
-
-  it('takes one under its sha512', async () => {
-    const { bytes } = await pushManifest('man', 'x');
-    const digest = digestOf(bytes, 'sha512');
-    expect(
-      (await ask('PUT', `/v2/man/manifests/${digest}`, { 'content-type': mediaTypes.imageManifest }, bytes)).status,
-    ).toBe(201);
-    expect((await ask('GET', `/v2/man/manifests/${digest}`)).bytes).toEqual(bytes);
-  });
-
-  it('takes 4 MiB and no more', async () => {
-    const index = (size: number) => {
-      const text = JSON.stringify({
-        schemaVersion: 2,
-        mediaType: mediaTypes.imageIndex,
-        manifests: [],
-        annotations: { a: '' },
-      });
-      return text.replace('"a":""', `"a":"${'x'.repeat(size - text.length)}"`);
-    };
-    const put = (size: number) =>
-      ask('PUT', '/v2/man/manifests/big', { 'content-type': mediaTypes.imageIndex }, index(size));
-    expect((await put(4 * 1024 * 1024)).status).toBe(201);
-    expect(await put(4 * 1024 * 1024 + 1)).toMatchObject({ status: 413 });
-  });
-
-  it.each([
-    ['sha256:baddigeststring', mediaTypes.imageManifest, '{}', 400, 'DIGEST_INVALID'],
-    [
-      content('x').descriptor.digest,
-      mediaTypes.imageManifest,
-      '{"schemaVersion":2,"config":{}}',
-      400,
-      'MANIFEST_INVALID',
-    ],
-    [content('x').descriptor.digest, 'application/vnd.other+json', '{}', 400, 'DIGEST_INVALID'],
-    ['.bad', mediaTypes.imageManifest, '{}', 400, 'TAG_INVALID'],
-    ['v1', mediaTypes.imageIndex, '{"schemaVersion":2,"layers":[],"config":{}}', 400, 'MANIFEST_INVALID'],
-  ])('refuses to keep %s', async (name, type, body, status, code) => {
-    expect(await ask('PUT', `/v2/man/manifests/${name}`, { 'content-type': type }, body)).toMatchObject({
-      status,
-      code,
-    });
-  });
-
-  it('deletes a manifest, its tags and its place among the referrers', async () => {
-    const { descriptor: subject } = await pushManifest('mdel', 'image');
-    const { descriptor } = await pushManifest('mdel', 'ref', { subject, artifactType: 'a/b' });
-    expect((await ask('DELETE', `/v2/mdel/manifests/${descriptor.digest}`)).status).toBe(202);
-    expect((await ask('GET', '/v2/mdel/manifests/ref')).status).toBe(404);
-    const referrers = await ask('GET', `/v2/mdel/referrers/${subject.digest}`);
-    expect(JSON.parse(referrers.bytes.toString('utf8'))).toMatchObject({ manifests: [] });
-    expect((await ask('DELETE', '/v2/mdel/manifests/image')).status).toBe(202);
-    expect((await ask('GET', `/v2/mdel/manifests/${subject.digest}`)).status).toBe(200);
-  });
-});
-
-describe('lists', () => {
-  const tagsOf = (answer: Answer) => (JSON.parse(answer.bytes.toString('utf8')) as { tags: string[] }).tags;
-
-  it('splits the tags where it is told', async () => {
-    for (const tag of ['c', 'a', 'b']) await pushManifest('list', tag);
-    expect(tagsOf(await ask('GET', '/v2/list/tags/list'))).toEqual(['a', 'b', 'c']);
-    const page = await ask('GET', '/v2/list/tags/list?n=2');
-    expect(tagsOf(page)).toEqual(['a', 'b']);
-    const next = /^<([^>]+)>; rel="next"$/.exec(page.headers.get('link') ?? '')?.[1] ?? '';
-    const last = await ask('GET', next);
-    expect([tagsOf(last), last.headers.get('link')]).toEqual([['c'], null]);
-    expect(tagsOf(await ask('GET', '/v2/list/tags/list?last=a'))).toEqual(['b', 'c']);
-    const none = await ask('GET', '/v2/list/tags/list?n=0');
-    expect([tagsOf(none), none.headers.get('link')]).toEqual([[], null]);
-    expect((await ask('GET', '/v2/list/tags/list?n=x')).status).toBeGreaterThanOrEqual(400);
-    expect(await ask('GET', '/v2/nowhere/tags/list')).toMatchObject({ status: 404, code: 'NAME_UNKNOWN' });
-  });
-
-  it('answers referrers as an index, filtered when asked', async () => {
-    const { descriptor: subject } = await pushManifest('refs', 'image');
-    for (const type of ['a/one', 'a/two'])
-      await pushManifest('refs', type.replace('/', '-'), { subject, artifactType: type, annotations: { type } });
-    const path = `/v2/refs/referrers/${subject.digest}`;
-    const all = await ask('GET', path);
-    expect(all.headers.get('content-type')).toBe(mediaTypes.imageIndex);
-    expect(all.headers.get('oci-filters-applied')).toBeNull();
-    const manifests = (answer: Answer) =>
-      (JSON.parse(answer.bytes.toString('utf8')) as { manifests: Descriptor[] }).manifests;
-    expect(manifests(all)).toHaveLength(2);
-    const filtered = await ask('GET', `${path}?artifactType=a/two`);
-    expect(filtered.headers.get('oci-filters-applied')).toBe('artifactType');
-    expect(manifests(filtered).map(({ artifactType, annotations }) => [artifactType, annotations])).toEqual([
-      ['a/two', { type: 'a/two' }],
-    ]);
-    const unknown = await ask('GET', `/v2/unknown/referrers/${subject.digest}`);
-    expect([unknown.status, manifests(unknown)]).toEqual([200, []]);
-  });
-});
 
 describe('any registry', () => {
   it('is served, and its failures tell nothing of the inside', async () => {
     class Generated extends BaseRegistry {
-      override resolveBlob(_repository: string, digest: Digest): Promise<Descriptor> {
-        return digest.endsWith('0')
+      override resolveBlob(_repository: string, wanted: Digest): Promise<Descriptor> {
+        return wanted.endsWith('0')
           ? Promise.reject(new Error('/secret/path'))
-          : Promise.resolve({ mediaType: 'a/b', digest, size: 2 ** 40 });
+          : Promise.resolve({ mediaType: 'a/b', digest: wanted, size: 2 ** 40 });
       }
     }
     const failures: unknown[] = [];
-    const other = await serveRegistry(new Generated(), {
+    const server = await serving(new Generated(), {
       listen: '[::1]:0',
       onError: (error) => void failures.push(error),
     });
-    onTestFinished(async () => await other.close());
-    expect(other.url).toMatch(/^http:\/\/\[::1\]:\d+$/);
-    const head = await fetch(`${other.url}/v2/a/blobs/sha256:${'1'.repeat(64)}`, { method: 'HEAD' });
+    expect(server.url).toMatch(/^http:\/\/\[::1\]:\d+$/);
+    const head = await fetch(`${server.url}/v2/a/blobs/sha256:${'1'.repeat(64)}`, { method: 'HEAD' });
     expect(head.headers.get('content-length')).toBe(String(2 ** 40));
-    const failed = await fetch(`${other.url}/v2/a/blobs/sha256:${'0'.repeat(64)}`);
+    const failed = await fetch(`${server.url}/v2/a/blobs/sha256:${'0'.repeat(64)}`);
     expect([failed.status, await failed.text()]).toEqual([
       500,
       '{"errors":[{"code":"UNKNOWN","message":"internal error"}]}',
     ]);
     expect(failures).toHaveLength(1);
-    expect((await fetch(`${other.url}/v2/a/tags/list`)).status).toBe(405);
+  });
+
+  it('is 405 with what else there is where it does not support a method', async () => {
+    const server = await serving(new BaseRegistry());
+    const answer = await fetch(server.url + blobPath, { method: 'DELETE' });
+    expect([answer.status, answer.headers.get('allow')]).toEqual([405, 'GET, HEAD']);
+    expect((await fetch(`${server.url}/v2/a/tags/list`)).status).toBe(405);
   });
 
   it.each(['', '80', 'host', 'host:99999', 'a:b:c', '[::1]'])('is not served at %j', async (listen) => {
     await expect(serveRegistry(new BaseRegistry(), { listen })).rejects.toThrow(TypeError);
   });
 
-  it('says that an address is taken', async () => {
+  it('says that an address is taken, and leaves nothing open then', async () => {
+    const server = await serving(new BaseRegistry(), { metrics: '127.0.0.1:0' });
+    const metrics = new URL(server.metricsUrl ?? '').host;
     await expect(serveRegistry(new BaseRegistry(), { listen: server.host })).rejects.toMatchObject({
       code: 'EADDRINUSE',
     });
+    await expect(serveRegistry(new BaseRegistry(), { metrics })).rejects.toMatchObject({ code: 'EADDRINUSE' });
+  });
+});
+
+describe('uploads', () => {
+  it('takes no session that it did not give out', async () => {
+    const inner = await serving(new DirRegistry(tempDir()));
+    const client = new RemoteRegistry({ host: inner.host });
+    onTestFinished(async () => await client.close());
+    await pushImage(client, 'other', 'v1');
+    const proxy = await serving(client);
+    for (const id of [
+      '../../../etc/passwd',
+      `${inner.url}/v2/other/manifests/v1`,
+      `${inner.url}/v2%2fother/manifests/v1`,
+      `${inner.url}/v2/a/blobs/uploads/../../../other/manifests/v1`,
+      'http://127.0.0.1:1/v2/a/blobs/uploads/x',
+    ]) {
+      const path = `/v2/a/blobs/uploads/${Buffer.from(id).toString('base64url')}`;
+      for (const { url } of [inner, proxy]) {
+        for (const method of ['GET', 'DELETE'])
+          expect((await fetch(url + path, { method })).status, `${method} ${id}`).toBe(404);
+      }
+    }
+    expect((await fetch(`${inner.url}/v2/other/manifests/v1`)).status).toBe(200);
+  });
+
+  it('cuts off a client that falls silent, and keeps what it sent', async () => {
+    const server = await serving(new DirRegistry(tempDir()), { idleTimeoutMs: 200 });
+    const session = await fetch(`${server.url}/v2/a/blobs/uploads/`, { method: 'POST' });
+    const path = session.headers.get('location') ?? '';
+    const upload = request(server.url + path, { method: 'PATCH', headers: { 'content-length': 2_048 } });
+    upload.write(blob.bytes.subarray(0, 1_000));
+    const [error] = (await once(upload, 'error')) as [NodeJS.ErrnoException];
+    expect(error.code).toBe('ECONNRESET');
+    await expect
+      .poll(async () => (await fetch(server.url + path)).headers.get('range'), { timeout: 10_000 })
+      .toBe('0-999');
+  });
+
+  it('refuses a body it does not want before it is sent', async () => {
+    const server = await serving(new DirRegistry(tempDir()));
+    const upload = request(`${server.url}/v2/Upper/blobs/uploads/`, {
+      method: 'POST',
+      headers: { 'content-length': 2 ** 40, expect: '100-continue' },
+    });
+    let told = false;
+    upload.once('continue', () => (told = true));
+    upload.flushHeaders();
+    const [answer] = (await once(upload, 'response')) as [{ statusCode: number; headers: Record<string, string> }];
+    expect([answer.statusCode, answer.headers['connection'], told]).toEqual([400, 'close', false]);
+    upload.destroy();
+  });
+});
+
+describe('redirects', () => {
+  class Elsewhere extends BaseRegistry {
+    readonly #urls: readonly string[];
+
+    constructor(...urls: readonly string[]) {
+      super();
+      this.#urls = urls;
+    }
+
+    override resolveBlob(): Promise<Descriptor> {
+      return Promise.resolve({ ...blob.descriptor, urls: this.#urls });
+    }
+  }
+
+  it('sends a reader to the first http address of a blob, and its ranges too', async () => {
+    const store = new DirRegistry(tempDir());
+    await push(store, 'a', blob);
+    const far = await serving(store);
+    const near = await serving(new Elsewhere('ftp://127.0.0.1/x', `${far.url}${blobPath}?signed=1`, 'http://other/'));
+    const answer = await fetch(near.url + blobPath, { redirect: 'manual' });
+    expect([answer.status, answer.headers.get('location')]).toEqual([307, `${far.url}${blobPath}?signed=1`]);
+    const head = await fetch(near.url + blobPath, { method: 'HEAD', redirect: 'manual' });
+    expect([head.status, head.headers.get('content-length')]).toEqual([200, '2048']);
+    const client = new RemoteRegistry({ host: near.host });
+    onTestFinished(async () => await client.close());
+    const { body } = await client.getBlobRange('a', digest, 10, 20);
+    expect(Buffer.concat(await body.toArray())).toEqual(blob.bytes.subarray(10, 20));
+  });
+
+  it('does not when it is told not to, or has no http address', async () => {
+    const forbidden = await serving(new Elsewhere('http://127.0.0.1:1/'), { redirects: false });
+    const none = await serving(new Elsewhere('ftp://127.0.0.1/x'));
+    for (const { url } of [forbidden, none]) expect((await fetch(url + blobPath)).status).toBe(405);
+  });
+});
+
+describe('what every answer has', () => {
+  it('warns where it is asked to', async () => {
+    const server = await serving(new BaseRegistry(), { warning: 'moves to "new\\place"' });
+    for (const path of ['/v2/', '/nowhere', '/v2/A/tags/list'])
+      expect((await fetch(server.url + path)).headers.get('warning')).toBe('299 - "moves to \\"new\\\\place\\""');
+    const warnings: string[] = [];
+    const client = new RemoteRegistry({ host: server.host, onWarning: (text) => void warnings.push(text) });
+    await client.ping();
+    await client.close();
+    expect(warnings).toEqual([`${server.host} warns: moves to "new\\place"`]);
+  });
+
+  it.each(['two\r\nlines', 'ключ', 'x'.repeat(4_096)])(
+    'does not start with a warning that cannot be sent',
+    async (warning) => {
+      await expect(serveRegistry(new BaseRegistry(), { warning })).rejects.toThrow(TypeError);
+    },
+  );
+
+  it('serves the registry of the host that a client names with ns', async () => {
+    const [own, hub] = [new DirRegistry(tempDir()), new DirRegistry(tempDir())];
+    await pushImage(own, 'a', 'own');
+    await pushImage(hub, 'a', 'hub');
+    const server = await serving(own, { namespaces: (host) => (host === 'docker.io' ? hub : undefined) });
+    const ask = (path: string) => fetch(`${server.url}/v2/a/${path}`);
+    const proxied = await ask('manifests/hub?ns=docker.io');
+    expect([proxied.status, proxied.headers.get('oci-namespace')]).toEqual([200, 'docker.io']);
+    const plain = await ask('manifests/own');
+    expect([plain.status, plain.headers.get('oci-namespace')]).toEqual([200, null]);
+    const unknown = await ask('manifests/own?ns=quay.io');
+    expect([unknown.status, unknown.headers.get('oci-namespace')]).toEqual([404, null]);
+    const ignoring = await serving(own);
+    expect((await fetch(`${ignoring.url}/v2/a/manifests/own?ns=quay.io`)).status).toBe(200);
+  });
+});
+
+describe('limits', () => {
+  it('answers 429 with Retry-After above its limit of requests, and serves again below it', async () => {
+    const slow = new SlowRegistry();
+    const server = await serving(slow, { maxRequests: 1 });
+    const first = fetch(server.url + blobPath);
+    await slow.asked.promise;
+    const second = await fetch(`${server.url}/v2/`);
+    expect([second.status, second.headers.get('retry-after')]).toEqual([429, '1']);
+    expect(await second.json()).toMatchObject({ errors: [{ code: 'TOOMANYREQUESTS' }] });
+    slow.release.resolve();
+    expect(Buffer.from(await (await first).arrayBuffer())).toEqual(blob.bytes);
+    expect((await fetch(`${server.url}/v2/`)).status).toBe(200);
+  });
+
+  it('closes connections above its limit', async () => {
+    const server = await serving(new BaseRegistry(), { maxConnections: 1 });
+    const first = connect(server.port, '127.0.0.1');
+    onTestFinished(() => void first.destroy());
+    await once(first, 'connect');
+    const second = connect(server.port, '127.0.0.1');
+    await once(second, 'close');
+    expect(first.destroyed).toBe(false);
+  });
+
+  it('refuses headers that are too large', async () => {
+    const server = await serving(new BaseRegistry());
+    const answer = await fetch(`${server.url}/v2/`, { headers: { 'x-large': 'x'.repeat(20_000) } });
+    expect(answer.status).toBe(431);
+  });
+
+  it('gives a manifest so many tags and no more', async () => {
+    const server = await serving(new DirRegistry(tempDir()));
+    const query = Array.from({ length: 101 }, (_, i) => `tag=t${i}`).join('&');
+    const answer = await fetch(`${server.url}/v2/a/manifests/${digest}?${query}`, { method: 'PUT', body: '{}' });
+    expect([answer.status, await answer.text()]).toEqual([400, expect.stringContaining('101 tags')]);
+  });
+});
+
+describe('closing', () => {
+  it('lets what is under way end, and takes nothing new', async () => {
+    const slow = new SlowRegistry();
+    const server = await serving(slow);
+    const answer = fetch(server.url + blobPath);
+    await slow.asked.promise;
+    const closed = server.close({ graceMs: 60_000 });
+    await expect(fetch(`${server.url}/v2/`)).rejects.toThrow('fetch failed');
+    slow.release.resolve();
+    expect(Buffer.from(await (await answer).arrayBuffer())).toEqual(blob.bytes);
+    await closed;
+    await server.close();
+  });
+
+  it('cuts what takes longer than it may', async () => {
+    const slow = new SlowRegistry();
+    const server = await serving(slow);
+    const answer = fetch(server.url + blobPath);
+    const failure = expect(answer).rejects.toThrow('fetch failed');
+    await slow.asked.promise;
+    await server.close({ graceMs: 1 });
+    await failure;
+  });
+
+  it('does not wait for connections that are only kept', async () => {
+    const server = await serving(new BaseRegistry());
+    await (await fetch(`${server.url}/v2/`)).text();
+    await server.close({ graceMs: 60_000 });
+  });
+});
+
+describe('the account of requests', () => {
+  it('has what was asked, sent and received', async () => {
+    const records: RequestRecord[] = [];
+    const server = await serving(new DirRegistry(tempDir()), { onRequest: (record) => void records.push(record) });
+    await fetch(`${server.url}/v2/a/blobs/uploads/?digest=${digest}`, { method: 'POST', body: blob.bytes });
+    await (await fetch(server.url + blobPath, { headers: { range: 'bytes=0-9' } })).arrayBuffer();
+    await expect.poll(() => records.length).toBe(2);
+    expect(records).toMatchObject([
+      { method: 'POST', kind: 'uploads', status: 201, received: 2_048, bytes: 0, digest: undefined },
+      { method: 'GET', kind: 'blob', status: 206, received: 0, bytes: 10, digest, range: 'bytes=0-9' },
+    ]);
+    expect(server.stats.byDigest.get(digest)).toEqual({ requests: 1, bytes: 10 });
   });
 });

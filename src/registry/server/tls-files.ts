@@ -5,7 +5,7 @@ import { createSecureContext } from 'node:tls';
 import type { Server } from 'node:tls';
 import { RegistryError } from '../errors.ts';
 
-export interface TlsOptions {
+export interface ServerTlsOptions {
   /** PEM text, or the path of a file of it: the certificate, followed by those between it and the root. */
   readonly cert: string;
   readonly key: string;
@@ -22,7 +22,7 @@ export interface LoadedTls {
 }
 
 /** Errors: CREDENTIALS_INVALID for what is no certificate or does not fit its key; those of the file system. */
-export async function loadTls(options: TlsOptions): Promise<LoadedTls> {
+export async function loadTls(options: ServerTlsOptions): Promise<LoadedTls> {
   const cert = await pemOf(options.cert);
   const key = await pemOf(options.key);
   const ca = options.ca === undefined ? {} : { ca: await pemOf(options.ca) };
@@ -42,7 +42,7 @@ export async function loadTls(options: TlsOptions): Promise<LoadedTls> {
  */
 export function followTlsFiles(
   server: Server,
-  options: TlsOptions,
+  options: ServerTlsOptions,
   checkEveryMs: number,
   onError: (error: unknown) => void,
 ): () => void {
