@@ -40,8 +40,8 @@ distributionConformance('the embedded server in front of the client', async () =
 distributionConformance(
   'docker-registry',
   async () => {
-    const { host, close } = await startDockerRegistry();
-    return { url: `http://${host}`, close };
+    const registry = await startDockerRegistry();
+    return { url: `http://${registry.host}`, close: async () => await registry.close() };
   },
   dockerRegistryDeviations,
 );

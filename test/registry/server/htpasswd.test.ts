@@ -1,13 +1,13 @@
 import { renameSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import bcrypt from 'bcryptjs';
+import { hashSync } from 'bcryptjs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { parseHtpasswd } from '../../../src/registry/server/htpasswd.ts';
 import { built } from '../../support/built-registry.ts';
 import { tempDir } from '../../support/tmp.ts';
 
 const cost = 4;
-const line = (user: string, password: string) => `${user}:${bcrypt.hashSync(password, cost)}\n`;
+const line = (user: string, password: string) => `${user}:${hashSync(password, cost)}\n`;
 
 async function serving(text: string) {
   const file = path.join(tempDir(), 'htpasswd');
@@ -66,10 +66,9 @@ describe('a server with a password file', () => {
   });
 
   it('tells those who come in a crowd to come again', async () => {
-    const { ask } = await serving(`slow:${bcrypt.hashSync('x', 8)}\n`);
+    const { ask } = await serving(`slow:${hashSync('x', 8)}\n`);
     const answers = await Promise.all(Array.from({ length: 80 }, (_, i) => ask(`slow:wrong${i}`)));
-    const statuses = new Set(answers.map(({ status }) => status));
-    expect([...statuses].sort()).toEqual([401, 429]);
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([401, 429]));
     expect((await ask('slow:x')).status).toBe(200);
   });
 
@@ -88,7 +87,7 @@ describe('a server with a password file', () => {
 });
 
 describe('parseHtpasswd', () => {
-  const hash = bcrypt.hashSync('x', cost);
+  const hash = hashSync('x', cost);
 
   it('takes all names of bcrypt', () => {
     const text = ['a', 'b', 'y'].map((kind) => `${kind}:$2${kind}${hash.slice(3)}`).join('\r\n');
