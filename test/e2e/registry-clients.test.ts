@@ -25,7 +25,7 @@ interface Access {
   readonly server: RegistryServer;
   readonly store: Registry;
   /** Flags for the registry as the source or the destination of skopeo. */
-  skopeo(side: 'src-' | 'dest-' | ''): string[];
+  readonly skopeo: (side: 'src-' | 'dest-' | '') => string[];
   readonly ctr: readonly string[];
   /** The host in containerd's references. */
   readonly ctrHost: string;
