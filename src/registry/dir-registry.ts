@@ -11,6 +11,7 @@ import type {
   BlobReader,
   BlobWriter,
   CallOptions,
+  GetBlobOptions,
   ListOptions,
   ManifestContent,
   PushManifestOptions,
@@ -60,7 +61,7 @@ export class DirRegistry implements Registry {
     this.#tagIndex = new TagIndex(this.#layout, this.#paths, this.#manifests);
   }
 
-  async getBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<BlobReader> {
+  async getBlob(repository: string, digest: Digest, options: GetBlobOptions = {}): Promise<BlobReader> {
     const reader = await openFileBlob(this.#paths.blob(repository, digest), digest, undefined, options);
     if (reader === undefined) throw blobUnknown(repository, digest);
     return reader;

@@ -7,6 +7,11 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface GetBlobOptions extends CallOptions {
+  /** False: whoever reads checks the bytes itself, as clients over HTTP do, and a store may give them as they lie. */
+  readonly verify?: boolean | undefined;
+}
+
 export interface BlobReader {
   readonly descriptor: Descriptor;
   /** For a range read: exactly the bytes asked for (clamped to the blob's end). Errors surface on the stream. */
@@ -23,7 +28,7 @@ export interface ManifestContent {
 
 export interface Reader {
   /** The whole blob, verified against `digest` while streaming. Errors: BLOB_UNKNOWN, NAME_UNKNOWN, UNAUTHORIZED, DENIED. */
-  getBlob(repository: string, digest: Digest, options?: CallOptions): Promise<BlobReader>;
+  getBlob(repository: string, digest: Digest, options?: GetBlobOptions): Promise<BlobReader>;
   /**
    * Bytes [start, end) of a blob; `end` beyond the blob or undefined means to its end. Never returns other bytes than those
    * asked for: an ignored or wrong range is ERR RANGE_INVALID. Not verified (a range has no digest of its own).

@@ -78,6 +78,8 @@ const httpOptions: ServerOptions = {
   keepAliveTimeout: 30_000,
   keepAlive: true,
   noDelay: true,
+  // What arrives while a store writes is handed to it in one piece.
+  highWaterMark: 512 * 1024,
 };
 
 /**

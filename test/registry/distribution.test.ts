@@ -2,6 +2,7 @@
 // show that the requirements can fail.
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
 import type { Registry } from '../../src/registry/interface.ts';
+import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import { distributionConformance } from '../conformance/distribution/distribution.ts';
@@ -27,6 +28,8 @@ async function overDir(): Promise<DistributionTarget> {
 }
 
 distributionConformance('the embedded server over a directory', overDir);
+
+distributionConformance('the embedded server over memory', async () => await served(new MemoryRegistry()));
 
 distributionConformance('the embedded server in front of the client', async () => {
   const inner = await overDir();

@@ -52,7 +52,8 @@ async function answerBlob(exchange: Exchange, repository: string, descriptor: De
     throw new RegistryError('RANGE_INVALID', `blob ${digest} has ${size} bytes`);
   }
   if (range === 'whole') {
-    const { body } = await registry.getBlob(repository, digest, { signal });
+    // The client hashes what it gets; hashing it here too would halve what a server can send.
+    const { body } = await registry.getBlob(repository, digest, { signal, verify: false });
     await respondStream(exchange, 200, { ...headers, 'content-length': size }, body);
     return;
   }

@@ -8,7 +8,7 @@ import { VerifyingStream } from '../blob-content.ts';
 import { clampRange } from '../blob-range.ts';
 import type { BlobRange } from '../blob-range.ts';
 import { RegistryError } from '../errors.ts';
-import type { BlobReader, CallOptions } from '../interface.ts';
+import type { BlobReader, GetBlobOptions } from '../interface.ts';
 import { isNotFound } from './durable-file.ts';
 
 /** A blob that is a part of a file. */
@@ -21,14 +21,14 @@ export interface FileSection {
 }
 
 /**
- * Opens `file`, or a section of it, as the blob `digest`; with a range those bytes, without one all of them, verified. Undefined when the file is not there. Errors:
+ * Opens `file`, or a section of it, as the blob `digest`; with a range those bytes, without one all of them, verified unless told not to. Undefined when the file is not there. Errors:
  * RANGE_INVALID when the range is not one or begins past the end.
  */
 export async function openFileBlob(
   file: string,
   digest: Digest,
   range: BlobRange | undefined,
-  options: CallOptions = {},
+  options: GetBlobOptions = {},
   section?: FileSection,
 ): Promise<BlobReader | undefined> {
   options.signal?.throwIfAborted();
@@ -54,10 +54,12 @@ export async function openFileBlob(
         : handle.createReadStream({
             start: offset + start,
             end: offset + end - 1,
-            highWaterMark: 256 * 1024,
+            // Every piece is a trip through the thread pool and a system call of the connection.
+            highWaterMark: 1024 * 1024,
             ...(options.signal === undefined ? {} : { signal: options.signal }),
           });
-    const body: Readable = range === undefined ? pipeline(source, new VerifyingStream(digest, size), () => {}) : source;
+    const verified = range === undefined && options.verify !== false;
+    const body: Readable = verified ? pipeline(source, new VerifyingStream(digest, size), () => {}) : source;
     return { descriptor, body, close: () => void body.on('error', () => {}).destroy() };
   } catch (error) {
     await handle.close();

@@ -4,10 +4,12 @@ import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { tryLock } from '../../native/sys.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';
+import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
-import { contentProblem } from '../blob-content.ts';
+import { contentHash, contentProblem } from '../blob-content.ts';
+import type { ContentHash } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions } from '../interface.ts';
 import { uploadUnknown } from '../not-found.ts';
@@ -40,6 +42,8 @@ export class FileUpload implements BlobWriter {
   #size: number;
   #locked = false;
   #finished = false;
+  /** Of what was written, when all of it was written by us: then the file need not be read again. */
+  readonly #hash: ContentHash | undefined;
 
   private constructor(place: UploadPlace, id: string, handle: FileHandle, size: number) {
     this.id = id;
@@ -47,6 +51,7 @@ export class FileUpload implements BlobWriter {
     this.#file = path.join(place.dir, id);
     this.#handle = handle;
     this.#size = size;
+    this.#hash = size === 0 ? contentHash('sha256') : undefined;
   }
 
   static async start(place: UploadPlace): Promise<FileUpload> {
@@ -84,6 +89,7 @@ export class FileUpload implements BlobWriter {
     const handle = await this.#lockedHandle(options);
     for (let done = 0; done < chunk.byteLength; ) {
       const { bytesWritten } = await handle.write(chunk, done, chunk.byteLength - done, this.#size);
+      this.#hash?.update(chunk.subarray(done, done + bytesWritten));
       done += bytesWritten;
       this.#size += bytesWritten;
     }
@@ -98,7 +104,8 @@ export class FileUpload implements BlobWriter {
   async commit(digest: Digest, options: CallOptions = {}): Promise<Descriptor> {
     try {
       await this.#lockedHandle(options);
-      const actual = await digestOfFile(this.#file, digest, options);
+      const hashed = digestAlgorithm(digest) === 'sha256' ? this.#hash?.digest() : undefined;
+      const actual = hashed ?? (await digestOfFile(this.#file, digest, options));
       const wrong = contentProblem(digest, this.#size, actual, this.#size);
       if (wrong !== null) {
         // What was sent can never become that blob; a client that wants to try again starts anew.
