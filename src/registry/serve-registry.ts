@@ -134,6 +134,7 @@ async function start(
   server.on('checkContinue', (request, response) => void handler.handle(request, response, true));
   const host = await startListening(server, address);
   let graceMs = 0;
+  let closed: Promise<void> | undefined;
   owned.push(() => stopListening(server, () => handler.finish(graceMs)));
   if (options.tls !== undefined && server instanceof TlsServer)
     owned.push(followTlsFiles(server, options.tls, options.tlsCheckEveryMs ?? 5_000, onError));
@@ -145,7 +146,8 @@ async function start(
     stats,
     close: async (closing = {}) => {
       graceMs = closing.graceMs ?? 0;
-      await closeOwned();
+      closed ??= closeOwned();
+      await closed;
     },
   };
 }

@@ -8,7 +8,8 @@ import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { BaseRegistry } from '../../src/registry/base-registry.ts';
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
-import type { BlobReader, Registry } from '../../src/registry/interface.ts';
+import { RegistryError } from '../../src/registry/errors.ts';
+import type { BlobReader, BlobWriter, Registry } from '../../src/registry/interface.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import type { RegistryServer, ServeOptions } from '../../src/registry/serve-registry.ts';
@@ -125,11 +126,42 @@ describe('uploads', () => {
       .toBe('0-999');
   });
 
+  it('answers the next request on a connection whose body it stopped reading', async () => {
+    class Full extends BaseRegistry {
+      override pushBlobChunked(): Promise<BlobWriter> {
+        const write = () => Promise.reject(new RegistryError('DENIED', 'the store is full'));
+        const nothing = () => Promise.resolve();
+        return Promise.resolve({
+          id: 'x',
+          size: 0,
+          chunkSize: 1,
+          write,
+          close: nothing,
+          commit: write,
+          cancel: nothing,
+        });
+      }
+    }
+    const server = await serving(new Full());
+    const socket = connect(server.port, '127.0.0.1');
+    onTestFinished(() => void socket.destroy());
+    let answers = '';
+    socket.on('data', (bytes: Buffer) => (answers += bytes.toString('latin1')));
+    const size = 4 * 1024 * 1024;
+    const head = (line: string, length: number) => `${line} HTTP/1.1\r\nhost: x\r\ncontent-length: ${length}\r\n\r\n`;
+    socket.write(head(`POST /v2/a/blobs/uploads/?digest=${digest}`, size));
+    socket.write(Buffer.alloc(size));
+    socket.write(head('GET /v2/', 0));
+    await expect
+      .poll(() => answers.match(/HTTP\/1\.1 \d+/g), { timeout: 5_000 })
+      .toEqual(['HTTP/1.1 403', 'HTTP/1.1 200']);
+  });
+
   it('refuses a body it does not want before it is sent', async () => {
     const server = await serving(new DirRegistry(tempDir()));
     const upload = request(`${server.url}/v2/Upper/blobs/uploads/`, {
       method: 'POST',
-      headers: { 'content-length': 2 ** 40, expect: '100-continue' },
+      headers: { 'content-length': 10, expect: '100-continue' },
     });
     let told = false;
     upload.once('continue', () => (told = true));

@@ -72,15 +72,19 @@ export function respondError(exchange: Exchange, error: unknown): void {
   const { code, message, detail, retryAfterMs } = known;
   const status = statusOfCode[code];
   const retryAfter = retryAfterMs === undefined ? {} : { 'retry-after': Math.ceil(retryAfterMs / 1000) };
-  const close = leavesLittle(request) ? {} : { connection: 'close' };
+  const keep = leavesLittle(request);
+  const close = keep ? {} : { connection: 'close' };
   const allow = status === 405 ? { allow: methods.filter((method) => method !== request.method).join(', ') } : {};
   const errors = [{ code, message, ...(detail === undefined ? {} : { detail }) }];
   respondJson(exchange, status, { errors }, { ...retryAfter, ...close, ...allow });
+  // The next request begins where this body ends.
+  if (keep) request.resume();
 }
 
 function leavesLittle(request: IncomingMessage): boolean {
-  const announced = request.headers['content-length'];
-  return request.complete || (announced !== undefined && Number(announced) <= maxUnwantedBytes);
+  const { 'content-length': announced, expect: waits } = request.headers;
+  // Who waits to be told to go on may send the body or not.
+  return request.complete || (waits === undefined && announced !== undefined && Number(announced) <= maxUnwantedBytes);
 }
 
 /** Errors: TOO_LARGE. */

@@ -31,6 +31,7 @@ export class PasswordCheck {
 
   #start(): Worker {
     const thread = new Worker(new URL('./password-thread.js', import.meta.url), { execArgv: [] });
+    thread.unref();
     thread.on('message', ({ id, equal }: ComparisonResult) => {
       this.#waiting.get(id)?.resolve(equal);
       this.#waiting.delete(id);

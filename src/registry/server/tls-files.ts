@@ -50,7 +50,9 @@ export function followTlsFiles(
     (text) => text !== undefined && !isPem(text),
   ) as string[];
   const reload = () => {
-    loadTls(options).then((loaded) => server.setSecureContext(loaded), onError);
+    loadTls(options)
+      .then((loaded) => server.setSecureContext(loaded))
+      .catch(onError);
   };
   // Asking for the time of change also notices files that are renamed into place, through symlinks too.
   for (const file of files) watchFile(file, { interval: checkEveryMs, persistent: false }, reload);
