@@ -3,6 +3,7 @@
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
 import type { Registry } from '../../src/registry/interface.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
+import { pullThrough } from '../../src/registry/pull-through.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import { distributionConformance } from '../conformance/distribution/distribution.ts';
@@ -37,6 +38,15 @@ distributionConformance('the embedded server in front of the client', async () =
   return await served(client, async () => {
     await client.close();
     await inner.close();
+  });
+});
+
+distributionConformance('the embedded server as a caching proxy', async () => {
+  const upstream = await overDir();
+  const client = new RemoteRegistry({ host: new URL(upstream.url).host });
+  return await served(pullThrough(client, new MemoryRegistry(), { writes: 'upstream' }), async () => {
+    await client.close();
+    await upstream.close();
   });
 });
 
