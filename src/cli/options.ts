@@ -11,6 +11,16 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
+const durationUnits: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `90s`, `15m`, `1.5h`, `7d` → ms. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
+  const ms = Math.round(Number(match?.[1]) * (durationUnits[match?.[2] ?? ''] ?? Number.NaN));
+  if (!Number.isSafeInteger(ms)) throw new InvalidArgumentError('expected a duration like 90s, 15m, 12h or 7d');
+  return ms;
+}
+
 /** A size that is not nothing. */
 export function parseSpanSize(text: string): number {
   const bytes = parseSize(text);

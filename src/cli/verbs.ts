@@ -42,7 +42,11 @@ export const verbs: readonly Verb[] = [
   { name: 'cache', summary: 'list, remove and prune what is cached', load: () => import('./commands/cache.ts') },
   { name: 'login', summary: 'store credentials for a registry', load: () => import('./commands/login.ts') },
   { name: 'logout', summary: 'forget the credentials for a registry', load: () => import('./commands/logout.ts') },
-  { name: 'registry', summary: 'serve an OCI registry from a directory', load: () => import('./commands/registry.ts') },
+  {
+    name: 'registry',
+    summary: 'serve an OCI registry from a directory, and clean it up',
+    load: () => import('./commands/registry.ts'),
+  },
   {
     name: 'doctor',
     summary: 'say what this machine can do and what to mend',

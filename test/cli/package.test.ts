@@ -70,7 +70,7 @@ it('is a library, peel/registry, that serves, pushes, copies and pulls', async (
 const use = `
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { DirRegistry, RemoteRegistry, copyImage, digestOf, mediaTypes, serveRegistry } from 'peel/registry';
+import { DirRegistry, MemoryRegistry, RemoteRegistry, copyImage, digestOf, mediaTypes, serveRegistry } from 'peel/registry';
 import type { Descriptor, Registry } from 'peel/registry';
 
 const store: Registry = new DirRegistry('store');
@@ -82,10 +82,11 @@ await remote.pushBlob('app', blob, () => Readable.from([bytes]));
 const manifest = { schemaVersion: 2, mediaType: mediaTypes.imageManifest, config: blob, layers: [] };
 await remote.pushManifest('app', 'v1', Buffer.from(JSON.stringify(manifest)), mediaTypes.imageManifest);
 const from = { registry: remote, repository: 'app', reference: 'v1' };
-const report = await copyImage(from, { registry: store, repository: 'copy', tag: 'v1' });
+const memory = new MemoryRegistry();
+const report = await copyImage(from, { registry: memory, repository: 'copy', tag: 'v1' });
 // @ts-expect-error A count is no text.
 const wrong: string = report.blobs.copied;
-console.log(await text((await store.getBlob('copy', blob.digest)).body));
+console.log(await text((await memory.getBlob('copy', blob.digest)).body));
 await remote.close();
 await server.close();
 `;

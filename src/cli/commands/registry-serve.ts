@@ -1,50 +1,101 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { access } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { DirRegistry } from '../../registry/dir-registry.ts';
 import { RegistryError } from '../../registry/errors.ts';
-import { type RegistryServer, type ServeOptions, serveRegistry } from '../../registry/serve-registry.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
+import { addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { CommandError, UsageError } from '../errors.ts';
+import { listen } from '../listening.ts';
+import { parseFile } from '../options.ts';
 import { registryRoot } from '../registry-root.ts';
+import { type ServedOptions, servedRegistry } from '../served-registry.ts';
 
-interface RegistryServeOptions {
+interface RegistryServeOptions extends ServedOptions {
   readonly listen: string;
+  readonly metrics?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly htpasswd?: string;
   readonly accessLog?: string;
 }
+
+/** How long requests may take to end after the server was told to. */
+const graceMs = 5_000;
 
 export function define(command: Command, context: CliContext): void {
   command
     .description('Serve an OCI registry from a directory (--root, default <state>/registry) until SIGINT or SIGTERM.')
     .option('--listen <address>', 'HOST:PORT or :PORT; port 0 takes a free one', '127.0.0.1:5000')
-    .option('--access-log <file>', 'append a line of JSON for every request: what was asked for, and the bytes sent')
-    .action(async (options: RegistryServeOptions) => {
-      const root = registryRoot(context);
-      await prepareStore(root);
-      const log = options.accessLog === undefined ? undefined : openSync(options.accessLog, 'a', 0o600);
-      const server = await listen(new DirRegistry(root), {
-        listen: options.listen,
-        // What a client asked for in vain is its own affair.
-        onError: (error) => {
-          if (!(error instanceof RegistryError)) context.warn(error instanceof Error ? error.message : String(error));
-        },
-        onRequest: (record) => {
-          if (log !== undefined) writeSync(log, `${JSON.stringify(record)}\n`);
-        },
-      });
-      try {
-        if (context.options.json) await context.output.value({ url: server.url, root });
-        else await context.output.line(`serving ${root} on ${server.url}`);
-        await context.output.flush();
-        await stopped(context.signal);
-      } finally {
-        await server.close();
-        if (log !== undefined) closeSync(log);
-      }
-    });
+    .option('--pull-through <registry[/prefix]>', 'be a cache of that registry, or of its repositories below PREFIX')
+    .option('--tls-cert <file>', 'PEM file of the certificate to speak TLS with; read again when it changes', parseFile)
+    .option('--tls-key <file>', 'PEM file of its key', parseFile)
+    .option(
+      '--htpasswd <file>',
+      'who may ask: users with bcrypt hashes (htpasswd -B); read again when it changes',
+      parseFile,
+    )
+    .option('--read-only', 'refuse every change')
+    .option('--immutable-tags', 'a tag, once pushed, keeps its manifest')
+    .option('--metrics <address>', 'answer GET /metrics there, for Prometheus')
+    .option('--access-log <file>', 'append a line of JSON for every request: what was asked for, and the bytes sent');
+  addAccessOptions(command).action((options: RegistryServeOptions) => serve(context, options));
+  command.addHelpText(
+    'after',
+    '\n--user, --ca-file and --insecure say how the registry of --pull-through is asked: everybody who may ask this\nserver reads what that user may read.',
+  );
   example(command, 'peel registry serve --root ./registry --listen 127.0.0.1:5000');
+}
+
+async function serve(context: CliContext, options: RegistryServeOptions): Promise<void> {
+  const tls = tlsOf(options);
+  const { user, caFile, insecure } = options;
+  if (options.pullThrough === undefined && [user, caFile, insecure].some((given) => given !== undefined))
+    throw new UsageError('--user, --ca-file and --insecure are for --pull-through');
+  const root = registryRoot(context);
+  await prepareStore(root);
+  await using served = await servedRegistry(context, root, options);
+  using log = openAccessLog(options.accessLog);
+  const server = await listen(served.registry, {
+    listen: options.listen,
+    tls,
+    htpasswd: options.htpasswd,
+    metrics: options.metrics,
+    // What a client asked for in vain is its own affair.
+    onError: (error) => {
+      if (!(error instanceof RegistryError)) context.warn(error instanceof Error ? error.message : String(error));
+    },
+    onRequest: log.write,
+  });
+  try {
+    const { url, metricsUrl } = server;
+    if (context.options.json) await context.output.value({ url, root, upstream: options.pullThrough, metricsUrl });
+    else {
+      const what = options.pullThrough === undefined ? root : `${options.pullThrough} through ${root}`;
+      if (metricsUrl !== undefined) await context.output.line(`metrics are on ${metricsUrl}`);
+      await context.output.line(`serving ${what} on ${url}`);
+    }
+    await context.output.flush();
+    await stopped(context.signal);
+  } finally {
+    await server.close({ graceMs });
+  }
+}
+
+function openAccessLog(file: string | undefined): Disposable & { readonly write: (record: object) => void } {
+  if (file === undefined) return { write: () => {}, [Symbol.dispose]: () => {} };
+  const fd = openSync(file, 'a', 0o600);
+  return {
+    write: (record) => void writeSync(fd, `${JSON.stringify(record)}\n`),
+    [Symbol.dispose]: () => closeSync(fd),
+  };
+}
+
+function tlsOf({ tlsCert, tlsKey }: RegistryServeOptions): { cert: string; key: string } | undefined {
+  if (tlsCert === undefined && tlsKey === undefined) return undefined;
+  if (tlsCert === undefined || tlsKey === undefined) throw new UsageError('--tls-cert and --tls-key go together');
+  return { cert: tlsCert, key: tlsKey };
 }
 
 /** The folder is made now: a place that cannot be used must not come to light with somebody's push. */
@@ -53,35 +104,12 @@ async function prepareStore(root: string): Promise<void> {
     await makeDirectory(root, 0o700);
     await access(root, constants.R_OK | constants.X_OK);
   } catch (cause) {
-    const code = errorCodeOf(cause);
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
     throw new CommandError(`${root} cannot hold a registry (${code}): choose another directory with --root`, {
       code,
       cause,
     });
   }
-}
-
-async function listen(registry: DirRegistry, options: ServeOptions & { listen: string }): Promise<RegistryServer> {
-  try {
-    return await serveRegistry(registry, options);
-  } catch (cause) {
-    if (cause instanceof TypeError)
-      throw new UsageError(`--listen ${options.listen}: expected HOST:PORT or :PORT`, { cause });
-    const code = errorCodeOf(cause);
-    const why = listenProblems[code] ?? code;
-    throw new CommandError(`cannot listen on ${options.listen}: ${why}`, { code, cause });
-  }
-}
-
-const listenProblems: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'something else listens there already (port 0 takes a free one)',
-  EADDRNOTAVAIL: 'this machine has no such address',
-  ENOTFOUND: 'there is no such host',
-  EACCES: 'ports below 1024 are for root',
-};
-
-function errorCodeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
 }
 
 function stopped(signal: AbortSignal): Promise<void> {
