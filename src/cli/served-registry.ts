@@ -32,6 +32,8 @@ export async function servedRegistry(
   options: ServedOptions,
 ): Promise<ServedRegistry> {
   const store = new DirRegistry(root);
+  // What a killed process left behind is put right before anybody asks.
+  if (options.readOnly === undefined) await store.repair({ signal: context.signal });
   const cache =
     options.pullThrough === undefined ? undefined : await cacheOf(context, options.pullThrough, store, options);
   let registry = cache?.registry ?? store;
