@@ -1,9 +1,10 @@
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { Readable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import { RegistryError, funcs, readOnly, unify } from '../../src/registry/registry.ts';
+import { RegistryError, funcs, unify } from '../../src/registry/registry.ts';
 import type { BlobReader, CallOptions } from '../../src/registry/registry.ts';
 import { Deferred } from '../../src/util/deferred.ts';
 import { content, listAll, push, pushImage, readAll } from '../support/registry-content.ts';
@@ -41,9 +42,16 @@ describe('writing to two registries', () => {
 
   it.each(['first', 'second'])('fails when the %s fails, says so, and ends the other transfer', async (failing) => {
     const { root, first, second } = twoRegistries();
-    const both = failing === 'first' ? unify(readOnly(first), second) : unify(first, readOnly(second));
-    const blob = content(100_000);
     const streams: Readable[] = [];
+    // It fails when the other side's transfer has begun.
+    const refusing = funcs({
+      pushBlob: async () => {
+        while (streams.length === 0) await setImmediate();
+        throw new RegistryError('UNSUPPORTED', 'not here');
+      },
+    });
+    const both = failing === 'first' ? unify(refusing, second) : unify(first, refusing);
+    const blob = content(100_000);
     // Never ends: only being destroyed ends a transfer of it.
     const stalling = () => {
       const stream = new Readable({ read() {} });
