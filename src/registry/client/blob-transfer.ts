@@ -14,6 +14,8 @@ import type { RegistryClient } from './registry-client.ts';
 
 /** A registry that ignores ranges is put up with as long as no more than this has to be read and thrown away. */
 export const maxSkipBytes = 1024 * 1024;
+/** Fewer bytes than this since the last failure are no progress: a connection for every few bytes is no way to pull a blob. */
+const minProgressBytes = 64 * 1024;
 
 export interface TransferRequest {
   readonly digest: Digest;
@@ -92,11 +94,11 @@ export class BlobTransfer {
     const hash = verify ? contentHash(digestAlgorithm(digest)) : undefined;
     let position = start;
     let failures = 0;
+    let failedAt = start;
     for (;;) {
       try {
         for await (const chunk of this.#wanted(stop - position)) {
           position += chunk.byteLength;
-          failures = 0;
           hash?.update(chunk);
           yield chunk;
         }
@@ -109,7 +111,8 @@ export class BlobTransfer {
         this.#abort.signal.throwIfAborted();
         const problem = bodyError(error, 'GET', this.#body.response.url);
         if (position === stop && problem.retryable) break;
-        failures += 1;
+        failures = position - failedAt < minProgressBytes ? failures + 1 : 1;
+        failedAt = position;
         await this.#waitOrThrow(problem, failures);
         this.#body = await openBody(this.#client, this.#request, position, this.#abort.signal);
         if (this.#body.total !== this.#total) {
@@ -182,7 +185,7 @@ async function openBody(
       return { response, skip: 0, total, continues: false };
     }
     const total = contentLength === undefined ? await request.size(signal) : Number(contentLength);
-    if (ranged) checkIgnoredRange(client, what, start, total);
+    if (ranged) checkIgnoredRange(client, request, start, total);
     return { response, skip: start, total, continues: end !== undefined && end < total };
   } catch (error) {
     response.body.on('error', () => {}).destroy();
@@ -197,19 +200,12 @@ function checkEnd(what: string, gotEnd: number, end: number | undefined, total: 
   });
 }
 
-function checkIgnoredRange(client: RegistryClient, what: string, start: number, total: number): void {
-  if (start >= total)
-    throw new RegistryError('RANGE_INVALID', `${what}: asked for bytes from ${start}, it has ${total}`, {
-      status: 200,
-    });
-  if (start > maxSkipBytes) {
-    throw new RegistryError(
-      'RANGE_INVALID',
-      `${what}: the registry ignores ranges (asked for bytes from ${start}, answered 200 with all of it)`,
-      {
-        status: 200,
-      },
-    );
+function checkIgnoredRange(client: RegistryClient, request: TransferRequest, start: number, total: number): void {
+  const refuse = (why: string) => new RegistryError('RANGE_INVALID', `${request.what}: ${why}`, { status: 200 });
+  if (start >= total) throw refuse(`asked for bytes from ${start}, it has ${total}`);
+  // Judged by where the transfer began: one that broke later can only be continued by reading again what it has.
+  if (request.start > maxSkipBytes) {
+    throw refuse(`the registry ignores ranges (asked for bytes from ${start}, answered 200 with all of it)`);
   }
   client.warn(`${client.options.host} ignores ranges; reading from the start instead`);
 }
