@@ -45,6 +45,8 @@ export const defaultHttpOptions: HttpOptions = {
   connections: 64,
 };
 
+const maxInformational = 100;
+
 /**
  * The connections of one client. The code that makes them takes a tenth of a second to load, which a command that finds everything
  * on the node does not spend: it is loaded with the first request.
@@ -90,6 +92,7 @@ export async function exchange(connections: HttpConnections, message: HttpReques
   let sourceError: Error | undefined;
   if (source instanceof Readable) source.once('error', (error) => (sourceError ??= error));
   const headers = { ...message.headers, ...(body === undefined ? {} : { 'content-length': String(body.size) }) };
+  let informational = 0;
   try {
     const { request } = await import('undici');
     const answer = await request(url, {
@@ -98,6 +101,12 @@ export async function exchange(connections: HttpConnections, message: HttpReques
       headers,
       body: source ?? null,
       ...(signal === undefined ? {} : { signal }),
+      // Each puts the time limit off, so that without an end of them there would be no limit.
+      onInfo: () => {
+        informational += 1;
+        if (informational > maxInformational)
+          throw new RegistryError('RESPONSE_INVALID', tooManyInformational(message));
+      },
     });
     const values = (name: string): readonly string[] => {
       const value = answer.headers[name];
@@ -113,6 +122,10 @@ export async function exchange(connections: HttpConnections, message: HttpReques
   }
 }
 
+function tooManyInformational({ method, url }: HttpRequest): string {
+  return `${method} ${urlForPeople(url)}: more than ${maxInformational} informational answers before the answer`;
+}
+
 /** What a failure of the connection or of a body under way means. */
 export function transferError(error: unknown, method: Method, url: URL): RegistryError {
   if (error instanceof RegistryError) return error;
@@ -126,6 +139,9 @@ export function transferError(error: unknown, method: Method, url: URL): Registr
   }
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') {
     return new RegistryError('RESPONSE_INVALID', `${what}: the answer is longer than announced`, { cause: error });
+  }
+  if (code === 'UND_ERR_HEADERS_OVERFLOW') {
+    return new RegistryError('TOO_LARGE', `${what}: the head of the answer is too large`, { cause: error });
   }
   if (error instanceof Error && error.name === 'HTTPParserError') {
     return new RegistryError('RESPONSE_INVALID', `${what}: the answer is not http`, { cause: error });

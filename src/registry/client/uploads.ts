@@ -39,7 +39,8 @@ export class UploadCalls {
     const session =
       response.header('location') === undefined ? { location, minChunkSize: 0 } : this.sessionOf(response, repository);
     const last = lastByte(response.header('range'));
-    if (last === 'invalid') {
+    // Not every registry tells an empty session's range, but all that have sessions answer 204.
+    if (last === 'invalid' || (last === undefined && response.status !== 204)) {
       throw new RegistryError('RESPONSE_INVALID', `${this.#nameOf(repository)}: does not tell where it stands`, {
         status: response.status,
       });
@@ -176,9 +177,9 @@ export function algorithmQuery(digest: Digest): string | undefined {
   return algorithm === 'sha256' ? undefined : algorithm;
 }
 
-/** Of the Range header of a session: `0-N`, in some registries `bytes=0-N`. */
+/** Of the Range header of a session: `0-N`, in some registries `bytes=0-N`; -1 for `0--1`, as some tell that they have nothing. */
 export function lastByte(range: string | undefined): number | undefined | 'invalid' {
   if (range === undefined || range === '') return undefined;
-  const match = /^(?:bytes=)?0-(\d{1,15})$/.exec(range);
+  const match = /^(?:bytes=)?0-(-1|\d{1,15})$/.exec(range);
   return match === null ? 'invalid' : Number(match[1]);
 }
