@@ -354,7 +354,7 @@ export const faultKinds: readonly FaultKind[] = [
       if (request.method === 'HEAD') response.end();
       else void endlessly(response, () => megabyte);
     },
-    codes: ['UNKNOWN', 'RESPONSE_INVALID'],
+    codes: ['UNKNOWN', 'RESPONSE_INVALID', 'TOO_LARGE'],
     spoils: 'none',
     passes: false,
   },

@@ -99,7 +99,8 @@ export async function exchange(connections: HttpConnections, message: HttpReques
       dispatcher: await connections.dispatcher(),
       method,
       headers,
-      body: source ?? null,
+      // Not the source itself: undici destroys what it sends with an error of its own, which would look like one of the source.
+      body: source instanceof Readable ? Readable.from(source, { objectMode: false }) : (source ?? null),
       ...(signal === undefined ? {} : { signal }),
       // Each puts the time limit off, so that without an end of them there would be no limit.
       onInfo: () => {
