@@ -9,7 +9,7 @@ export interface RunningRegistry {
   /** `127.0.0.1:5055` */
   readonly host: string;
   /** The largest resident set so far, bytes. */
-  peakMemory(): number;
+  readonly peakMemory: () => number;
 }
 
 const home = `${workDir}/registries`;

@@ -58,6 +58,14 @@ function breakingAt(places: readonly number[], options: { whole?: boolean; bytes
   };
 }
 
+/** The first answer is the one, every later answer the other. */
+function firstThen(first: Fault, later: Fault): Fault {
+  let requests = 0;
+  return (...exchange) => {
+    (requests++ === 0 ? first : later)(...exchange);
+  };
+}
+
 describe('a blob', () => {
   const sixteenths = [...Array(16).keys()];
 
@@ -87,8 +95,9 @@ describe('a blob', () => {
   });
 
   it('that makes no progress worth a connection is given up', async () => {
-    const crumbs: Fault = (request, response, ...rest) =>
-      breakingAt([startOf(request.headers.range) + 10])(request, response, ...rest);
+    const crumbs: Fault = (request, ...rest) => {
+      breakingAt([startOf(request.headers.range) + 10])(request, ...rest);
+    };
     await expect(pull(crumbs)).rejects.toMatchObject({ code: 'TRUNCATED' });
     expect(front.requests).toHaveLength(5);
   });
@@ -96,9 +105,7 @@ describe('a blob', () => {
   it('that has another size when it is continued is refused', async () => {
     const longer = Buffer.concat([blob.bytes, Buffer.alloc(1)]);
     for (const whole of [false, true]) {
-      const [first, second] = [breakingAt([part]), breakingAt([], { bytes: longer, whole })];
-      let requests = 0;
-      const fault: Fault = (...exchange) => (requests++ === 0 ? first : second)(...exchange);
+      const fault = firstThen(breakingAt([part]), breakingAt([], { bytes: longer, whole }));
       await expect(pull(fault)).rejects.toMatchObject({ code: 'RESPONSE_INVALID' });
       await front.close();
     }
@@ -108,19 +115,14 @@ describe('a blob', () => {
     const other = Buffer.from(blob.bytes);
     other[size - 5] = (other[size - 5] ?? 0) ^ 1;
     for (const whole of [false, true]) {
-      const [first, second] = [breakingAt([part]), breakingAt([], { bytes: other, whole })];
-      let requests = 0;
-      const fault: Fault = (...exchange) => (requests++ === 0 ? first : second)(...exchange);
+      const fault = firstThen(breakingAt([part]), breakingAt([], { bytes: other, whole }));
       await expect(pull(fault)).rejects.toMatchObject({ code: 'DIGEST_INVALID' });
       await front.close();
     }
   });
 
   it('that is gone when it is continued says so', async () => {
-    const first = breakingAt([part]);
-    let requests = 0;
-    const fault: Fault = (...exchange) => (requests++ === 0 ? first : answer(404))(...exchange);
-    await expect(pull(fault)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    await expect(pull(firstThen(breakingAt([part]), answer(404)))).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
   });
 });
 

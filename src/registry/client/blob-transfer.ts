@@ -17,6 +17,9 @@ export const maxSkipBytes = 1024 * 1024;
 /** Fewer bytes than this since the last failure are no progress: a connection for every few bytes is no way to pull a blob. */
 const minProgressBytes = 64 * 1024;
 
+/** One for all: making it costs as much as the rest of ending a transfer, and nobody is told of it. */
+const closed = new DOMException('the transfer was closed', 'AbortError');
+
 export interface TransferRequest {
   readonly digest: Digest;
   /** For messages. */
@@ -83,7 +86,7 @@ export class BlobTransfer {
   }
 
   close(): void {
-    this.#abort.abort(new DOMException('the transfer was closed', 'AbortError'));
+    this.#abort.abort(closed);
     this.#body.response.body.on('error', () => {}).destroy();
   }
 
