@@ -1,5 +1,6 @@
 // A RegistryFront with one fault at a time, for tests that change it as they go.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerOptions } from 'node:https';
 import { RegistryFront } from './registry-front.ts';
 
 /** Answers (or cuts) the request itself and returns true, or returns false to have it passed on unharmed. */
@@ -20,11 +21,12 @@ export interface FaultyRegistry {
 export async function startFaultyRegistry(
   upstream: string | undefined,
   fault: Fault = () => false,
+  tls?: ServerOptions,
 ): Promise<FaultyRegistry> {
-  const front = await RegistryFront.start(upstream === undefined ? undefined : new URL(upstream).host);
+  const front = await RegistryFront.start(upstream === undefined ? undefined : new URL(upstream).host, tls);
   const faulty: FaultyRegistry = {
     host: front.host,
-    url: `http://${front.host}`,
+    url: `${tls === undefined ? 'http' : 'https'}://${front.host}`,
     get requests() {
       return front.requests.map(({ method, path }) => `${method} ${path}`);
     },

@@ -3,11 +3,14 @@ import {
   Agent,
   type IncomingMessage,
   type OutgoingHttpHeaders,
+  type Server,
   type ServerResponse,
   createServer,
   request as forwardRequest,
 } from 'node:http';
 import { once } from 'node:events';
+import { createServer as createTlsServer } from 'node:https';
+import type { ServerOptions } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 
 export interface SeenRequest {
@@ -42,15 +45,17 @@ export interface FaultRule {
 
 export class RegistryFront {
   readonly #agent = new Agent({ keepAlive: true });
-  readonly #server = createServer((request, response) => this.#serve(request, response));
+  readonly #server: Server;
   readonly #target: { readonly host: string; readonly port: number } | undefined;
   readonly #sockets = new Set<Socket>();
   #bytesOfClosed = 0;
   readonly #rules = new Set<FaultRule>();
   readonly requests: SeenRequest[] = [];
 
-  private constructor(target: { host: string; port: number } | undefined) {
+  private constructor(target: { host: string; port: number } | undefined, tls: ServerOptions | undefined) {
     this.#target = target;
+    const listener = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response);
+    this.#server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
     this.#server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => {
@@ -60,10 +65,11 @@ export class RegistryFront {
     });
   }
 
-  /** `target` is host:port of the registry; without one everything is 404. */
-  static async start(target: string | undefined): Promise<RegistryFront> {
+  /** `target` is host:port of the registry; without one everything is 404. With `tls` clients speak TLS to the front. */
+  static async start(target: string | undefined, tls?: ServerOptions): Promise<RegistryFront> {
     const url = target === undefined ? undefined : new URL(`http://${target}`);
-    const front = new RegistryFront(url === undefined ? undefined : { host: url.hostname, port: Number(url.port) });
+    const address = url === undefined ? undefined : { host: url.hostname, port: Number(url.port) };
+    const front = new RegistryFront(address, tls);
     await new Promise<void>((resolve) => front.#server.listen(0, '127.0.0.1', resolve));
     return front;
   }
