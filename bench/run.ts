@@ -6,10 +6,12 @@ import { indexBuild } from './index-build.ts';
 import { metadata } from './metadata.ts';
 import { mountMemory } from './mount-memory.ts';
 import { reads } from './reads.ts';
+import { registryBlobs } from './registry-blobs.ts';
+import { registryRanges } from './registry-ranges.ts';
 import { requireRoot } from './support/machine.ts';
 import { printTable } from './support/result.ts';
 
-const questions = [metadata, reads, coldFile, indexBuild, mountMemory];
+const questions = [metadata, reads, coldFile, indexBuild, mountMemory, registryBlobs, registryRanges];
 
 const { values, positionals } = parseArgs({ options: { json: { type: 'string' } }, allowPositionals: true });
 const chosen =

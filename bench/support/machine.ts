@@ -7,6 +7,9 @@ export const checkout = fileURLToPath(new URL('../../..', import.meta.url)).repl
 export const cli = `${checkout}/dist/cli/main.js`;
 export const workDir = process.env['PEEL_BENCH_DIR'] ?? '/var/tmp/peel-bench';
 
+/** Of the sizes of inputs, to try a benchmark out; its figures then mean nothing. */
+export const scale = Number(process.env['PEEL_BENCH_SCALE'] ?? 1);
+
 /** Page cache, dentries and inodes, so that the next access is cold. Needs root. */
 export function dropCaches(): void {
   execFileSync('sync');

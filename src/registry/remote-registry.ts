@@ -9,6 +9,7 @@ import { Authorizer } from './auth/authorizer.ts';
 import { anonymous } from './auth/credentials.ts';
 import type { CredentialSource } from './auth/credentials.ts';
 import { Scope } from './auth/scope.ts';
+import { BlobPush } from './client/blob-push.ts';
 import { BlobCalls } from './client/blobs.ts';
 import { ChunkedUpload, resumeUpload } from './client/chunked-upload.ts';
 import { endpointOf } from './client/endpoint.ts';
@@ -183,7 +184,7 @@ export class RemoteRegistry implements Registry {
     } catch (error) {
       if (!hasCode(error, 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'RESPONSE_INVALID', 'UNSUPPORTED')) throw error;
     }
-    await this.#uploads.push(repository, descriptor, body, options);
+    await new BlobPush(this.#uploads, repository, descriptor, body, options).run();
     return descriptor;
   }
 

@@ -1,6 +1,5 @@
 // What every implementation of Registry must do, whatever lies behind it.
 import { randomBytes } from 'node:crypto';
-import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { RegistryErrorCode } from '../../src/registry/errors.ts';
@@ -8,6 +7,7 @@ import type { Registry } from '../../src/registry/registry.ts';
 import {
   content,
   digestOf,
+  failingStream,
   listAll,
   manifestOf,
   push,
@@ -162,15 +162,7 @@ export function registryConformance(
 
       it('passes on the error of the pushed stream', async () => {
         const blob = content(200_000);
-        const broken = () =>
-          Readable.from(
-            (async function* () {
-              yield blob.bytes.subarray(0, 1_000);
-              await Promise.resolve();
-              throw new Error('the disk is on fire');
-            })(),
-            { objectMode: false },
-          );
+        const broken = () => failingStream(blob.bytes.subarray(0, 1_000), new Error('the disk is on fire'));
         await expect(registry.pushBlob(repo(), blob.descriptor, broken)).rejects.toThrow('the disk is on fire');
       });
 

@@ -256,8 +256,8 @@ describe('a blob through the cache', () => {
     await expect(cache.getBlobRange('a', digest, 6_000_000, undefined)).rejects.toMatchObject({
       code: 'RANGE_INVALID',
     });
-    front.interfere(forBlob(digest), (request, response, forward) => {
-      if (request.headers.range === undefined) hangsAfter(1_000)(request, response, forward);
+    front.interfere(forBlob(digest), (request, response, forward, ask) => {
+      if (request.headers.range === undefined) hangsAfter(1_000)(request, response, forward, ask);
       else forward();
     });
     const whole = await cache.getBlob('a', digest);

@@ -28,6 +28,16 @@ export function streamOf(bytes: Uint8Array, pieceSize = 70_001): Readable {
   return Readable.from(pieces, { objectMode: false });
 }
 
+/** `bytes`, and then the error. */
+export function failingStream(bytes: Uint8Array, error: Error): Readable {
+  const pieces = async function* () {
+    yield bytes;
+    await Promise.resolve();
+    throw error;
+  };
+  return Readable.from(pieces(), { objectMode: false });
+}
+
 export async function push(registry: Registry, repository: string, blob: Content): Promise<Descriptor> {
   return await registry.pushBlob(repository, blob.descriptor, () => streamOf(blob.bytes));
 }

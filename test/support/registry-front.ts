@@ -3,26 +3,39 @@ import {
   Agent,
   type IncomingMessage,
   type OutgoingHttpHeaders,
+  type Server,
   type ServerResponse,
   createServer,
   request as forwardRequest,
 } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { once } from 'node:events';
+import { createServer as createTlsServer } from 'node:https';
+import type { ServerOptions } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
 
 export interface SeenRequest {
   readonly method: string;
   readonly path: string;
+  readonly headers: IncomingMessage['headers'];
   readonly range: string | undefined;
   status: number;
   /** Body bytes sent to the client. */
   bytes: number;
 }
 
-/** Answers instead of the registry, or calls `forward` (with other request headers) to let it answer. */
+/** What the registry itself says. */
+export interface WholeAnswer {
+  readonly status: number;
+  readonly headers: OutgoingHttpHeaders;
+  readonly body: Buffer;
+}
+
+/** Answers instead of the registry, or calls `forward` (with other request headers) to let it answer, or spoils what `ask` brings. */
 export type Fault = (
   request: IncomingMessage,
   response: ServerResponse,
   forward: (headers?: OutgoingHttpHeaders) => void,
+  ask: () => Promise<WholeAnswer>,
 ) => void;
 
 export interface FaultRule {
@@ -32,19 +45,31 @@ export interface FaultRule {
 
 export class RegistryFront {
   readonly #agent = new Agent({ keepAlive: true });
-  readonly #server = createServer((request, response) => this.#serve(request, response));
-  readonly #target: { readonly host: string; readonly port: number };
+  readonly #server: Server;
+  readonly #target: { readonly host: string; readonly port: number } | undefined;
+  readonly #sockets = new Set<Socket>();
+  #bytesOfClosed = 0;
   readonly #rules = new Set<FaultRule>();
   readonly requests: SeenRequest[] = [];
 
-  private constructor(target: { host: string; port: number }) {
+  private constructor(target: { host: string; port: number } | undefined, tls: ServerOptions | undefined) {
     this.#target = target;
+    const listener = (request: IncomingMessage, response: ServerResponse): void => this.#serve(request, response);
+    this.#server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
+    this.#server.on('connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => {
+        this.#sockets.delete(socket);
+        this.#bytesOfClosed += socket.bytesWritten;
+      });
+    });
   }
 
-  /** `target` is host:port of the registry. */
-  static async start(target: string): Promise<RegistryFront> {
-    const url = new URL(`http://${target}`);
-    const front = new RegistryFront({ host: url.hostname, port: Number(url.port) });
+  /** `target` is host:port of the registry; without one everything is 404. With `tls` clients speak TLS to the front. */
+  static async start(target: string | undefined, tls?: ServerOptions): Promise<RegistryFront> {
+    const url = target === undefined ? undefined : new URL(`http://${target}`);
+    const address = url === undefined ? undefined : { host: url.hostname, port: Number(url.port) };
+    const front = new RegistryFront(address, tls);
     await new Promise<void>((resolve) => front.#server.listen(0, '127.0.0.1', resolve));
     return front;
   }
@@ -52,6 +77,16 @@ export class RegistryFront {
   /** host:port, as it stands in a reference. */
   get host(): string {
     return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Connections that clients have not closed. */
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
+  /** Everything written to clients, heads and what was cut off included. */
+  get bytesOut(): number {
+    return [...this.#sockets].reduce((sum, socket) => sum + socket.bytesWritten, this.#bytesOfClosed);
   }
 
   /** Until the returned function is called. The rule added last wins. */
@@ -85,6 +120,7 @@ export class RegistryFront {
     const seen: SeenRequest = {
       method: request.method ?? '',
       path: request.url ?? '',
+      headers: request.headers,
       range: request.headers.range,
       status: 0,
       bytes: 0,
@@ -94,11 +130,25 @@ export class RegistryFront {
     const forward = (headers: OutgoingHttpHeaders = request.headers): void => this.#forward(request, response, headers);
     const rule = [...this.#rules].reverse().find((candidate) => candidate.match(request));
     if (rule === undefined) forward();
-    else rule.fault(request, response, forward);
+    else rule.fault(request, response, forward, () => this.#ask(request));
+  }
+
+  async #ask(request: IncomingMessage): Promise<WholeAnswer> {
+    const { method, url, headers } = request;
+    const upstream = forwardRequest({ ...this.#target, method, path: url, headers, agent: this.#agent });
+    request.pipe(upstream);
+    const [answer] = (await once(upstream, 'response')) as [IncomingMessage];
+    const chunks: Buffer[] = [];
+    for await (const chunk of answer as AsyncIterable<Buffer>) chunks.push(chunk);
+    return { status: answer.statusCode ?? 502, headers: answer.headers, body: Buffer.concat(chunks) };
   }
 
   #forward(request: IncomingMessage, response: ServerResponse, headers: OutgoingHttpHeaders): void {
     const { method, url } = request;
+    if (this.#target === undefined) {
+      response.writeHead(404).end();
+      return;
+    }
     const upstream = forwardRequest({ ...this.#target, method, path: url, headers, agent: this.#agent }, (answer) => {
       response.writeHead(answer.statusCode ?? 502, answer.headers);
       answer.pipe(response);

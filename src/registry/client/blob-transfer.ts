@@ -17,6 +17,9 @@ export const maxSkipBytes = 1024 * 1024;
 /** Fewer bytes than this since the last failure are no progress: a connection for every few bytes is no way to pull a blob. */
 const minProgressBytes = 64 * 1024;
 
+/** One for all: making it costs as much as the rest of ending a transfer, and nobody is told of it. */
+const closed = new DOMException('the transfer was closed', 'AbortError');
+
 export interface TransferRequest {
   readonly digest: Digest;
   /** For messages. */
@@ -83,7 +86,7 @@ export class BlobTransfer {
   }
 
   close(): void {
-    this.#abort.abort(new DOMException('the transfer was closed', 'AbortError'));
+    this.#abort.abort(closed);
     this.#body.response.body.on('error', () => {}).destroy();
   }
 
@@ -186,7 +189,7 @@ async function openBody(
       return { response, skip: 0, total, continues: false };
     }
     const total = contentLength === undefined ? await request.size(signal) : Number(contentLength);
-    if (ranged) checkIgnoredRange(client, what, start, total);
+    if (ranged) checkIgnoredRange(client, request, start, total);
     return { response, skip: start, total, continues: end !== undefined && end < total };
   } catch (error) {
     response.body.on('error', () => {}).destroy();
@@ -201,19 +204,12 @@ function checkEnd(what: string, gotEnd: number, end: number | undefined, total: 
   });
 }
 
-function checkIgnoredRange(client: RegistryClient, what: string, start: number, total: number): void {
-  if (start >= total)
-    throw new RegistryError('RANGE_INVALID', `${what}: asked for bytes from ${start}, it has ${total}`, {
-      status: 200,
-    });
-  if (start > maxSkipBytes) {
-    throw new RegistryError(
-      'RANGE_INVALID',
-      `${what}: the registry ignores ranges (asked for bytes from ${start}, answered 200 with all of it)`,
-      {
-        status: 200,
-      },
-    );
+function checkIgnoredRange(client: RegistryClient, request: TransferRequest, start: number, total: number): void {
+  const refuse = (why: string) => new RegistryError('RANGE_INVALID', `${request.what}: ${why}`, { status: 200 });
+  if (start >= total) throw refuse(`asked for bytes from ${start}, it has ${total}`);
+  // Judged by where the transfer began: one that broke later can only be continued by reading again what it has.
+  if (request.start > maxSkipBytes) {
+    throw refuse(`the registry ignores ranges (asked for bytes from ${start}, answered 200 with all of it)`);
   }
   client.warn(`${client.options.host} ignores ranges; reading from the start instead`);
 }

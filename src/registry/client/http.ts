@@ -53,6 +53,8 @@ export const defaultHttpOptions: HttpOptions = {
   allowH2: false,
 };
 
+const maxInformational = 100;
+
 /**
  * The connections of one client. The code that makes them takes a tenth of a second to load, which a command that finds everything
  * on the node does not spend: it is loaded with the first request.
@@ -93,6 +95,7 @@ export async function exchange(connections: HttpConnections, message: HttpReques
   if (source instanceof Readable) source.once('error', (error) => (sourceError ??= error));
   const headers = { ...message.headers, ...(body === undefined ? {} : { 'content-length': String(body.size) }) };
   let proxy: URL | undefined;
+  let informational = 0;
   try {
     const route = await connections.route(url);
     proxy = route.proxy;
@@ -101,8 +104,15 @@ export async function exchange(connections: HttpConnections, message: HttpReques
       path: route.path,
       method,
       headers: { ...headers, ...route.headers },
-      body: source ?? null,
+      // Not the source itself: undici destroys what it sends with an error of its own, which would look like one of the source.
+      body: source instanceof Readable ? Readable.from(source, { objectMode: false }) : (source ?? null),
       ...(signal === undefined ? {} : { signal }),
+      // Each puts the time limit off, so that without an end of them there would be no limit.
+      onInfo: () => {
+        informational += 1;
+        if (informational > maxInformational)
+          throw new RegistryError('RESPONSE_INVALID', tooManyInformational(message));
+      },
     });
     if (proxy !== undefined && answer.statusCode === 407) {
       answer.body.on('error', () => {}).destroy();
@@ -122,6 +132,10 @@ export async function exchange(connections: HttpConnections, message: HttpReques
   }
 }
 
+function tooManyInformational({ method, url }: HttpRequest): string {
+  return `${method} ${urlForPeople(url)}: more than ${maxInformational} informational answers before the answer`;
+}
+
 /** What a failure of the connection or of a body under way means. */
 export function transferError(error: unknown, method: Method, url: URL, proxy?: URL): RegistryError {
   if (error instanceof RegistryError) return error;
@@ -135,6 +149,9 @@ export function transferError(error: unknown, method: Method, url: URL, proxy?: 
   }
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') {
     return new RegistryError('RESPONSE_INVALID', `${what}: the answer is longer than announced`, { cause: error });
+  }
+  if (code === 'UND_ERR_HEADERS_OVERFLOW') {
+    return new RegistryError('TOO_LARGE', `${what}: the head of the answer is too large`, { cause: error });
   }
   if (error instanceof Error && error.name === 'HTTPParserError') {
     // Without a cause: the parser's error holds the answer, and the answer may hold a token.

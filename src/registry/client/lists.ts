@@ -9,6 +9,8 @@ import type { ClientRequest, RegistryClient } from './registry-client.ts';
 const pageSize = 1_000;
 const maxPages = 10_000;
 const maxPageBytes = 16 * 1024 * 1024;
+/** All pages together: half a million names of 128 bytes. */
+const maxListBytes = 64 * 1024 * 1024;
 
 export class ListCalls {
   readonly #client: RegistryClient;
@@ -47,11 +49,12 @@ export class ListCalls {
     const { startAfter, signal } = options;
     const found = new Set<string>();
     let url: URL | undefined = this.#client.url(path, { n: String(pageSize), last: startAfter });
+    let size = 0;
     for (let pages = 0; url !== undefined; pages += 1) {
-      if (pages === maxPages)
+      if (pages === maxPages || size > maxListBytes)
         throw new RegistryError(
           'TOO_LARGE',
-          `${request.what} at ${this.#client.options.host}: more than ${maxPages} pages`,
+          `${request.what} at ${this.#client.options.host}: no end after ${pages} pages of ${size} bytes`,
         );
       const call: ClientRequest = {
         ...request,
@@ -62,6 +65,7 @@ export class ListCalls {
         signal,
       };
       const { response, bytes } = await this.#client.sendAndCollect(call, maxPageBytes);
+      size += bytes.byteLength;
       const items = parseNames(bytes, field, `${request.what} at ${this.#client.options.host}`);
       const before = found.size;
       for (const item of items) found.add(item);

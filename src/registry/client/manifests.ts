@@ -9,6 +9,7 @@ import { digestOf } from '../blob-content.ts';
 import { RegistryError, hasCode } from '../errors.ts';
 import { manifestMediaType } from '../manifest-media-type.ts';
 import type { CallOptions, ManifestContent } from '../interface.ts';
+import { printable } from './answer-error.ts';
 import type { HttpResponse } from './http.ts';
 import { discard } from './registry-client.ts';
 import type { RegistryClient } from './registry-client.ts';
@@ -41,6 +42,12 @@ export class ManifestCalls {
     const { response, bytes } = await this.#client.sendAndCollect(request, maxManifestBytes);
     const digest = this.#checkedDigest(response, bytes, name, request.what);
     const mediaType = manifestMediaType(bytes, response.header('content-type'));
+    const vouchedFor = isDigest(name) || isDigest(response.header('docker-content-digest') ?? '');
+    // Else any web page that answers for the registry would be a manifest with a digest of its own.
+    if (!vouchedFor && !isManifestType(mediaType) && !isIndexType(mediaType)) {
+      const what = `${request.what} at ${this.#client.options.host}`;
+      throw new RegistryError('RESPONSE_INVALID', `${what}: the answer is no manifest (${printable(mediaType)})`);
+    }
     return { descriptor: { mediaType, digest, size: bytes.byteLength }, bytes };
   }
 

@@ -16,6 +16,8 @@ import type { ManifestCalls } from './manifests.ts';
 import type { RegistryClient } from './registry-client.ts';
 
 const maxPages = 1_000;
+/** All pages together. */
+const maxListBytes = 64 * 1024 * 1024;
 
 export class ReferrerCalls {
   readonly #client: RegistryClient;
@@ -79,9 +81,16 @@ export class ReferrerCalls {
     const { signal, artifactType } = options;
     const what = `referrers of ${repository}@${subject}`;
     let url: URL | undefined = this.#client.url(`/v2/${repository}/referrers/${subject}`, { artifactType });
-    for (let pages = 0; url !== undefined; pages += 1) {
-      if (pages === maxPages)
-        throw new RegistryError('TOO_LARGE', `${what} at ${this.#client.options.host}: more than ${maxPages} pages`);
+    let size = 0;
+    const visited = new Set<string>();
+    // A page that links to one before it has nothing new to say. An empty page may: its entries were filtered out.
+    for (let pages = 0; url !== undefined && !visited.has(url.href); pages += 1) {
+      if (pages === maxPages || size > maxListBytes)
+        throw new RegistryError(
+          'TOO_LARGE',
+          `${what} at ${this.#client.options.host}: no end after ${pages} pages of ${size} bytes`,
+        );
+      visited.add(url.href);
       const accept = pages === 0 ? [200, 400, 404, 405] : [200];
       const { response, bytes } = await this.#client.sendAndCollect(
         {
@@ -100,6 +109,7 @@ export class ReferrerCalls {
       // A proxy's web page is no list either.
       if (response.status !== 200 || (pages === 0 && type !== mediaTypes.imageIndex && type !== 'application/json'))
         return;
+      size += bytes.byteLength;
       yield this.#parse(bytes, what).manifests;
       url = nextPage(response.headers('link'), url);
     }

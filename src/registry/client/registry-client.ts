@@ -95,6 +95,7 @@ export class RegistryClient {
     const { onBytes } = this.options;
     const attempt = async () => {
       const response = await this.#attempt(request);
+      this.#mustBePlain(response, request);
       return { response, bytes: await collect(response, request.method, { limit, signal: request.signal, onBytes }) };
     };
     return request.attempts === 'once' ? attempt() : this.retry(attempt, request.signal);
@@ -208,6 +209,17 @@ export class RegistryClient {
       if (error instanceof RegistryError) return new Uint8Array();
       throw error;
     }
+  }
+
+  /** We ask for no encoding, and what is encoded hashes to something else. Errors: RESPONSE_INVALID. */
+  #mustBePlain(response: HttpResponse, request: ClientRequest): void {
+    const encoding = response.header('content-encoding') ?? 'identity';
+    if (encoding === 'identity') return;
+    response.body.on('error', () => {}).destroy();
+    throw new RegistryError(
+      'RESPONSE_INVALID',
+      `${this.#nameOf(request)}: sent with content-encoding ${printable(encoding)}`,
+    );
   }
 
   #isRegistry(url: URL): boolean {

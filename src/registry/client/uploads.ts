@@ -1,20 +1,23 @@
-// Pushing blobs (distribution spec, "Pushing blobs"): one session with one PUT, in chunks, or a mount.
-import type { Readable } from 'node:stream';
+// What every push of a blob is made of (distribution spec, "Pushing blobs"): sessions that begin, tell where they stand and end, and mounts.
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { Scope } from '../auth/scope.ts';
-import { VerifyingStream } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
 import type { HttpResponse } from './http.ts';
-import { discard } from './registry-client.ts';
+import { discard, retryDecision } from './registry-client.ts';
 import type { ClientRequest, RegistryClient } from './registry-client.ts';
 
 export interface UploadSession {
   /** Where to continue; changes with every answer. */
   readonly location: URL;
   readonly minChunkSize: number;
+}
+
+export interface UploadStatus extends UploadSession {
+  /** Offset of the last byte the registry has; 0 may also mean that it has none. Undefined when it tells of none. */
+  readonly last: number | undefined;
 }
 
 export class UploadCalls {
@@ -24,29 +27,49 @@ export class UploadCalls {
     this.client = client;
   }
 
-  /** The whole upload is tried again when it breaks, from a new session and a new `body()`. */
-  async push(
+  /** Where a session stands. Errors: BLOB_UPLOAD_UNKNOWN; RESPONSE_INVALID. */
+  async status(
+    location: URL,
     repository: string,
-    descriptor: Descriptor,
-    body: () => Readable,
+    options: CallOptions & Pick<ClientRequest, 'attempts'> = {},
+  ): Promise<UploadStatus> {
+    const request = { ...this.request(repository), method: 'GET', url: location, accept: [204, 200] } as const;
+    const response = await this.client.send({ ...request, ...options });
+    discard(response);
+    const session =
+      response.header('location') === undefined ? { location, minChunkSize: 0 } : this.sessionOf(response, repository);
+    const last = lastByte(response.header('range'));
+    // Not every registry tells an empty session's range, but all that have sessions answer 204.
+    if (last === 'invalid' || (last === undefined && response.status !== 204)) {
+      throw new RegistryError('RESPONSE_INVALID', `${this.#nameOf(repository)}: does not tell where it stands`, {
+        status: response.status,
+      });
+    }
+    return { ...session, last };
+  }
+
+  /** Whether the registry has the blob: the answer to a commit may have been lost. */
+  async holds(
+    repository: string,
+    blob: Pick<Descriptor, 'digest' | 'size'>,
     options: CallOptions = {},
-  ): Promise<void> {
-    const attempt = async () => {
-      const query = { 'digest-algorithm': algorithmQuery(descriptor.digest) };
-      const { location } = await this.start(repository, query, { ...options, attempts: 'once' });
+  ): Promise<boolean> {
+    try {
       const response = await this.client.send({
-        ...this.#request(repository),
-        method: 'PUT',
-        url: withDigest(location, descriptor.digest),
-        headers: { 'content-type': 'application/octet-stream' },
-        body: { size: descriptor.size, open: () => verified(descriptor, body()) },
-        accept: [201, 204],
+        ...this.request(repository),
+        method: 'HEAD',
+        url: this.client.url(`/v2/${repository}/blobs/${blob.digest}`),
+        accept: [200],
         attempts: 'once',
         ...options,
       });
       discard(response);
-    };
-    await this.client.retry(attempt, options.signal);
+      return response.header('content-length') === String(blob.size);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      if (retryDecision(error) !== undefined) throw error;
+      return false;
+    }
   }
 
   async start(
@@ -74,7 +97,7 @@ export class UploadCalls {
   async cancel(location: URL, repository: string, options: CallOptions = {}): Promise<void> {
     try {
       const request = {
-        ...this.#request(repository),
+        ...this.request(repository),
         method: 'DELETE',
         url: location,
         accept: [204, 200, 202],
@@ -88,7 +111,7 @@ export class UploadCalls {
 
   sessionOf(response: HttpResponse, repository: string): UploadSession {
     const location = response.header('location');
-    const what = `upload to ${repository} at ${this.client.options.host}`;
+    const what = this.#nameOf(repository);
     if (location === undefined || !URL.canParse(location, response.url.href)) {
       throw new RegistryError('RESPONSE_INVALID', `${what}: the answer has no valid location`, {
         status: response.status,
@@ -112,7 +135,7 @@ export class UploadCalls {
     options: CallOptions & Pick<ClientRequest, 'attempts'>,
   ): Promise<HttpResponse> {
     const request = {
-      ...this.#request(repository),
+      ...this.request(repository),
       method: 'POST',
       url: this.client.url(`/v2/${repository}/blobs/uploads/`, query),
       accept,
@@ -127,7 +150,12 @@ export class UploadCalls {
     return response;
   }
 
-  #request(repository: string) {
+  #nameOf(repository: string): string {
+    return `upload to ${repository} at ${this.client.options.host}`;
+  }
+
+  /** What all requests of an upload share. */
+  request(repository: string) {
     return {
       what: `upload to ${repository}`,
       subject: 'upload',
@@ -149,9 +177,9 @@ export function algorithmQuery(digest: Digest): string | undefined {
   return algorithm === 'sha256' ? undefined : algorithm;
 }
 
-function verified(descriptor: Descriptor, source: Readable): Readable {
-  const stream = new VerifyingStream(descriptor.digest, descriptor.size);
-  source.once('error', (error) => stream.destroy(error));
-  stream.once('close', () => source.destroy());
-  return source.pipe(stream);
+/** Of the Range header of a session: `0-N`, in some registries `bytes=0-N`; -1 for `0--1`, as some tell that they have nothing. */
+export function lastByte(range: string | undefined): number | undefined | 'invalid' {
+  if (range === undefined || range === '') return undefined;
+  const match = /^(?:bytes=)?0-(-1|\d{1,15})$/.exec(range);
+  return match === null ? 'invalid' : Number(match[1]);
 }
