@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { access } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { RegistryError } from '../../registry/errors.ts';
+import { RegistryError, statusOfCode } from '../../registry/errors.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
@@ -72,7 +72,8 @@ async function serve(context: CliContext, options: RegistryServeOptions): Promis
     metrics: options.metrics,
     // What a client asked for in vain is its own affair.
     onError: (error) => {
-      if (!(error instanceof RegistryError)) context.warn(error instanceof Error ? error.message : String(error));
+      if (!(error instanceof RegistryError) || statusOfCode[error.code] === 500)
+        context.warn(error instanceof Error ? error.message : String(error));
     },
     onRequest: log.write,
   });
