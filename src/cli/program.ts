@@ -31,7 +31,7 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   } catch (error) {
     context.progress.close();
     if (error instanceof CommanderError && error.exitCode === 0) return exitCodes.ok;
-    const failure = failureOf(asUsage(error, argv), interrupt.signal.aborted);
+    const failure = failureOf(asUsage(error, program, argv), interrupt.signal.aborted);
     await context.output.flush().catch(() => undefined);
     if (failure.message !== undefined) {
       const json = { error: { code: failure.code, message: failure.message } };
@@ -95,16 +95,31 @@ function contextOf(program: Command, signal: AbortSignal): CliContext {
 
 /** The first word that is no option, nor the value of a global one; for `help VERB`, the verb. */
 function chosenVerb(argv: readonly string[]): string | undefined {
-  const withValue = ['--root', '--log-level'];
-  const words = argv.filter((word, index) => !word.startsWith('-') && !withValue.includes(argv[index - 1] ?? ''));
+  const words = wordsOf(argv);
   return words[0] === 'help' ? words[1] : words[0];
 }
 
-function asUsage(error: unknown, argv: readonly string[]): unknown {
+function wordsOf(argv: readonly string[]): string[] {
+  const withValue = ['--root', '--log-level'];
+  return argv.filter((word, index) => !word.startsWith('-') && !withValue.includes(argv[index - 1] ?? ''));
+}
+
+/** The verb and, of a group, the one within it. */
+function chosenCommands(program: Command, argv: readonly string[]): string[] {
+  const names: string[] = [];
+  let group = program;
+  for (const word of wordsOf(argv)) {
+    const command = group.commands.find((candidate) => candidate.name() === word);
+    if (command === undefined) continue;
+    names.push(word);
+    group = command;
+  }
+  return names;
+}
+
+function asUsage(error: unknown, program: Command, argv: readonly string[]): unknown {
   if (!(error instanceof CommanderError)) return error;
-  const verb = chosenVerb(argv);
-  const known = verbs.some(({ name }) => name === verb);
-  const hint = `see: peel ${known ? `${verb} ` : ''}--help`;
+  const hint = `see: ${['peel', ...chosenCommands(program, argv), '--help'].join(' ')}`;
   // Commander's own "(outputHelp)": `peel` alone, whose help is already on stderr.
   if (error.code === 'commander.help') return new UsageError('no command given');
   return new UsageError(`${error.message.replace(/^error: /, '')}; ${hint}`, { cause: error });

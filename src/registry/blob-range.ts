@@ -14,10 +14,20 @@ export function clampRange(
 ): { readonly start: number; readonly end: number } {
   if (range === undefined) return { start: 0, end: size };
   const { start, end = size } = range;
-  const valid = Number.isSafeInteger(start) && start >= 0 && Number.isSafeInteger(end) && end > start;
-  if (valid && start < size) return { start, end: Math.min(end, size) };
+  if (isRange(range) && start < size) return { start, end: Math.min(end, size) };
   throw new RegistryError(
     'RANGE_INVALID',
     `blob ${digest} has ${size} bytes, asked for [${start}, ${range.end ?? ''})`,
   );
+}
+
+/** For a blob whose size is not known yet. Errors: RANGE_INVALID. */
+export function checkRange(range: BlobRange, digest: Digest): void {
+  if (isRange(range)) return;
+  throw new RegistryError('RANGE_INVALID', `not a range of ${digest}: [${range.start}, ${range.end ?? ''})`);
+}
+
+function isRange({ start, end }: BlobRange): boolean {
+  const isStart = Number.isSafeInteger(start) && start >= 0;
+  return isStart && (end === undefined || (Number.isSafeInteger(end) && end > start));
 }

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
+import { checkRange } from './blob-range.ts';
 import { RegistryError } from './errors.ts';
 import { nameOfManifest } from './manifest-check.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
@@ -200,7 +201,7 @@ class Mirror implements Registry {
   async #blob(operation: string, request: BlobRequest, options: CallOptions): Promise<BlobReader> {
     checkRepository(request.repository);
     checkDigest(request.digest);
-    checkRange(request);
+    if (request.range !== undefined) checkRange(request.range, request.digest);
     const fallbackBy = (signal: AbortSignal | undefined) => this.#fallback(operation, this.#pull, signal);
     if (this.#pull.length > 1) return await openContinued(fallbackBy, request, options);
     // What one endpoint gives is verified by itself.
@@ -252,12 +253,4 @@ class Mirror implements Registry {
   #fallback(operation: string, endpoints: readonly RankedEndpoint[], signal: AbortSignal | undefined): Fallback {
     return new Fallback({ operation, endpoints, signal, onFallback: this.#onFallback });
   }
-}
-
-function checkRange({ digest, range }: BlobRequest): void {
-  if (range === undefined) return;
-  const { start, end } = range;
-  const valid =
-    Number.isSafeInteger(start) && start >= 0 && (end === undefined || (Number.isSafeInteger(end) && end > start));
-  if (!valid) throw new RegistryError('RANGE_INVALID', `not a range of ${digest}: [${start}, ${end ?? ''})`);
 }

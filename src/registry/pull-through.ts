@@ -1,7 +1,7 @@
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import { BaseRegistry } from './base-registry.ts';
 import { RegistryError } from './errors.ts';
+import { readOnly } from './filter/read-only.ts';
 import { ForwardingRegistry } from './forwarding-registry.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
 import type {
@@ -64,7 +64,7 @@ class PullThrough extends ForwardingRegistry {
 
   constructor(upstream: Registry, store: Registry, options: PullThroughOptions) {
     // Every read is answered here, so what is passed on are writes.
-    super(options.writes === 'upstream' ? upstream : new BaseRegistry());
+    super(options.writes === 'upstream' ? upstream : readOnly(upstream));
     const { onEvent = () => {} } = options;
     this.#onEvent = onEvent;
     this.#upstream = upstream;

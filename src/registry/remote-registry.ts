@@ -10,6 +10,7 @@ import { anonymous } from './auth/credentials.ts';
 import type { CredentialSource } from './auth/credentials.ts';
 import { Scope } from './auth/scope.ts';
 import { BlobPush } from './client/blob-push.ts';
+import { checkRange } from './blob-range.ts';
 import { BlobCalls } from './client/blobs.ts';
 import { ChunkedUpload, resumeUpload } from './client/chunked-upload.ts';
 import { endpointOf } from './client/endpoint.ts';
@@ -136,13 +137,7 @@ export class RemoteRegistry implements Registry {
     end: number | undefined,
     options: CallOptions = {},
   ): Promise<BlobReader> {
-    if (
-      !Number.isSafeInteger(start) ||
-      start < 0 ||
-      (end !== undefined && (!Number.isSafeInteger(end) || end <= start))
-    ) {
-      throw new RegistryError('RANGE_INVALID', `not a range of ${digest}: [${start}, ${end ?? ''})`);
-    }
+    checkRange({ start, end }, digest);
     return await this.#blobs.open(
       checkRepository(repository),
       checkDigest(digest),

@@ -53,6 +53,7 @@ describe('peel', () => {
     [['frobnicate'], /unknown command/],
     [['ls'], /missing required argument 'image'/],
     [['ls', '--frob', 'debian'], /unknown option '--frob'.*see: peel ls --help/s],
+    [['--root', 'cache', 'registry', 'gc', '--older-than', '7'], /like 90s.*see: peel registry gc --help/s],
     [['ls', 'UPPER'], /not an image reference/],
     [['ls', 'debian@sha256:12'], /not a digest/],
     [['ls', '--platform', 'a/b/c/d', 'debian'], /not a platform/],

@@ -99,6 +99,19 @@ describe('peel registry serve', () => {
     expect(readFileSync(path.join(layout, 'index.json'), 'utf8')).toContain(kept.digest);
   });
 
+  it('writes down every request', async () => {
+    const file = path.join(await node.newDir(), 'access.log');
+    const { host, child } = await serve(['--access-log', file]);
+    await fetch(`http://${host}/v2/app/tags/list?n=2`);
+    await stop(child);
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({
+      time: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/) as string,
+      method: 'GET',
+      url: '/v2/app/tags/list?n=2',
+      status: 404,
+    });
+  });
+
   it('counts for Prometheus and ends cleanly', async () => {
     const args = ['registry', 'serve', '--root', await node.newDir(), '--listen', '127.0.0.1:0', '--json'];
     const flags = [peelMain, ...args, '--metrics', '127.0.0.1:0'];

@@ -153,8 +153,9 @@ describe('writes to the cache', () => {
       cache.deleteManifest('a', digest),
       cache.deleteTag('a', 'x'),
     ];
+    const readOnly = expect.stringMatching(/^repository [ab] cannot be changed: the registry is read-only$/);
     for (const write of await Promise.allSettled(writes))
-      expect(write).toMatchObject({ status: 'rejected', reason: { code: 'UNSUPPORTED' } });
+      expect(write).toMatchObject({ status: 'rejected', reason: { code: 'UNSUPPORTED', message: readOnly } });
     expect(front.requests).toEqual([]);
   });
 

@@ -7,6 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { BaseRegistry } from '../../src/registry/base-registry.ts';
+import { funcs } from '../../src/registry/funcs.ts';
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
 import { RegistryError } from '../../src/registry/errors.ts';
 import type { BlobReader, BlobWriter, Registry } from '../../src/registry/interface.ts';
@@ -68,6 +69,19 @@ describe('any registry', () => {
     ]);
     expect(failures).toHaveLength(1);
   });
+
+  it.each(['CREDENTIALS_INVALID', 'CONFIG_INVALID', 'UNKNOWN'] as const)(
+    'tells its clients of %s that there is one, and its owner all of it',
+    async (code) => {
+      const failure = new RegistryError(code, '/root/.docker/config.json: damaged', { detail: '/root' });
+      const failures: unknown[] = [];
+      const onError = (error: unknown) => void failures.push(error);
+      const server = await serving(funcs({ resolveBlob: () => Promise.reject(failure) }), { onError });
+      const answer = await fetch(server.url + blobPath);
+      expect([answer.status, await answer.json()]).toEqual([500, { errors: [{ code, message: 'internal error' }] }]);
+      expect(failures).toEqual([failure]);
+    },
+  );
 
   it('is 405 with what else there is where it does not support a method', async () => {
     const server = await serving(new BaseRegistry());

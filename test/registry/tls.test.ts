@@ -9,6 +9,7 @@ import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import type { RemoteRegistryOptions } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import type { RegistryServer } from '../../src/registry/serve-registry.ts';
+import { defaultBackoff } from '../../src/util/backoff.ts';
 import { TestAuthority } from '../support/certificates.ts';
 import type { Certificate } from '../support/certificates.ts';
 import { startDockerRegistry } from '../support/docker-registry.ts';
@@ -55,6 +56,16 @@ function client(host: string, tls: TlsOptions, options: Partial<RemoteRegistryOp
 }
 
 const range = (registry: RemoteRegistry) => registry.getBlobRange('a/b', digest, 1_000, 2_000).then(readAll);
+
+it('is suspected where a registry that is asked over plain HTTP hangs up', async () => {
+  const server = await tlsServer(good);
+  const once = { ...defaultBackoff, attempts: 1 };
+  const plain = client(server.host, {}, { plainHttp: true, backoff: once });
+  await expect(range(plain)).rejects.toMatchObject({
+    code: 'UNREACHABLE',
+    message: expect.stringContaining('closed without an answer, perhaps because it speaks TLS only') as string,
+  });
+});
 
 describe('the certificate of a registry', () => {
   it('is trusted through a file of authorities, which come on top of the roots', async () => {

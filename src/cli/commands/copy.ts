@@ -32,11 +32,13 @@ interface CopyCommandOptions extends AccessOptions {
 
 export function define(command: Command, context: CliContext): void {
   command
-    .description('Every platform of an image, byte by byte, so that its digest stays. The tag comes last.')
+    .description(
+      'Copy an image, with all its platforms, between registries, OCI layouts and archives. Nothing is repacked: its digest stays.',
+    )
     .argument('<src>', 'image reference, oci:DIR[:TAG], or oci-archive:FILE[:TAG]')
     .argument('<dst>', 'the same; without a tag it takes that of SRC')
     .option('--referrers', 'also what refers to it: signatures, attestations, seekable indexes')
-    .option('--platform <platform>', 'only this one of an image index: os/architecture[/variant]')
+    .option('--platform <platform>', 'only the image for os/architecture[/variant], under its own digest')
     .option('--jobs <count>', 'blobs under way at once', parseJobs, 4)
     .option('--replace', 'overwrite FILE of oci-archive:FILE');
   addAccessOptions(command)

@@ -17,13 +17,18 @@ interface GcOptions {
 
 export function define(command: Command, context: CliContext): void {
   command
-    .description('Remove what nothing in the registry needs (--root as for serve), also while it is served.')
+    .description(
+      'Remove what nothing needs any more from the directory of a registry (--root as for serve), also while it is served.',
+    )
     .addOption(
-      new Option('--older-than <duration>', 'keep what was pushed or asked for since, e.g. 30m, 12h, 7d')
+      new Option(
+        '--older-than <duration>',
+        'how long ago it must have been pushed or asked for last, e.g. 30m, 12h, 7d',
+      )
         .argParser(parseDuration)
         .default(3_600_000, '1h'),
     )
-    .option('--untagged', 'also manifests that no tag leads to')
+    .option('--untagged', 'also images that no tag leads to (by default every manifest stays)')
     .option('--dry-run', 'only say what would be removed')
     .action(async ({ olderThan, untagged, dryRun }: GcOptions) => {
       const root = registryRoot(context);

@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { access } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { RegistryError } from '../../registry/errors.ts';
+import { RegistryError, statusOfCode } from '../../registry/errors.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
@@ -26,9 +26,14 @@ const graceMs = 5_000;
 
 export function define(command: Command, context: CliContext): void {
   command
-    .description('Serve an OCI registry from a directory (--root, default <state>/registry) until SIGINT or SIGTERM.')
+    .description(
+      'Serve an OCI registry from a directory until SIGINT or SIGTERM. Here --root is that directory; default: registry/ in the state directory.',
+    )
     .option('--listen <address>', 'HOST:PORT or :PORT; port 0 takes a free one', '127.0.0.1:5000')
-    .option('--pull-through <registry[/prefix]>', 'be a cache of that registry, or of its repositories below PREFIX')
+    .option(
+      '--pull-through <registry[/prefix]>',
+      'be a read-only cache of that registry, or of its repositories below PREFIX',
+    )
     .option('--tls-cert <file>', 'PEM file of the certificate to speak TLS with; read again when it changes', parseFile)
     .option('--tls-key <file>', 'PEM file of its key', parseFile)
     .option(
@@ -37,13 +42,16 @@ export function define(command: Command, context: CliContext): void {
       parseFile,
     )
     .option('--read-only', 'refuse every change')
-    .option('--immutable-tags', 'a tag, once pushed, keeps its manifest')
+    .option('--immutable-tags', 'a tag, once pushed, can neither be moved nor deleted')
     .option('--metrics <address>', 'answer GET /metrics there, for Prometheus')
-    .option('--access-log <file>', 'append a line of JSON for every request: what was asked for, and the bytes sent');
+    .option(
+      '--access-log <file>',
+      'append a line of JSON for every request: when it ended, what was asked for, and the bytes sent',
+    );
   addAccessOptions(command).action((options: RegistryServeOptions) => serve(context, options));
   command.addHelpText(
     'after',
-    '\n--user, --ca-file and --insecure say how the registry of --pull-through is asked: everybody who may ask this\nserver reads what that user may read.',
+    '\n--user, --ca-file and --insecure say how the registry of --pull-through is asked: everybody who may ask this\nserver reads what that user may read. Without --htpasswd everybody may.',
   );
   example(command, 'peel registry serve --root ./registry --listen 127.0.0.1:5000');
 }
@@ -64,7 +72,8 @@ async function serve(context: CliContext, options: RegistryServeOptions): Promis
     metrics: options.metrics,
     // What a client asked for in vain is its own affair.
     onError: (error) => {
-      if (!(error instanceof RegistryError)) context.warn(error instanceof Error ? error.message : String(error));
+      if (!(error instanceof RegistryError) || statusOfCode[error.code] === 500)
+        context.warn(error instanceof Error ? error.message : String(error));
     },
     onRequest: log.write,
   });
@@ -87,7 +96,7 @@ function openAccessLog(file: string | undefined): Disposable & { readonly write:
   if (file === undefined) return { write: () => {}, [Symbol.dispose]: () => {} };
   const fd = openSync(file, 'a', 0o600);
   return {
-    write: (record) => void writeSync(fd, `${JSON.stringify(record)}\n`),
+    write: (record) => void writeSync(fd, `${JSON.stringify({ time: new Date().toISOString(), ...record })}\n`),
     [Symbol.dispose]: () => closeSync(fd),
   };
 }

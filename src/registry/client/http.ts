@@ -164,8 +164,9 @@ export function transferError(error: unknown, method: Method, url: URL, proxy?: 
     const status = /\((\d{3})\)/.exec(error instanceof Error ? error.message : '')?.[1];
     return proxyRefusal({ method, url }, proxy, status ?? 'no');
   }
-  if (url.protocol === 'https:' && closedWithoutAnswer(error)) {
-    const hint = 'the connection was closed without an answer, perhaps for want of a client certificate';
+  if (closedWithoutAnswer(error)) {
+    const perhaps = url.protocol === 'https:' ? 'for want of a client certificate' : 'because it speaks TLS only';
+    const hint = `the connection was closed without an answer, perhaps ${perhaps}`;
     return new RegistryError('UNREACHABLE', `${what}: ${hint}`, { cause: error });
   }
   const why = typeof code === 'string' ? wordsFor(code) : error instanceof Error ? error.message : 'connection failed';

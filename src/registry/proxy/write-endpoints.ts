@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions, Registry } from '../interface.ts';
+import { uploadUnknown } from '../not-found.ts';
 import { inOrderOfHealth } from './fallback.ts';
 import type { RankedEndpoint } from './fallback.ts';
 
@@ -53,8 +54,7 @@ export class WriteEndpoints {
   ): Promise<BlobWriter> {
     const [, rank, inner] = /^(\d{1,4})\.(.+)$/s.exec(id) ?? [];
     const endpoint = this.#endpoints.find((candidate) => String(candidate.rank) === rank);
-    if (endpoint === undefined || inner === undefined)
-      throw new RegistryError('BLOB_UPLOAD_UNKNOWN', `no upload ${JSON.stringify(id.slice(0, 64))} in ${repository}`);
+    if (endpoint === undefined || inner === undefined) throw uploadUnknown(repository, id);
     return bound(await endpoint.registry.resumeBlob(repository, inner, offset, options), endpoint);
   }
 

@@ -61,15 +61,16 @@ export async function respondStream(
   await pipeline(body, exchange.response);
 }
 
-/** Distribution spec, "Error Codes". A code decides its status; other errors are told nothing about. */
+/** Distribution spec, "Error Codes". A code decides its status; of what is wrong on this side (500) nothing else is told: it names files and settings. */
 export function respondError(exchange: Exchange, error: unknown): void {
   const { request, response, methods } = exchange;
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
-  const known = error instanceof RegistryError ? error : new RegistryError('UNKNOWN', 'internal error');
-  const { code, message, detail, retryAfterMs } = known;
+  const own = error instanceof RegistryError ? error.code : 'UNKNOWN';
+  const isTold = error instanceof RegistryError && statusOfCode[own] !== 500;
+  const { code, message, detail, retryAfterMs } = isTold ? error : new RegistryError(own, 'internal error');
   const status = statusOfCode[code];
   const retryAfter = retryAfterMs === undefined ? {} : { 'retry-after': Math.ceil(retryAfterMs / 1000) };
   const keep = leavesLittle(request);
