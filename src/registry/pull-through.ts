@@ -38,7 +38,7 @@ export interface PullThroughOptions {
   readonly writes?: 'refuse' | 'upstream' | undefined;
   /** Whether a download goes on when all who wanted the blob have left; default true. */
   readonly finishDownloads?: boolean | undefined;
-  /** Memory per download for the reader that began it; default 4 MiB. */
+  /** Memory per download for its readers when the store gives no upload back before it is complete; default 4 MiB. */
   readonly bufferBytes?: number | undefined;
   readonly onEvent?: ((event: PullThroughEvent) => void) | undefined;
   /** Ends the downloads under way when the cache is no longer needed. */
