@@ -49,7 +49,7 @@ export interface PullThroughOptions {
 
 /**
  * Another registry with a cache: what is read is answered from `store`, else from `upstream` and then kept. Content is in the store only after
- * its digest was checked. Without upstream the store still answers, tags with what was last known of them.
+ * its digest was checked; who reads a blob that is still on its way there follows it. Without upstream the store still answers, tags with what was last known of them.
  */
 export function pullThrough(upstream: Registry, store: Registry, options: PullThroughOptions = {}): Registry {
   return new PullThrough(upstream, store, options);
