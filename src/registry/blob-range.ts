@@ -1,4 +1,3 @@
-import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from './errors.ts';
 
 export interface BlobRange {
@@ -6,19 +5,16 @@ export interface BlobRange {
   readonly end: number | undefined;
 }
 
-/** Bytes [start, end) of a blob of `size` bytes, clamped to its end; all of them without a range. Errors: RANGE_INVALID. */
+/** Bytes [start, end) of `what`, a blob or an upload of `size` bytes, clamped to its end; all of them without a range. Errors: RANGE_INVALID. */
 export function clampRange(
   range: BlobRange | undefined,
-  digest: Digest,
+  what: string,
   size: number,
 ): { readonly start: number; readonly end: number } {
   if (range === undefined) return { start: 0, end: size };
   const { start, end = size } = range;
   if (isRange(range) && start < size) return { start, end: Math.min(end, size) };
-  throw new RegistryError(
-    'RANGE_INVALID',
-    `blob ${digest} has ${size} bytes, asked for [${start}, ${range.end ?? ''})`,
-  );
+  throw new RegistryError('RANGE_INVALID', `${what} has ${size} bytes, asked for [${start}, ${range.end ?? ''})`);
 }
 
 /** For a blob whose size is not known yet. Errors: RANGE_INVALID. */

@@ -55,6 +55,11 @@ export interface BlobWriter {
   readonly size: number;
   readonly chunkSize: number;
   write(chunk: Uint8Array, options?: CallOptions): Promise<void>;
+  /**
+   * Bytes [start, end) of what was written, also while more is being written; `end` beyond `size` means to there. Not verified. Absent where
+   * what was sent cannot be had back before the commit. Errors: RANGE_INVALID; BLOB_UPLOAD_INVALID when the upload is closed or finished.
+   */
+  read?(start: number, end: number, options?: CallOptions): Promise<Uint8Array>;
   /** Flushes without committing; the upload can be resumed by `id`. */
   close(): Promise<void>;
   /** Errors: DIGEST_INVALID when the content does not hash to `digest`. */

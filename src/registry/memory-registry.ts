@@ -238,7 +238,7 @@ export class MemoryRegistry implements Registry {
   #read(repository: string, digest: Digest, range: BlobRange | undefined, options: CallOptions): BlobReader {
     options.signal?.throwIfAborted();
     const content = this.#blob(repository, digest);
-    const { start, end } = clampRange(range, digest, content.size);
+    const { start, end } = clampRange(range, `blob ${digest}`, content.size);
     const body = Readable.from(content.read(start, end), {
       objectMode: false,
       ...(options.signal === undefined ? {} : { signal: options.signal }),

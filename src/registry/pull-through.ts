@@ -38,7 +38,7 @@ export interface PullThroughOptions {
   readonly writes?: 'refuse' | 'upstream' | undefined;
   /** Whether a download goes on when all who wanted the blob have left; default true. */
   readonly finishDownloads?: boolean | undefined;
-  /** Memory per download for the reader that began it; default 4 MiB. */
+  /** Memory per download for its readers when the store gives no upload back before it is complete; default 4 MiB. */
   readonly bufferBytes?: number | undefined;
   readonly onEvent?: ((event: PullThroughEvent) => void) | undefined;
   /** Ends the downloads under way when the cache is no longer needed. */
@@ -49,7 +49,7 @@ export interface PullThroughOptions {
 
 /**
  * Another registry with a cache: what is read is answered from `store`, else from `upstream` and then kept. Content is in the store only after
- * its digest was checked. Without upstream the store still answers, tags with what was last known of them.
+ * its digest was checked; who reads a blob that is still on its way there follows it. Without upstream the store still answers, tags with what was last known of them.
  */
 export function pullThrough(upstream: Registry, store: Registry, options: PullThroughOptions = {}): Registry {
   return new PullThrough(upstream, store, options);

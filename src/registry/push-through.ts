@@ -1,4 +1,3 @@
-import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { contentProblem } from './blob-content.ts';
 import type { BlobWriter, CallOptions } from './interface.ts';
@@ -7,12 +6,12 @@ import type { BlobWriter, CallOptions } from './interface.ts';
 export async function pushThrough(
   upload: BlobWriter,
   descriptor: Descriptor,
-  body: () => Readable,
+  body: () => AsyncIterable<Uint8Array>,
   options: CallOptions = {},
 ): Promise<Descriptor> {
   const { digest, size } = descriptor;
   try {
-    for await (const chunk of body() as AsyncIterable<Uint8Array>) {
+    for await (const chunk of body()) {
       // More than announced is not stored first.
       checkSize(descriptor, upload.size + chunk.byteLength > size ? upload.size + chunk.byteLength : size);
       await upload.write(chunk, options);

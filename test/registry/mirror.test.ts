@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { onTestFinished, describe, expect, it } from 'vitest';
-import { DirRegistry, mirror, pullThrough, serveRegistry } from '../../src/registry/registry.ts';
+import { DirRegistry, MemoryRegistry, mirror, pullThrough, serveRegistry } from '../../src/registry/registry.ts';
 import type {
   FallbackEvent,
   MirrorCapability,
@@ -29,13 +29,13 @@ registryConformance('mirror of an empty mirror and the origin', async () => {
 });
 
 interface TestEndpoint extends MirrorEndpoint {
-  readonly content: DirRegistry;
+  readonly content: Registry;
   readonly front: RegistryFront;
 }
 
 /** A registry over HTTP whose client never tries twice. */
 async function endpoint(name: string, capabilities: readonly MirrorCapability[] = every): Promise<TestEndpoint> {
-  const stored = new DirRegistry(tempDir());
+  const stored = new MemoryRegistry();
   const server = await serveRegistry(stored);
   const front = await RegistryFront.start(server.host);
   const backoff = { attempts: 1, baseMs: 1, maxMs: 1, maxRetryAfterMs: 1 };
@@ -191,7 +191,7 @@ describe('a read from a mirror', () => {
     near.front.interfere(everything, hanging.fault);
     const ending = new AbortController();
     const waiting = registry.getBlob('a', big.descriptor.digest, { signal: ending.signal });
-    await expect.poll(() => near.front.requests.length, { timeout: 20_000 }).toBe(1);
+    await expect.poll(() => near.front.requests.length, { interval: 5, timeout: 20_000 }).toBe(1);
     ending.abort(new Error('enough'));
     await expect(waiting).rejects.toThrow('enough');
     hanging.release();
@@ -212,7 +212,7 @@ describe('a read from a mirror', () => {
     await once(reader.body, 'readable');
     reader.close();
     reader.close();
-    await expect.poll(() => cut, { timeout: 20_000 }).toBe(1);
+    await expect.poll(() => cut, { interval: 5, timeout: 20_000 }).toBe(1);
     expect(events).toEqual([]);
     expect(origin.front.requests).toEqual([]);
   });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { LiveBuffer } from '../../src/registry/proxy/live-buffer.ts';
+import { RecentBytes } from '../../src/registry/proxy/recent-bytes.ts';
 import { verifiedChunks } from '../../src/registry/proxy/verified-chunks.ts';
-import { content, streamOf } from '../support/registry-content.ts';
+import { content, digestOf, streamOf } from '../support/registry-content.ts';
 
 /** What comes, and how it ends. */
 async function drain(chunks: AsyncIterable<Uint8Array>): Promise<{ bytes: Buffer; error: unknown }> {
@@ -21,7 +21,7 @@ describe('verifiedChunks', () => {
     const right = content(size);
     const { bytes, error } = await drain(verifiedChunks(streamOf(right.bytes), right.descriptor));
     expect(error).toBeUndefined();
-    expect(bytes).toEqual(right.bytes);
+    expect(digestOf(bytes)).toBe(right.descriptor.digest);
   });
 
   it.each<[string, Buffer, string]>([
@@ -36,43 +36,27 @@ describe('verifiedChunks', () => {
   });
 });
 
-describe('LiveBuffer', () => {
-  const { signal } = new AbortController();
-
-  it.each([1, 1_000, 100_000])('holds little more than its limit, in chunks of %s bytes', async (size) => {
-    const buffer = new LiveBuffer(1_000_000);
-    for (let i = 0; i < 50_000; i += 1) buffer.offer(Buffer.alloc(size));
-    const { bytes } = await drain(buffer.read(signal));
-    expect(bytes.byteLength).toBeLessThanOrEqual(1_000_000 + size);
-    expect(buffer.taken).toBe(bytes.byteLength);
+describe('RecentBytes', () => {
+  it.each([1, 1_000, 100_000])('holds no more than its limit, in chunks of %s bytes', (size) => {
+    const recent = new RecentBytes(1_000_000);
+    const [count, chunk] = [20_000, Buffer.alloc(size)];
+    for (let i = 0; i < count; i += 1) recent.add(chunk);
+    const end = count * size;
+    const held = Math.floor(1_000_000 / (size + 256)) * size;
+    expect(recent.at(end - held)).toHaveLength(size);
+    expect(recent.at(end - held - 1)).toBeUndefined();
+    expect(recent.at(end - 1)).toHaveLength(1);
+    expect(recent.at(end)).toBeUndefined();
   });
 
-  it('ends where it was full, and gives what came before', async () => {
-    const buffer = new LiveBuffer(1);
-    buffer.offer(Buffer.from('one'));
-    buffer.offer(Buffer.from('two'));
-    const chunks = buffer.read(signal);
-    expect((await chunks.next()).value).toEqual(Buffer.from('one'));
-    buffer.offer(Buffer.from('three'));
-    expect(await chunks.next()).toEqual({ done: true, value: 'behind' });
-  });
-
-  it('lets a writer wait for room, until the reader leaves', async () => {
-    const buffer = new LiveBuffer(1);
-    buffer.add(Buffer.from('one'));
-    const room = buffer.room(signal);
-    await buffer.read(signal).next();
-    expect(await room).toBe(true);
-    buffer.add(Buffer.from('two'));
-    const none = buffer.room(signal);
-    buffer.close();
-    expect(await none).toBe(false);
-  });
-
-  it('gives what came before a failure, and then fails', async () => {
-    const buffer = new LiveBuffer(1_000);
-    buffer.offer(Buffer.from('one'));
-    buffer.fail(new Error('gone'));
-    expect(await drain(buffer.read(signal))).toEqual({ bytes: Buffer.from('one'), error: new Error('gone') });
+  it('gives what follows a position in its chunk, and has the last chunk in any case', () => {
+    const recent = new RecentBytes(600);
+    expect(recent.at(0)).toBeUndefined();
+    for (const chunk of ['one', '', 'three']) recent.add(Buffer.from(chunk));
+    const found = [0, 3, 5, 7, 8].map((position) => recent.at(position)?.toString());
+    expect(found).toEqual([undefined, 'three', 'ree', 'e', undefined]);
+    recent.add(Buffer.alloc(1_000));
+    expect(recent.at(7)).toBeUndefined();
+    expect(recent.at(8)).toHaveLength(1_000);
   });
 });

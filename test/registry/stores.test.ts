@@ -4,24 +4,62 @@ import { DirRegistry } from '../../src/registry/dir-registry.ts';
 import type { Registry } from '../../src/registry/interface.ts';
 import { LayoutRegistry } from '../../src/registry/layout-registry.ts';
 import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
-import { content, manifestOf, push } from '../support/registry-content.ts';
+import { content, digestOf, manifestOf, push } from '../support/registry-content.ts';
+import { readBack } from '../support/proxy-stack.ts';
 import { tempDir } from '../support/tmp.ts';
 
+const stores: readonly [string, () => Registry][] = [
+  ['MemoryRegistry', () => new MemoryRegistry()],
+  ['DirRegistry', () => new DirRegistry(tempDir())],
+  ['LayoutRegistry', () => new LayoutRegistry(tempDir())],
+];
+
 describe('a store', () => {
-  it.each<[string, () => Registry]>([
-    ['MemoryRegistry', () => new MemoryRegistry()],
-    ['DirRegistry', () => new DirRegistry(tempDir())],
-    ['LayoutRegistry', () => new LayoutRegistry(tempDir())],
-  ])('%s takes a manifest without its blobs when it is told that they may be missing', async (_name, make) => {
+  it.each(stores)(
+    '%s takes a manifest without its blobs when it is told that they may be missing',
+    async (_name, make) => {
+      const registry = make();
+      const config = content('{}', mediaTypes.imageConfig);
+      const manifest = manifestOf(config.descriptor, []);
+      const pushing = (allowMissing: boolean) =>
+        registry.pushManifest('a', 'v1', manifest.bytes, mediaTypes.imageManifest, { allowMissing });
+      await expect(pushing(false)).rejects.toMatchObject({ code: 'MANIFEST_BLOB_UNKNOWN' });
+      await pushing(true);
+      expect(await registry.resolveTag('a', 'v1')).toEqual(manifest.descriptor);
+      await push(registry, 'a', config);
+      await pushing(false);
+    },
+  );
+
+  it.each(stores)('%s gives back what was written to an upload until it is finished', async (_name, make) => {
     const registry = make();
-    const config = content('{}', mediaTypes.imageConfig);
-    const manifest = manifestOf(config.descriptor, []);
-    const pushing = (allowMissing: boolean) =>
-      registry.pushManifest('a', 'v1', manifest.bytes, mediaTypes.imageManifest, { allowMissing });
-    await expect(pushing(false)).rejects.toMatchObject({ code: 'MANIFEST_BLOB_UNKNOWN' });
-    await pushing(true);
-    expect(await registry.resolveTag('a', 'v1')).toEqual(manifest.descriptor);
-    await push(registry, 'a', config);
-    await pushing(false);
+    const { bytes, descriptor } = content(250_000);
+    const upload = await registry.pushBlobChunked('a', undefined);
+    await expect(readBack(upload, 0, 1)).rejects.toMatchObject({ code: 'RANGE_INVALID' });
+    await upload.write(bytes.subarray(0, 150_000));
+    expect(digestOf(await readBack(upload, 0, 150_000))).toBe(digestOf(bytes.subarray(0, 150_000)));
+    expect(await readBack(upload, 65_530, 65_550)).toEqual(bytes.subarray(65_530, 65_550));
+    expect(await readBack(upload, 149_999, 9_000_000)).toEqual(bytes.subarray(149_999, 150_000));
+    for (const [start, end] of [
+      [150_000, 150_001],
+      [5, 5],
+      [5, 4],
+      [-1, 5],
+      [0.5, 5],
+    ] as const)
+      await expect(readBack(upload, start, end)).rejects.toMatchObject({ code: 'RANGE_INVALID' });
+    const aborted = { signal: AbortSignal.abort(new Error('enough')) };
+    await expect(readBack(upload, 0, 1, aborted)).rejects.toThrow('enough');
+    await upload.close();
+    await expect(readBack(upload, 0, 1)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_INVALID' });
+    const resumed = await registry.resumeBlob('a', upload.id, undefined);
+    await resumed.write(bytes.subarray(150_000));
+    expect(digestOf(await readBack(resumed, 100_000, 250_000))).toBe(digestOf(bytes.subarray(100_000)));
+    await resumed.commit(descriptor.digest);
+    await expect(readBack(resumed, 0, 1)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_INVALID' });
+    const given = await registry.pushBlobChunked('a', undefined);
+    await given.write(bytes);
+    await given.cancel();
+    await expect(readBack(given, 0, 1)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_INVALID' });
   });
 });

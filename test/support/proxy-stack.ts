@@ -3,8 +3,15 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
 import { expect, onTestFinished } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
+import { ForwardingRegistry } from '../../src/registry/forwarding-registry.ts';
 import { DirRegistry, RemoteRegistry, pullThrough, serveRegistry } from '../../src/registry/registry.ts';
-import type { PullThroughEvent, PullThroughOptions, Registry, RegistryServer } from '../../src/registry/registry.ts';
+import type {
+  BlobWriter,
+  PullThroughEvent,
+  PullThroughOptions,
+  Registry,
+  RegistryServer,
+} from '../../src/registry/registry.ts';
 import { RegistryFront } from './registry-front.ts';
 import { tempDir } from './tmp.ts';
 
@@ -54,6 +61,40 @@ export async function proxyStack({
   return { origin, front, store, storeDir, cache: cached(), events, later, restarted: cached };
 }
 
+/** A store whose uploads cannot be read back, and are otherwise what `change` makes of them. */
+export function withUploads(
+  store: Registry,
+  change: (upload: BlobWriter) => Partial<BlobWriter> = () => ({}),
+): Registry {
+  class Changed extends ForwardingRegistry {
+    override async pushBlobChunked(...args: Parameters<Registry['pushBlobChunked']>): Promise<BlobWriter> {
+      const upload = await super.pushBlobChunked(...args);
+      return {
+        id: upload.id,
+        chunkSize: upload.chunkSize,
+        get size() {
+          return upload.size;
+        },
+        write: (chunk, options) => upload.write(chunk, options),
+        close: () => upload.close(),
+        commit: (digest, options) => upload.commit(digest, options),
+        cancel: () => upload.cancel(),
+        ...change(upload),
+      };
+    }
+  }
+  return new Changed(store);
+}
+
+/** Reads an upload back that must be able to. */
+export function readBack(
+  upload: BlobWriter,
+  ...args: Parameters<NonNullable<BlobWriter['read']>>
+): Promise<Uint8Array> {
+  if (upload.read === undefined) throw new TypeError('the upload cannot be read back');
+  return upload.read(...args);
+}
+
 /** A client that tries twice without waiting in between. */
 export function impatient(host: string): RemoteRegistry {
   const backoff = { attempts: 2, baseMs: 1, maxMs: 1, maxRetryAfterMs: 1 };
@@ -98,5 +139,5 @@ export async function has(store: Registry, { digest }: Descriptor): Promise<bool
 
 /** What nobody tells the end of: looked at until it is so. */
 export async function eventually(look: () => unknown, wanted: unknown): Promise<void> {
-  await expect.poll(look, { timeout: 20_000 }).toEqual(wanted);
+  await expect.poll(look, { interval: 5, timeout: 20_000 }).toEqual(wanted);
 }

@@ -1,18 +1,22 @@
 import type { Descriptor } from '../../oci/descriptor.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { Deferred } from '../../util/deferred.ts';
-import { PulledStream } from '../client/pulled-stream.ts';
-import { RegistryError, hasCode } from '../errors.ts';
-import type { BlobReader, Registry } from '../interface.ts';
+import { untilAborted } from '../../util/until-aborted.ts';
+import { hasCode } from '../errors.ts';
+import type { BlobReader, BlobWriter, Registry } from '../interface.ts';
+import { pushThrough } from '../push-through.ts';
 import type { CacheStore } from './cache-store.ts';
-import { LiveBuffer } from './live-buffer.ts';
+import { RecentBytes } from './recent-bytes.ts';
+
+/** The most bytes read back for a reader at a time. */
+const pieceBytes = 1024 * 1024;
 
 export interface DownloadOptions {
   readonly upstream: Registry;
   readonly cache: CacheStore;
   readonly repository: string;
   readonly digest: Digest;
-  /** Of the live buffer. */
+  /** Memory for the readers when the store gives no upload back before it is complete. */
   readonly bufferBytes: number;
   /** Whether it goes on when every reader has left. */
   readonly finish: boolean;
@@ -20,21 +24,22 @@ export interface DownloadOptions {
 
 export type DownloadEnd = 'stored' | 'not stored';
 
-/** One blob on its way from upstream into the store, as fast as these two allow, whatever its readers do. */
+/** One blob on its way from upstream into the store, as fast as these two allow, whatever the readers that follow it do. */
 export class BlobDownload {
-  /** For the reader that began it. */
-  readonly live: LiveBuffer;
   readonly #options: DownloadOptions;
   readonly #abort = new AbortController();
   readonly #opened = new Deferred<Descriptor>();
   readonly #ended = new Deferred<DownloadEnd>();
+  #size = Number.POSITIVE_INFINITY;
+  #written = 0;
+  #upload: BlobWriter | undefined;
+  /** Instead of reading the upload back. */
+  #recent: RecentBytes | undefined;
+  #changed = new Deferred<void>();
   #waiting = 0;
-  /** Upstream is done; what is left is the store's work. */
-  #complete = false;
 
   constructor(options: DownloadOptions) {
     this.#options = options;
-    this.live = new LiveBuffer(options.bufferBytes);
     // Both may fail when nobody waits for them.
     this.#opened.promise.catch(() => {});
     this.#ended.promise.catch(() => {});
@@ -64,9 +69,37 @@ export class BlobDownload {
     this.#waiting += 1;
     return () => {
       this.#waiting -= 1;
-      if (this.#waiting === 0 && !this.#options.finish && !this.#complete)
+      // When all of it is written, what is left is the store's work.
+      if (this.#waiting === 0 && !this.#options.finish && this.#written < this.#size)
         this.abort(new DOMException('nobody waits for the download', 'AbortError'));
     };
+  }
+
+  /**
+   * The bytes of the blob from its start on, as they are written, unverified; to be read once it is opened. Ends early where they cannot be had
+   * from the download: `ended` tells where the rest is. Errors: the signal's reason.
+   */
+  async *follow(signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    for (let position = 0; position < this.#size; ) {
+      while (position === this.#written && !this.#ended.settled) await untilAborted(this.#changed.promise, signal);
+      const piece = this.#ended.settled ? undefined : await this.#readBack(position, signal);
+      if (piece === undefined) return;
+      position += piece.byteLength;
+      yield piece;
+    }
+  }
+
+  async #readBack(position: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const upload = this.#upload;
+    if (upload?.read === undefined) return this.#recent?.at(position);
+    try {
+      return await upload.read(position, Math.min(position + pieceBytes, this.#written), { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      // It may have been finished at this very moment.
+      if (!hasCode(error, 'BLOB_UPLOAD_INVALID')) this.#options.cache.failed('read', error);
+      return undefined;
+    }
   }
 
   async #run(): Promise<void> {
@@ -76,77 +109,77 @@ export class BlobDownload {
       // A download that ended after the caller had looked into the store is not made again.
       const known = await cache.find((store) => store.resolveBlob(repository, digest, { signal }), signal);
       if (known !== undefined) {
-        this.#opened.resolve(known);
-        this.#end('stored');
+        this.#open(known);
+        this.#ended.resolve('stored');
         return;
       }
       const reader = await upstream.getBlob(repository, digest, { signal });
       try {
-        this.#opened.resolve(reader.descriptor);
-        await this.#fill(reader);
+        this.#open(reader.descriptor);
+        this.#ended.resolve(await this.#store(reader));
       } finally {
         reader.close();
       }
     } catch (error) {
-      this.live.fail(error);
       this.#opened.reject(error);
       this.#ended.reject(error);
+    } finally {
+      // A reader that stays longer need not hold these.
+      this.#upload = undefined;
+      this.#recent = undefined;
+      this.#wake();
     }
   }
 
-  async #fill({ descriptor, body }: BlobReader): Promise<void> {
-    const { cache, repository } = this.#options;
+  #open(descriptor: Descriptor): void {
+    this.#size = descriptor.size;
+    this.#opened.resolve(descriptor);
+  }
+
+  async #store({ descriptor, body }: BlobReader): Promise<DownloadEnd> {
+    const { cache, repository, bufferBytes } = this.#options;
     const { signal } = this.#abort;
-    const chunks = body.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array>;
     // It may fail while the store is not reading it.
     body.on('error', () => {});
-    let storing = true;
     let failure: { readonly error: unknown } | undefined;
-    const next = async () => {
+    const wrote = (chunk: Uint8Array) => this.#wrote(chunk);
+    const received = async function* () {
       try {
-        const step = await chunks.next();
-        if (step.done === true) {
-          this.#complete = true;
-          this.live.finish('complete');
-        } else if (storing) this.live.offer(step.value);
-        else this.live.add(step.value);
-        return step;
+        for await (const chunk of body as AsyncIterable<Uint8Array>) {
+          yield chunk;
+          // Whoever asks for the next chunk has stored this one.
+          wrote(chunk);
+        }
       } catch (error) {
         failure = { error };
         throw error;
       }
     };
     try {
-      const source = once(() => new PulledStream({ [Symbol.asyncIterator]: () => ({ next }) }, () => {}));
-      await cache.registry.pushBlob(repository, descriptor, source, { signal });
+      const upload = await cache.registry.pushBlobChunked(repository, undefined, { signal });
+      this.#upload = upload;
+      if (upload.read === undefined) this.#recent = new RecentBytes(bufferBytes);
+      await pushThrough(upload, descriptor, received, { signal });
       cache.worked('write');
-      this.#end('stored');
-      return;
+      return 'stored';
     } catch (error) {
       if (failure !== undefined) throw failure.error;
       signal.throwIfAborted();
       if (hasCode(error, 'DIGEST_INVALID', 'SIZE_INVALID')) throw error;
       cache.failed('write', error);
+      return 'not stored';
     }
-    // From here on it is the download of the first reader alone; the others go upstream for themselves.
-    storing = false;
-    this.#ended.resolve('not stored');
-    while (await this.live.room(signal)) await next();
   }
 
-  #end(end: DownloadEnd): void {
-    // Nothing came through here when the store had the blob already.
-    this.live.finish('behind');
-    this.#ended.resolve(end);
+  #wrote(chunk: Uint8Array): void {
+    this.#written += chunk.byteLength;
+    this.#recent?.add(chunk);
+    this.#wake();
   }
-}
 
-/** A download cannot be read from its start again. */
-function once<T>(make: () => T): () => T {
-  let made = false;
-  return () => {
-    if (made) throw new RegistryError('UNKNOWN', 'the store asked twice for the bytes of one download');
-    made = true;
-    return make();
-  };
+  #wake(): void {
+    const changed = this.#changed;
+    this.#changed = new Deferred();
+    changed.resolve();
+  }
 }

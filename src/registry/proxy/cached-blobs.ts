@@ -66,17 +66,11 @@ export class CachedBlobs {
     const stored = await cache.find((store) => store.getBlob(repository, digest, options), options.signal);
     if (stored !== undefined) return this.#dropDamaged(repository, stored);
     const scope = new CallScope(options.signal);
-    const running = this.#running(keyOf(repository, digest));
-    const download = running ?? this.#start(repository, digest);
-    const isLive = running === undefined;
-    const leave = download.join();
-    scope.onEnd(() => {
-      if (isLive) download.live.close();
-      leave();
-    });
+    const download = this.#running(keyOf(repository, digest)) ?? this.#start(repository, digest);
+    scope.onEnd(download.join());
     try {
       const descriptor = await untilAborted(download.opened, scope.signal);
-      const chunks = this.#chunks(download, isLive, repository, descriptor, scope.signal);
+      const chunks = this.#chunks(download, repository, descriptor, scope.signal);
       return scopedReader(descriptor, verifiedChunks(chunks, descriptor), scope);
     } catch (error) {
       scope.end();
@@ -86,15 +80,17 @@ export class CachedBlobs {
 
   async *#chunks(
     download: BlobDownload,
-    isLive: boolean,
     repository: string,
     { digest, size }: Descriptor,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
-    if (isLive && (yield* download.live.read(signal)) === 'complete') return;
-    const position = isLive ? download.live.taken : 0;
-    const end = await untilAborted(download.ended, signal);
+    let position = 0;
+    for await (const piece of download.follow(signal)) {
+      position += piece.byteLength;
+      yield piece;
+    }
     if (position === size) return;
+    const end = await untilAborted(download.ended, signal);
     const { upstream, cache } = this.#options;
     const rest = (registry: Registry) => registry.getBlobRange(repository, digest, position, undefined, { signal });
     const stored = end === 'stored' ? await cache.find(rest, signal) : undefined;

@@ -45,7 +45,7 @@ export async function openFileBlob(
     if (section?.isCurrent(stat) === false) throw new RegistryError('UNKNOWN', `${file} changed while it was in use`);
     const { offset, size } = section ?? { offset: 0, size: stat.size };
     const descriptor = { mediaType: mediaTypes.octetStream, digest, size };
-    const { start, end } = clampRange(range, digest, size);
+    const { start, end } = clampRange(range, `blob ${digest}`, size);
     // A stream of no bytes cannot be asked for: its last byte would stand before its first.
     if (size === 0) await handle.close();
     const source =

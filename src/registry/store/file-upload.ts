@@ -10,6 +10,7 @@ import { mediaTypes } from '../../oci/media-type.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash, contentProblem } from '../blob-content.ts';
 import type { ContentHash } from '../blob-content.ts';
+import { clampRange } from '../blob-range.ts';
 import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions } from '../interface.ts';
 import { uploadUnknown } from '../not-found.ts';
@@ -57,7 +58,7 @@ export class FileUpload implements BlobWriter {
   static async start(place: UploadPlace): Promise<FileUpload> {
     const id = randomBytes(16).toString('hex');
     await makeDirectory(place.dir);
-    return new FileUpload(place, id, await open(path.join(place.dir, id), 'wx'), 0);
+    return new FileUpload(place, id, await open(path.join(place.dir, id), 'wx+'), 0);
   }
 
   /** Errors: BLOB_UPLOAD_UNKNOWN; RANGE_INVALID when it stands elsewhere than at `offset`. */
@@ -93,6 +94,19 @@ export class FileUpload implements BlobWriter {
       done += bytesWritten;
       this.#size += bytesWritten;
     }
+  }
+
+  async read(from: number, to: number, options: CallOptions = {}): Promise<Uint8Array> {
+    options.signal?.throwIfAborted();
+    const { start, end } = clampRange({ start: from, end: to }, `upload to ${this.#place.repository}`, this.#size);
+    const bytes = Buffer.allocUnsafe(end - start);
+    for (let done = 0; done < bytes.byteLength; ) {
+      // Looked up each time: the upload may be finished between two of them. One that is under way is waited for then.
+      const { bytesRead } = await this.#openHandle().read(bytes, done, bytes.byteLength - done, start + done);
+      if (bytesRead === 0) throw elsewhere(this.#place, start + done, this.#size);
+      done += bytesRead;
+    }
+    return bytes;
   }
 
   async close(): Promise<void> {

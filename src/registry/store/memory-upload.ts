@@ -3,6 +3,7 @@ import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
 import { contentProblem } from '../blob-content.ts';
+import { clampRange } from '../blob-range.ts';
 import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions } from '../interface.ts';
 import { checkDigest } from '../names.ts';
@@ -91,6 +92,14 @@ export class MemoryBlobWriter implements BlobWriter {
     this.#size += chunk.byteLength;
   }
 
+  async read(from: number, to: number, options: CallOptions = {}): Promise<Uint8Array> {
+    options.signal?.throwIfAborted();
+    this.#mustBeOpen();
+    const { repository, content } = this.#upload;
+    const { start, end } = clampRange({ start: from, end: to }, `upload to ${repository}`, this.#size);
+    return Buffer.concat([...content.read(start, end)]);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
   }
@@ -116,10 +125,15 @@ export class MemoryBlobWriter implements BlobWriter {
   }
 
   #check(): void {
-    const { repository, content, ended } = this.#upload;
-    if (this.#closed || ended)
-      throw new RegistryError('BLOB_UPLOAD_INVALID', `upload to ${repository} is already finished`);
+    this.#mustBeOpen();
+    const { repository, content } = this.#upload;
     if (content.size !== this.#size)
       throw new RegistryError('RANGE_INVALID', `upload to ${repository} has ${content.size} bytes, not ${this.#size}`);
+  }
+
+  #mustBeOpen(): void {
+    const { repository, ended } = this.#upload;
+    if (this.#closed || ended)
+      throw new RegistryError('BLOB_UPLOAD_INVALID', `upload to ${repository} is already finished`);
   }
 }
