@@ -1,3 +1,4 @@
+import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from './errors.ts';
 
 export interface BlobRange {
