@@ -3,7 +3,7 @@ import { request } from 'node:http';
 import { connect } from 'node:net';
 import { once } from 'node:events';
 import { Readable } from 'node:stream';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { BaseRegistry } from '../../src/registry/base-registry.ts';
@@ -256,6 +256,18 @@ describe('limits', () => {
     slow.release.resolve();
     expect(Buffer.from(await (await first).arrayBuffer())).toEqual(blob.bytes);
     expect((await fetch(`${server.url}/v2/`)).status).toBe(200);
+  });
+
+  it('forgets requests that waited behind another one when their client leaves', async () => {
+    const registry = new SlowRegistry();
+    const server = await serving(registry, { maxRequests: 5 });
+    const client = connect(server.port, '127.0.0.1').on('error', () => {});
+    client.write(`GET ${blobPath} HTTP/1.1\r\nHost: x\r\n\r\n${'GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(20)}`);
+    await vi.waitFor(() => expect(server.stats.requests).toBe(21));
+    expect((await fetch(`${server.url}/v2/`)).status).toBe(429);
+    client.destroy();
+    await vi.waitFor(async () => expect((await fetch(`${server.url}/v2/`)).status).toBe(200));
+    registry.release.resolve();
   });
 
   it('closes connections above its limit', async () => {

@@ -89,7 +89,7 @@ export class RequestHandler {
     metrics?.begin(asked);
     this.#inFlight += 1;
     countBody(response, count);
-    response.once('close', () => {
+    onceOver(request, response, () => {
       if (!response.writableFinished) gone.abort(new DOMException('the client went away', 'AbortError'));
       const record = count.end();
       metrics?.end(record);
@@ -122,6 +122,21 @@ export class RequestHandler {
     response.setHeader('oci-namespace', host);
     return registry;
   }
+}
+
+/** Also of an answer that waits behind another one on its connection: when that ends, Node closes only the first of them. */
+function onceOver(request: IncomingMessage, response: ServerResponse, done: () => void): void {
+  const { socket } = request;
+  const end = () => {
+    socket.off('close', end);
+    response.off('close', end);
+    done();
+  };
+  response.once('close', end);
+  if (response.socket !== null) return;
+  // As many as a client may send ahead.
+  socket.setMaxListeners(0);
+  socket.once('close', end);
 }
 
 function routeOf(url: URL): Route | undefined | RegistryError {
