@@ -140,6 +140,26 @@ describe('DirRegistry on disk', () => {
     expect(await readAll(await registry.getBlob('a', blob.descriptor.digest))).toEqual(blob.bytes);
   });
 
+  it('lets nobody add to an upload that was killed when it had become a blob already', async () => {
+    const root = tempDir();
+    const registry = new DirRegistry(root);
+    const { bytes, descriptor } = content(100);
+    const upload = await registry.pushBlobChunked('a');
+    await upload.write(bytes);
+    await upload.commit(descriptor.digest);
+    linkSync(
+      path.join(root, 'repositories/a/_blobs/sha256', digestHex(descriptor.digest)),
+      path.join(root, 'repositories/a/_uploads', upload.id),
+    );
+    const resumed = await registry.resumeBlob('a', upload.id, undefined);
+    await expect(resumed.write(Buffer.from('more'))).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
+    await resumed.close();
+    expect(await readAll(await registry.getBlob('a', descriptor.digest))).toEqual(bytes);
+    const again = await registry.resumeBlob('a', upload.id, 100);
+    expect(await again.commit(descriptor.digest)).toMatchObject({ size: 100 });
+    expect(readdirSync(path.join(root, 'repositories/a/_uploads'))).toEqual([]);
+  });
+
   it('takes a blob anew that the disk cut short', async () => {
     const root = tempDir();
     const registry = new DirRegistry(root);
