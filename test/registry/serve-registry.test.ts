@@ -1,7 +1,9 @@
 // What the embedded server does beside the distribution spec, which test/conformance/distribution asks of it.
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
@@ -124,6 +126,20 @@ describe('uploads', () => {
     await expect
       .poll(async () => (await fetch(server.url + path)).headers.get('range'), { timeout: 10_000 })
       .toBe('0-999');
+  });
+
+  it('leaves nothing of a blob in one request that cannot be stored', async () => {
+    const root = tempDir();
+    // A file where the folder of blobs belongs.
+    mkdirSync(join(root, 'repositories/a'), { recursive: true });
+    writeFileSync(join(root, 'repositories/a/_blobs'), '');
+    const server = await serving(new DirRegistry(root));
+    const answer = await fetch(`${server.url}/v2/a/blobs/uploads/?digest=${digest}`, {
+      method: 'POST',
+      body: blob.bytes,
+    });
+    expect(answer.ok).toBe(false);
+    expect(readdirSync(join(root, 'repositories/a/_uploads'))).toEqual([]);
   });
 
   it('answers the next request on a connection whose body it stopped reading', async () => {

@@ -33,12 +33,13 @@ export async function handleUploads(exchange: Exchange, repository: string): Pro
   if (digest !== undefined) {
     try {
       await receive(exchange, writer);
+      await writer.commit(digest, { signal });
     } catch (error) {
       // Nobody was told where it could go on.
       await writer.cancel();
       throw error;
     }
-    await commit(exchange, repository, writer, digest);
+    respondCreated(exchange, repository, digest);
     return;
   }
   await writer.close();
@@ -62,7 +63,8 @@ export async function handleUpload(exchange: Exchange, repository: string, encod
   }
   if (method !== 'GET') await receive(exchange, writer, chunk);
   if (digest !== undefined) {
-    await commit(exchange, repository, writer, digest);
+    await writer.commit(digest, { signal: exchange.signal });
+    respondCreated(exchange, repository, digest);
     return;
   }
   await writer.close();
@@ -118,11 +120,6 @@ async function receive(exchange: Exchange, writer: BlobWriter, chunk?: Chunk): P
     await writer.close();
     throw error;
   }
-}
-
-async function commit(exchange: Exchange, repository: string, writer: BlobWriter, digest: Digest): Promise<void> {
-  await writer.commit(digest, { signal: exchange.signal });
-  respondCreated(exchange, repository, digest);
 }
 
 function respondCreated(exchange: Exchange, repository: string, digest: Digest): void {
