@@ -4,6 +4,7 @@ import { request } from 'node:http';
 import { connect } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Readable } from 'node:stream';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
@@ -15,6 +16,7 @@ import type { BlobReader, BlobWriter, Registry } from '../../src/registry/interf
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import type { RegistryServer, ServeOptions } from '../../src/registry/serve-registry.ts';
+import { ServerStats } from '../../src/registry/server/server-stats.ts';
 import type { RequestRecord } from '../../src/registry/server/server-stats.ts';
 import { Deferred } from '../../src/util/deferred.ts';
 import { content, push, pushImage } from '../support/registry-content.ts';
@@ -69,6 +71,22 @@ describe('any registry', () => {
       '{"errors":[{"code":"UNKNOWN","message":"internal error"}]}',
     ]);
     expect(failures).toHaveLength(1);
+  });
+
+  it.each([
+    ['less', 2_000],
+    ['more', 2_100],
+  ])('is cut off when it gives %s than it announced', async (_what, length) => {
+    class Wrong extends SlowRegistry {
+      override getBlob(): Promise<BlobReader> {
+        const body = Readable.from([Buffer.alloc(1_000), Buffer.alloc(length - 1_000)]);
+        return Promise.resolve({ descriptor: blob.descriptor, body, close: () => {} });
+      }
+    }
+    const server = await serving(new Wrong());
+    const answer = fetch(server.url + blobPath).then((response) => response.arrayBuffer());
+    await expect(answer).rejects.toThrow(TypeError);
+    expect(server.stats.blobBytes).toBeLessThanOrEqual(2_000);
   });
 
   it('is 405 with what else there is where it does not support a method', async () => {
@@ -286,6 +304,33 @@ describe('limits', () => {
     registry.release.resolve();
   });
 
+  it('cuts off a client that takes nothing of its answer, and waits for a slow registry', async () => {
+    class Endless extends SlowRegistry {
+      override resolveBlob(): Promise<Descriptor> {
+        return Promise.resolve({ ...blob.descriptor, size: 2 ** 40 });
+      }
+
+      override getBlobRange(): Promise<BlobReader> {
+        const piece = Buffer.alloc(1024 * 1024);
+        const body = new Readable({ read: () => void body.push(piece) });
+        return Promise.resolve({ descriptor: blob.descriptor, body, close: () => {} });
+      }
+
+      override resolveTag(): Promise<Descriptor> {
+        return delay(500, blob.descriptor);
+      }
+    }
+    const server = await serving(new Endless(), { idleTimeoutMs: 100 });
+    const client = connect(server.port, '127.0.0.1').on('error', () => {});
+    client.pause().write(`GET ${blobPath} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\n\r\n`);
+    const record = () => server.stats.log.find(({ kind }) => kind === 'blob');
+    await expect.poll(() => record()?.durationMs, { timeout: 10_000 }).toBeGreaterThan(0);
+    expect(record()).toMatchObject({ status: 206 });
+    const slow = await fetch(`${server.url}/v2/a/manifests/t`, { method: 'HEAD' });
+    expect(slow.status).toBe(200);
+    client.destroy();
+  });
+
   it('closes connections above its limit', async () => {
     const server = await serving(new BaseRegistry(), { maxConnections: 1 });
     const first = connect(server.port, '127.0.0.1');
@@ -342,6 +387,20 @@ describe('closing', () => {
 });
 
 describe('the account of requests', () => {
+  it('forgets the blobs that were asked for first when there are too many', () => {
+    const stats = new ServerStats();
+    const ask = (i: number) =>
+      stats.begin({
+        method: 'GET',
+        url: '/',
+        kind: 'blob',
+        digest: `sha256:${i.toString(16).padStart(64, '0')}` as Digest,
+        range: undefined,
+      });
+    for (let i = 0; i <= 20_000; i += 1) ask(i);
+    expect([stats.byDigest.size, stats.requests]).toEqual([20_000, 20_001]);
+  });
+
   it('has what was asked, sent and received', async () => {
     const records: RequestRecord[] = [];
     const server = await serving(new DirRegistry(tempDir()), { onRequest: (record) => void records.push(record) });

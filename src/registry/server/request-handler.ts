@@ -1,5 +1,6 @@
 // One request from its head to the end of its answer: counted, let in or refused, and handed to the handler of its path.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDigest } from '../../oci/digest.ts';
 import { Deferred } from '../../util/deferred.ts';
@@ -96,6 +97,11 @@ export class RequestHandler {
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.#ending?.resolve();
       onRequest?.(record);
+    });
+    response.on('timeout', (socket: Socket) => {
+      // The client takes nothing of its answer. All else that is slow is slow here, or has a limit of its own.
+      if (socket.writableLength > 0) socket.destroy();
+      else socket.setTimeout(serving.idleTimeoutMs);
     });
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (this.#ending !== undefined) response.setHeader('connection', 'close');
