@@ -44,6 +44,19 @@ describe('DirRegistry on disk', () => {
     expect(existsSync(pool)).toBe(false);
   });
 
+  it('keeps the content that another tool has an image of', async () => {
+    const root = tempDir();
+    const layout = new LayoutRegistry(root);
+    const { manifest, config, layer } = await pushImage(layout, 'x', 'theirs');
+    const registry = new DirRegistry(root);
+    for (const blob of [config, layer]) await push(registry, 'a', blob);
+    await registry.pushManifest('a', 'v1', manifest.bytes, manifest.descriptor.mediaType);
+    await registry.deleteManifest('a', manifest.descriptor.digest);
+    await registry.deleteBlob('a', config.descriptor.digest);
+    expect(await layout.getTag('x', 'theirs')).toMatchObject({ bytes: manifest.bytes });
+    expect(await readAll(await layout.getBlob('x', config.descriptor.digest))).toEqual(config.bytes);
+  });
+
   it('is the same after a restart, uploads under way included', async () => {
     const root = tempDir();
     const first = new DirRegistry(root);

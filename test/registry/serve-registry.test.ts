@@ -13,6 +13,7 @@ import { BaseRegistry } from '../../src/registry/base-registry.ts';
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
 import { RegistryError } from '../../src/registry/errors.ts';
 import type { BlobReader, BlobWriter, Registry } from '../../src/registry/interface.ts';
+import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import type { RegistryServer, ServeOptions } from '../../src/registry/serve-registry.ts';
@@ -107,6 +108,26 @@ describe('any registry', () => {
       code: 'EADDRINUSE',
     });
     await expect(serveRegistry(new BaseRegistry(), { metrics })).rejects.toMatchObject({ code: 'EADDRINUSE' });
+  });
+});
+
+describe('a page of referrers', () => {
+  it('leaves out none when the one before it is gone', async () => {
+    const registry = new MemoryRegistry();
+    const server = await serving(registry, { maxPageSize: 1 });
+    const { manifest: subject } = await pushImage(registry, 'a', 'v1');
+    for (const _ of [1, 2, 3]) await pushImage(registry, 'a', undefined, { subject: subject.descriptor });
+    const address = `${server.url}/v2/a/referrers/${subject.descriptor.digest}`;
+    const first = await fetch(address);
+    const next = /<(.+)>/.exec(first.headers.get('link') ?? '')?.[1] ?? '';
+    const digestsOf = async (page: Response) =>
+      ((await page.json()) as { manifests: Descriptor[] }).manifests.map((listed) => listed.digest);
+    const [gone, ...others] = await digestsOf(first);
+    expect(others).toEqual([]);
+    await registry.deleteManifest('a', gone as Digest);
+    const second = await fetch(server.url + next);
+    expect(second.headers.get('link')).toMatch(/rel="next"/);
+    expect(await digestsOf(second)).toHaveLength(1);
   });
 });
 
