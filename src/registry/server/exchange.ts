@@ -73,14 +73,17 @@ async function* exactly(size: number, body: AsyncIterable<Uint8Array>): AsyncGen
   if (seen !== size) throw new RegistryError('SIZE_INVALID', `the registry has other than the ${size} bytes announced`);
 }
 
-/** Distribution spec, "Error Codes". A code decides its status; other errors are told nothing about. */
+/** Distribution spec, "Error Codes". A code decides its status; other errors, and what is wrong with this machine, are told nothing about. */
 export function respondError(exchange: Exchange, error: unknown): void {
   const { request, response, methods } = exchange;
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
-  const known = error instanceof RegistryError ? error : new RegistryError('UNKNOWN', 'internal error');
+  const known =
+    error instanceof RegistryError && statusOfCode[error.code] !== 500
+      ? error
+      : new RegistryError('UNKNOWN', 'internal error');
   const { code, message, detail, retryAfterMs } = known;
   const status = statusOfCode[code];
   const retryAfter = retryAfterMs === undefined ? {} : { 'retry-after': Math.ceil(retryAfterMs / 1000) };
