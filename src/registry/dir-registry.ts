@@ -267,6 +267,14 @@ export class DirRegistry implements Registry {
     }
   }
 
+  /** Whether a pushed blob need not be stored. No collector removes it at this moment, nor within its period of grace. */
+  async #isThere(repository: string, { digest, size }: Descriptor, options: CallOptions): Promise<boolean> {
+    if ((await this.#blobs.find(repository, digest))?.size !== size) return false;
+    using _change = await this.#locks.enter(repository, 'shared', options);
+    const found = await this.#blobs.find(repository, digest);
+    return found !== undefined && (await keep(this.#paths.blob(repository, digest), found));
+  }
+
   /** Content goes with its last repository. Where other tools keep images too, or index.json is damaged, it is left to the collector, which looks at all. */
   async #forget(digest: Digest): Promise<void> {
     try {
@@ -275,14 +283,6 @@ export class DirRegistry implements Registry {
     } catch (error) {
       if (!hasCode(error, 'MANIFEST_INVALID', 'TOO_LARGE')) throw error;
     }
-  }
-
-  /** Whether a pushed blob need not be stored. No collector removes it at this moment, nor within its period of grace. */
-  async #isThere(repository: string, { digest, size }: Descriptor, options: CallOptions): Promise<boolean> {
-    if ((await this.#blobs.find(repository, digest))?.size !== size) return false;
-    using _change = await this.#locks.enter(repository, 'shared', options);
-    const found = await this.#blobs.find(repository, digest);
-    return found !== undefined && (await keep(this.#paths.blob(repository, digest), found));
   }
 }
 
