@@ -365,6 +365,15 @@ describe('limits', () => {
     expect(first.destroyed).toBe(false);
   });
 
+  it('answers a request for a whole URL', async () => {
+    const server = await serving(new BaseRegistry());
+    const client = connect(server.port, '127.0.0.1').setEncoding('latin1');
+    client.write('GET http://somewhere/v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    const [answer] = (await once(client, 'data')) as [string];
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    client.destroy();
+  });
+
   it('refuses headers that are too large', async () => {
     const server = await serving(new BaseRegistry());
     const answer = await fetch(`${server.url}/v2/`, { headers: { 'x-large': 'x'.repeat(20_000) } });

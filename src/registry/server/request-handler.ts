@@ -49,7 +49,9 @@ export class RequestHandler {
   /** `expectsContinue`: the client sends its body when it is told to (RFC 9110 section 10.1.1). */
   async handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<void> {
     const gone = new AbortController();
-    const url = new URL(`http://registry${request.url?.startsWith('/') === true ? request.url : '/'}`);
+    // Also a whole URL, as it is sent to proxies (RFC 9112 section 3.2.2).
+    const target = request.url?.replace(/^https?:\/\/[^/?#]*/i, '') ?? '';
+    const url = new URL(`http://registry${target.startsWith('/') ? target : '/'}`);
     const route = routeOf(url);
     const exchange = this.#begin(request, response, url, route, gone);
     try {
