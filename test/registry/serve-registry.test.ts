@@ -170,6 +170,23 @@ describe('uploads', () => {
       .toBe('0-999');
   });
 
+  it.each([
+    ['a directory', () => new DirRegistry(tempDir())],
+    ['memory', () => new MemoryRegistry()],
+  ])('tells the slower of two that send one chunk to %s where it stands', async (_what, make) => {
+    const server = await serving(make());
+    const session = await fetch(`${server.url}/v2/a/blobs/uploads/`, { method: 'POST' });
+    const target = session.headers.get('location') ?? '';
+    const headers = { 'content-range': '0-3' };
+    const send = () => fetch(server.url + target, { method: 'PATCH', headers, body: 'abcd' });
+    const answers = await Promise.all([send(), send()]);
+    expect(answers.map(({ status }) => status).sort()).toEqual([202, 416]);
+    for (const answer of answers) {
+      expect(answer.headers.get('range')).toBe('0-3');
+      expect(answer.headers.get('location')).toBe(target);
+    }
+  });
+
   it('leaves nothing of a blob in one request that cannot be stored', async () => {
     const root = tempDir();
     // A file where the folder of blobs belongs.
