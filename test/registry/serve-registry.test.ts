@@ -180,7 +180,7 @@ describe('uploads', () => {
     const headers = { 'content-range': '0-3' };
     const send = () => fetch(server.url + target, { method: 'PATCH', headers, body: 'abcd' });
     const answers = await Promise.all([send(), send()]);
-    expect(answers.map(({ status }) => status).sort()).toEqual([202, 416]);
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([202, 416]));
     for (const answer of answers) {
       expect(answer.headers.get('range')).toBe('0-3');
       expect(answer.headers.get('location')).toBe(target);
