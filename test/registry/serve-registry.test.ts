@@ -67,11 +67,14 @@ describe('any registry', () => {
     expect(server.url).toMatch(/^http:\/\/\[::1\]:\d+$/);
     const head = await fetch(`${server.url}/v2/a/blobs/sha256:${'1'.repeat(64)}`, { method: 'HEAD' });
     expect(head.headers.get('content-length')).toBe(String(2 ** 40));
-    for (const digit of ['0', '2']) {
+    for (const [digit, code] of [
+      ['0', 'UNKNOWN'],
+      ['2', 'CONFIG_INVALID'],
+    ] as const) {
       const failed = await fetch(`${server.url}/v2/a/blobs/sha256:${digit.repeat(64)}`);
       expect([failed.status, await failed.text()]).toEqual([
         500,
-        '{"errors":[{"code":"UNKNOWN","message":"internal error"}]}',
+        `{"errors":[{"code":"${code}","message":"internal error"}]}`,
       ]);
     }
     expect(failures).toHaveLength(2);

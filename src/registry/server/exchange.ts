@@ -62,29 +62,16 @@ export async function respondStream(
   await pipeline(body, (bytes: AsyncIterable<Uint8Array>) => exactly(size, bytes), exchange.response);
 }
 
-/** What came after the announced end would be taken for the next answer. Errors: SIZE_INVALID. */
-async function* exactly(size: number, body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let seen = 0;
-  for await (const chunk of body) {
-    seen += chunk.byteLength;
-    if (seen > size) break;
-    yield chunk;
-  }
-  if (seen !== size) throw new RegistryError('SIZE_INVALID', `the registry has other than the ${size} bytes announced`);
-}
-
-/** Distribution spec, "Error Codes". A code decides its status; other errors, and what is wrong with this machine, are told nothing about. */
+/** Distribution spec, "Error Codes". A code decides its status; of what is wrong on this side (500) nothing else is told: it names files and settings. */
 export function respondError(exchange: Exchange, error: unknown): void {
   const { request, response, methods } = exchange;
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
-  const known =
-    error instanceof RegistryError && statusOfCode[error.code] !== 500
-      ? error
-      : new RegistryError('UNKNOWN', 'internal error');
-  const { code, message, detail, retryAfterMs } = known;
+  const own = error instanceof RegistryError ? error.code : 'UNKNOWN';
+  const isTold = error instanceof RegistryError && statusOfCode[own] !== 500;
+  const { code, message, detail, retryAfterMs } = isTold ? error : new RegistryError(own, 'internal error');
   const status = statusOfCode[code];
   const retryAfter = retryAfterMs === undefined ? {} : { 'retry-after': Math.ceil(retryAfterMs / 1000) };
   const keep = leavesLittle(request);
@@ -137,4 +124,15 @@ export async function* received(exchange: Exchange): AsyncGenerator<Buffer> {
 /** Errors: UNSUPPORTED, always. */
 export function methodNotAllowed(exchange: Exchange): never {
   throw new RegistryError('UNSUPPORTED', `method ${exchange.request.method ?? ''} is not supported here`);
+}
+
+/** What came after the announced end would be taken for the next answer. Errors: SIZE_INVALID. */
+async function* exactly(size: number, body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let seen = 0;
+  for await (const chunk of body) {
+    seen += chunk.byteLength;
+    if (seen > size) break;
+    yield chunk;
+  }
+  if (seen !== size) throw new RegistryError('SIZE_INVALID', `the registry has other than the ${size} bytes announced`);
 }
