@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { mediaTypes } from '../oci/media-type.ts';
+import { hasCode } from './errors.ts';
 import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { checkDigest, checkRepository } from './names.ts';
 import { namesAfter } from './names-after.ts';
@@ -32,7 +33,7 @@ import { ManifestStore } from './store/manifest-store.ts';
 import { StorePaths } from './store/paths.ts';
 import { makeRepositoryFolder, repositoriesOf } from './store/repository-folders.ts';
 import { RepositoryLocks } from './store/repository-locks.ts';
-import { TagIndex } from './store/tag-index.ts';
+import { TagIndex, isTagEntry } from './store/tag-index.ts';
 
 /** What was used within this time is not marked as used again. */
 const renewAfterMs = 60_000;
@@ -178,6 +179,7 @@ export class DirRegistry implements Registry {
     if ((await this.#blobs.find(repository, digest)) === undefined) throw blobUnknown(repository, digest);
     using _change = await this.#locks.enter(repository, 'shared', options);
     if (!(await this.#blobs.remove(repository, digest))) throw blobUnknown(repository, digest);
+    await this.#forget(digest);
   }
 
   /** Its tags go with it. */
@@ -191,6 +193,7 @@ export class DirRegistry implements Registry {
       tags = await this.#manifests.tagsOf(repository, digest);
       for (const tag of tags) await this.#manifests.removeTag(repository, tag);
       if (!(await this.#manifests.remove(repository, digest))) throw unknown();
+      await this.#forget(digest);
     }
     await this.#tagIndex.update(repository, tags, options);
   }
@@ -270,6 +273,16 @@ export class DirRegistry implements Registry {
     using _change = await this.#locks.enter(repository, 'shared', options);
     const found = await this.#blobs.find(repository, digest);
     return found !== undefined && (await keep(this.#paths.blob(repository, digest), found));
+  }
+
+  /** Content goes with its last repository. Where other tools keep images too, or index.json is damaged, it is left to the collector, which looks at all. */
+  async #forget(digest: Digest): Promise<void> {
+    try {
+      const others = await this.#layout.select((entry) => !isTagEntry(entry));
+      if (others.length === 0) await this.#pool.drop(digest);
+    } catch (error) {
+      if (!hasCode(error, 'MANIFEST_INVALID', 'TOO_LARGE')) throw error;
+    }
   }
 }
 

@@ -37,7 +37,7 @@ export class LayoutRegistry extends LayoutContents {
     checkName(repository);
     const file = this.#files.blobPath(descriptor.digest);
     const existing = await this.#files.size(descriptor.digest).catch(() => undefined);
-    if (existing !== descriptor.size) await writeBlobFile(file, descriptor, body(), options);
+    if (existing !== descriptor.size) await writeBlobFile(file, descriptor, body, options);
     return descriptor;
   }
 

@@ -117,8 +117,9 @@ async function start(
     metrics === undefined || options.metrics === undefined ? undefined : await serveMetrics(metrics, options.metrics);
   if (metricsServer !== undefined) owned.push(() => metricsServer.close());
   const stats = new ServerStats();
+  const serving = { ...defaults, ...withoutUndefined(options) };
   const handler = new RequestHandler(registry, {
-    serving: { ...defaults, ...withoutUndefined(options) },
+    serving,
     stats,
     metrics,
     authenticator: users,
@@ -129,6 +130,7 @@ async function start(
     onError,
   });
   const server = tls === undefined ? createHttpServer(httpOptions) : createHttpsServer({ ...httpOptions, ...tls });
+  server.timeout = serving.idleTimeoutMs;
   server.maxConnections = options.maxConnections ?? 10_000;
   server.on('request', (request, response) => void handler.handle(request, response, false));
   server.on('checkContinue', (request, response) => void handler.handle(request, response, true));

@@ -2,6 +2,7 @@ import { addAbortSignal } from 'node:stream';
 import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
+import { KeyedLock } from '../util/keyed-lock.ts';
 import { RegistryError, hasCode } from './errors.ts';
 import { checkRepository } from './names.ts';
 import type {
@@ -40,6 +41,8 @@ export function unify(first: Registry, second: Registry, options: UnifyOptions =
 class UnifiedRegistry implements Registry {
   readonly #sides: Pair<Registry>;
   readonly #read: 'sequential' | 'concurrent';
+  /** Two that push one tag at once would leave each side with another of the two. */
+  readonly #tags = new KeyedLock<string>();
 
   constructor(sides: Pair<Registry>, read: 'sequential' | 'concurrent') {
     this.#sides = sides;
@@ -159,7 +162,8 @@ class UnifiedRegistry implements Registry {
   ): Promise<Descriptor> {
     const push = (side: Registry, each: CallOptions) =>
       side.pushManifest(repository, tag, bytes, mediaType, { ...options, ...each });
-    return (await inBoth(this.#sides, push, options))[0];
+    const pushBoth = async () => (await inBoth(this.#sides, push, options))[0];
+    return tag === undefined ? await pushBoth() : await this.#tags.run(`${repository}:${tag}`, pushBoth, options);
   }
 
   async deleteBlob(repository: string, digest: Digest, options?: CallOptions): Promise<void> {

@@ -44,6 +44,19 @@ describe('DirRegistry on disk', () => {
     expect(existsSync(pool)).toBe(false);
   });
 
+  it('keeps the content that another tool has an image of', async () => {
+    const root = tempDir();
+    const layout = new LayoutRegistry(root);
+    const { manifest, config, layer } = await pushImage(layout, 'x', 'theirs');
+    const registry = new DirRegistry(root);
+    for (const blob of [config, layer]) await push(registry, 'a', blob);
+    await registry.pushManifest('a', 'v1', manifest.bytes, manifest.descriptor.mediaType);
+    await registry.deleteManifest('a', manifest.descriptor.digest);
+    await registry.deleteBlob('a', config.descriptor.digest);
+    expect(await layout.getTag('x', 'theirs')).toMatchObject({ bytes: manifest.bytes });
+    expect(await readAll(await layout.getBlob('x', config.descriptor.digest))).toEqual(config.bytes);
+  });
+
   it('is the same after a restart, uploads under way included', async () => {
     const root = tempDir();
     const first = new DirRegistry(root);
@@ -138,6 +151,26 @@ describe('DirRegistry on disk', () => {
     await expect(third.write(Buffer.from('x'))).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
     await third.cancel();
     expect(await readAll(await registry.getBlob('a', blob.descriptor.digest))).toEqual(blob.bytes);
+  });
+
+  it('lets nobody add to an upload that was killed when it had become a blob already', async () => {
+    const root = tempDir();
+    const registry = new DirRegistry(root);
+    const { bytes, descriptor } = content(100);
+    const upload = await registry.pushBlobChunked('a');
+    await upload.write(bytes);
+    await upload.commit(descriptor.digest);
+    linkSync(
+      path.join(root, 'repositories/a/_blobs/sha256', digestHex(descriptor.digest)),
+      path.join(root, 'repositories/a/_uploads', upload.id),
+    );
+    const resumed = await registry.resumeBlob('a', upload.id, undefined);
+    await expect(resumed.write(Buffer.from('more'))).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
+    await resumed.close();
+    expect(await readAll(await registry.getBlob('a', descriptor.digest))).toEqual(bytes);
+    const again = await registry.resumeBlob('a', upload.id, 100);
+    expect(await again.commit(descriptor.digest)).toMatchObject({ size: 100 });
+    expect(readdirSync(path.join(root, 'repositories/a/_uploads'))).toEqual([]);
   });
 
   it('takes a blob anew that the disk cut short', async () => {

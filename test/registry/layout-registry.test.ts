@@ -28,6 +28,19 @@ describe('LayoutRegistry', () => {
     expect(readdirSync(path.join(dir, 'blobs/sha256')).filter((name) => name.endsWith('.tmp'))).toEqual([]);
   });
 
+  it('opens no body that it has no place for', async () => {
+    const dir = tempDir();
+    writeFileSync(path.join(dir, 'blobs'), '');
+    const { bytes, descriptor } = content(100);
+    let opened = 0;
+    const body = () => {
+      opened += 1;
+      return streamOf(bytes);
+    };
+    await expect(new LayoutRegistry(dir).pushBlob('', descriptor, body)).rejects.toThrow();
+    expect(opened).toBe(0);
+  });
+
   it('keeps an index of an image as a referrer without hiding the image', async () => {
     const registry = new LayoutRegistry(path.join(tempDir(), 'l'));
     const { manifest } = await pushImage(registry, '', undefined, {});

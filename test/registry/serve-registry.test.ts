@@ -1,9 +1,12 @@
 // What the embedded server does beside the distribution spec, which test/conformance/distribution asks of it.
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Readable } from 'node:stream';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { BaseRegistry } from '../../src/registry/base-registry.ts';
@@ -11,9 +14,11 @@ import { funcs } from '../../src/registry/funcs.ts';
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
 import { RegistryError } from '../../src/registry/errors.ts';
 import type { BlobReader, BlobWriter, Registry } from '../../src/registry/interface.ts';
+import { MemoryRegistry } from '../../src/registry/memory-registry.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import type { RegistryServer, ServeOptions } from '../../src/registry/serve-registry.ts';
+import { ServerStats } from '../../src/registry/server/server-stats.ts';
 import type { RequestRecord } from '../../src/registry/server/server-stats.ts';
 import { Deferred } from '../../src/util/deferred.ts';
 import { content, push, pushImage } from '../support/registry-content.ts';
@@ -49,6 +54,7 @@ describe('any registry', () => {
   it('is served, and its failures tell nothing of the inside', async () => {
     class Generated extends BaseRegistry {
       override resolveBlob(_repository: string, wanted: Digest): Promise<Descriptor> {
+        if (wanted.endsWith('2')) throw new RegistryError('CONFIG_INVALID', '/secret/path: not valid toml');
         return wanted.endsWith('0')
           ? Promise.reject(new Error('/secret/path'))
           : Promise.resolve({ mediaType: 'a/b', digest: wanted, size: 2 ** 40 });
@@ -62,12 +68,33 @@ describe('any registry', () => {
     expect(server.url).toMatch(/^http:\/\/\[::1\]:\d+$/);
     const head = await fetch(`${server.url}/v2/a/blobs/sha256:${'1'.repeat(64)}`, { method: 'HEAD' });
     expect(head.headers.get('content-length')).toBe(String(2 ** 40));
-    const failed = await fetch(`${server.url}/v2/a/blobs/sha256:${'0'.repeat(64)}`);
-    expect([failed.status, await failed.text()]).toEqual([
-      500,
-      '{"errors":[{"code":"UNKNOWN","message":"internal error"}]}',
-    ]);
-    expect(failures).toHaveLength(1);
+    for (const [digit, code] of [
+      ['0', 'UNKNOWN'],
+      ['2', 'CONFIG_INVALID'],
+    ] as const) {
+      const failed = await fetch(`${server.url}/v2/a/blobs/sha256:${digit.repeat(64)}`);
+      expect([failed.status, await failed.text()]).toEqual([
+        500,
+        `{"errors":[{"code":"${code}","message":"internal error"}]}`,
+      ]);
+    }
+    expect(failures).toHaveLength(2);
+  });
+
+  it.each([
+    ['less', 2_000],
+    ['more', 2_100],
+  ])('is cut off when it gives %s than it announced', async (_what, length) => {
+    class Wrong extends SlowRegistry {
+      override getBlob(): Promise<BlobReader> {
+        const body = Readable.from([Buffer.alloc(1_000), Buffer.alloc(length - 1_000)]);
+        return Promise.resolve({ descriptor: blob.descriptor, body, close: () => {} });
+      }
+    }
+    const server = await serving(new Wrong());
+    const answer = fetch(server.url + blobPath).then((response) => response.arrayBuffer());
+    await expect(answer).rejects.toThrow(TypeError);
+    expect(server.stats.blobBytes).toBeLessThanOrEqual(2_000);
   });
 
   it.each(['CREDENTIALS_INVALID', 'CONFIG_INVALID', 'UNKNOWN'] as const)(
@@ -101,6 +128,26 @@ describe('any registry', () => {
       code: 'EADDRINUSE',
     });
     await expect(serveRegistry(new BaseRegistry(), { metrics })).rejects.toMatchObject({ code: 'EADDRINUSE' });
+  });
+});
+
+describe('a page of referrers', () => {
+  it('leaves out none when the one before it is gone', async () => {
+    const registry = new MemoryRegistry();
+    const server = await serving(registry, { maxPageSize: 1 });
+    const { manifest: subject } = await pushImage(registry, 'a', 'v1');
+    for (const _ of [1, 2, 3]) await pushImage(registry, 'a', undefined, { subject: subject.descriptor });
+    const address = `${server.url}/v2/a/referrers/${subject.descriptor.digest}`;
+    const first = await fetch(address);
+    const next = /<(.+)>/.exec(first.headers.get('link') ?? '')?.[1] ?? '';
+    const digestsOf = async (page: Response) =>
+      ((await page.json()) as { manifests: Descriptor[] }).manifests.map((listed) => listed.digest);
+    const [gone, ...others] = await digestsOf(first);
+    expect(others).toEqual([]);
+    await registry.deleteManifest('a', gone as Digest);
+    const second = await fetch(server.url + next);
+    expect(second.headers.get('link')).toMatch(/rel="next"/);
+    expect(await digestsOf(second)).toHaveLength(1);
   });
 });
 
@@ -138,6 +185,37 @@ describe('uploads', () => {
     await expect
       .poll(async () => (await fetch(server.url + path)).headers.get('range'), { timeout: 10_000 })
       .toBe('0-999');
+  });
+
+  it.each([
+    ['a directory', () => new DirRegistry(tempDir())],
+    ['memory', () => new MemoryRegistry()],
+  ])('tells the slower of two that send one chunk to %s where it stands', async (_what, make) => {
+    const server = await serving(make());
+    const session = await fetch(`${server.url}/v2/a/blobs/uploads/`, { method: 'POST' });
+    const target = session.headers.get('location') ?? '';
+    const headers = { 'content-range': '0-3' };
+    const send = () => fetch(server.url + target, { method: 'PATCH', headers, body: 'abcd' });
+    const answers = await Promise.all([send(), send()]);
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([202, 416]));
+    for (const answer of answers) {
+      expect(answer.headers.get('range')).toBe('0-3');
+      expect(answer.headers.get('location')).toBe(target);
+    }
+  });
+
+  it('leaves nothing of a blob in one request that cannot be stored', async () => {
+    const root = tempDir();
+    // A file where the folder of blobs belongs.
+    mkdirSync(join(root, 'repositories/a'), { recursive: true });
+    writeFileSync(join(root, 'repositories/a/_blobs'), '');
+    const server = await serving(new DirRegistry(root));
+    const answer = await fetch(`${server.url}/v2/a/blobs/uploads/?digest=${digest}`, {
+      method: 'POST',
+      body: blob.bytes,
+    });
+    expect(answer.ok).toBe(false);
+    expect(readdirSync(join(root, 'repositories/a/_uploads'))).toEqual([]);
   });
 
   it('answers the next request on a connection whose body it stopped reading', async () => {
@@ -272,6 +350,45 @@ describe('limits', () => {
     expect((await fetch(`${server.url}/v2/`)).status).toBe(200);
   });
 
+  it('forgets requests that waited behind another one when their client leaves', async () => {
+    const registry = new SlowRegistry();
+    const server = await serving(registry, { maxRequests: 5 });
+    const client = connect(server.port, '127.0.0.1').on('error', () => {});
+    client.write(`GET ${blobPath} HTTP/1.1\r\nHost: x\r\n\r\n${'GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(20)}`);
+    await vi.waitFor(() => expect(server.stats.requests).toBe(21));
+    expect((await fetch(`${server.url}/v2/`)).status).toBe(429);
+    client.destroy();
+    await vi.waitFor(async () => expect((await fetch(`${server.url}/v2/`)).status).toBe(200));
+    registry.release.resolve();
+  });
+
+  it('cuts off a client that takes nothing of its answer, and waits for a slow registry', async () => {
+    class Endless extends SlowRegistry {
+      override resolveBlob(): Promise<Descriptor> {
+        return Promise.resolve({ ...blob.descriptor, size: 2 ** 40 });
+      }
+
+      override getBlobRange(): Promise<BlobReader> {
+        const piece = Buffer.alloc(1024 * 1024);
+        const body = new Readable({ read: () => void body.push(piece) });
+        return Promise.resolve({ descriptor: blob.descriptor, body, close: () => {} });
+      }
+
+      override resolveTag(): Promise<Descriptor> {
+        return delay(500, blob.descriptor);
+      }
+    }
+    const server = await serving(new Endless(), { idleTimeoutMs: 100 });
+    const client = connect(server.port, '127.0.0.1').on('error', () => {});
+    client.pause().write(`GET ${blobPath} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\n\r\n`);
+    const record = () => server.stats.log.find(({ kind }) => kind === 'blob');
+    await expect.poll(() => record()?.durationMs, { timeout: 10_000 }).toBeGreaterThan(0);
+    expect(record()).toMatchObject({ status: 206 });
+    const slow = await fetch(`${server.url}/v2/a/manifests/t`, { method: 'HEAD' });
+    expect(slow.status).toBe(200);
+    client.destroy();
+  });
+
   it('closes connections above its limit', async () => {
     const server = await serving(new BaseRegistry(), { maxConnections: 1 });
     const first = connect(server.port, '127.0.0.1');
@@ -280,6 +397,15 @@ describe('limits', () => {
     const second = connect(server.port, '127.0.0.1');
     await once(second, 'close');
     expect(first.destroyed).toBe(false);
+  });
+
+  it('answers a request for a whole URL', async () => {
+    const server = await serving(new BaseRegistry());
+    const client = connect(server.port, '127.0.0.1').setEncoding('latin1');
+    client.write('GET http://somewhere/v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    const [answer] = (await once(client, 'data')) as [string];
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    client.destroy();
   });
 
   it('refuses headers that are too large', async () => {
@@ -328,6 +454,20 @@ describe('closing', () => {
 });
 
 describe('the account of requests', () => {
+  it('forgets the blobs that were asked for first when there are too many', () => {
+    const stats = new ServerStats();
+    const ask = (i: number) =>
+      stats.begin({
+        method: 'GET',
+        url: '/',
+        kind: 'blob',
+        digest: `sha256:${i.toString(16).padStart(64, '0')}` as Digest,
+        range: undefined,
+      });
+    for (let i = 0; i <= 20_000; i += 1) ask(i);
+    expect([stats.byDigest.size, stats.requests]).toEqual([20_000, 20_001]);
+  });
+
   it('has what was asked, sent and received', async () => {
     const records: RequestRecord[] = [];
     const server = await serving(new DirRegistry(tempDir()), { onRequest: (record) => void records.push(record) });

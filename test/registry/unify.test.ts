@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { Readable } from 'node:stream';
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import { RegistryError, funcs, unify } from '../../src/registry/registry.ts';
-import type { BlobReader, CallOptions } from '../../src/registry/registry.ts';
+import { MemoryRegistry, RegistryError, funcs, unify } from '../../src/registry/registry.ts';
+import type { BlobReader, CallOptions, Registry } from '../../src/registry/registry.ts';
 import { Deferred } from '../../src/util/deferred.ts';
 import { content, listAll, push, pushImage, readAll } from '../support/registry-content.ts';
 import { outage, twoRegistries } from '../support/two-registries.ts';
@@ -236,6 +236,28 @@ describe('tags of two registries', () => {
       expect(error).toEqual(code('RESPONSE_INVALID', one.manifest.descriptor.digest));
       expect(error).toEqual(code('RESPONSE_INVALID', two.manifest.descriptor.digest));
     }
+  });
+
+  it('agree when two push one at the same moment', async () => {
+    // Each side would take the other manifest first.
+    const sideThatWaitsFor = (slow: string): Registry => {
+      const store = new MemoryRegistry();
+      return funcs({
+        resolveTag: async (repository, tag) => await store.resolveTag(repository, tag),
+        pushManifest: async (repository, tag, bytes, mediaType) => {
+          await delay(Buffer.from(bytes).includes(slow) ? 50 : 0);
+          return await store.pushManifest(repository, tag, bytes, mediaType);
+        },
+      });
+    };
+    const both = unify(sideThatWaitsFor('one'), sideThatWaitsFor('two'));
+    const [one, two] = await Promise.all(
+      ['one', 'two'].map(async (name) => {
+        const { bytes } = content(JSON.stringify({ schemaVersion: 2, manifests: [], annotations: { name } }));
+        return (await both.pushManifest('a', 'v1', bytes, mediaTypes.imageIndex)).digest;
+      }),
+    );
+    expect([one, two]).toContain((await both.resolveTag('a', 'v1')).digest);
   });
 
   it('are those of one side when the other does not know or cannot be asked', async () => {

@@ -18,7 +18,8 @@ export interface ImmutableTagsOptions {
 /**
  * A tag, once pushed, keeps its manifest. DENIED is to push another one under it, to delete it, and to delete or to give another media type
  * to what it needs: its manifest, what that lists when it is an index, their configs and layers. Pushes and deletes through one such filter wait for each other
- * within a repository. What another process did to the tag in the same moment is noticed after the push, and DENIED too.
+ * within a repository. Another process, or another such filter, that pushes the same new tag in the same moment may replace it once: no store can refuse that.
+ * Whoever finds it replaced after its own push is DENIED.
  *
  * A delete looks at every protected tag of the repository.
  */

@@ -54,11 +54,11 @@ async function answerBlob(exchange: Exchange, repository: string, descriptor: De
   if (range === 'whole') {
     // The client hashes what it gets; hashing it here too would halve what a server can send.
     const { body } = await registry.getBlob(repository, digest, { signal, verify: false });
-    await respondStream(exchange, 200, { ...headers, 'content-length': size }, body);
+    await respondStream(exchange, 200, headers, size, body);
     return;
   }
   const { start, end } = range;
   const { body } = await registry.getBlobRange(repository, digest, start, end, { signal });
-  const partHeaders = { 'content-length': end - start, 'content-range': `bytes ${start}-${end - 1}/${size}` };
-  await respondStream(exchange, 206, { ...headers, ...partHeaders }, body);
+  const part = { 'content-range': `bytes ${start}-${end - 1}/${size}` };
+  await respondStream(exchange, 206, { ...headers, ...part }, end - start, body);
 }

@@ -28,7 +28,7 @@ export interface ServingOptions {
   readonly maxManifestBytes: number;
   /** Whether a blob whose descriptor has `urls` is answered with a redirect to the first one of http or https. */
   readonly redirects: boolean;
-  /** Milliseconds in which nothing of an upload arrives until it is cut off; it can be resumed. */
+  /** Milliseconds in which nothing of an upload arrives, or nothing of an answer is taken, until the client is cut off. An upload can be resumed. */
   readonly idleTimeoutMs: number;
 }
 
@@ -50,15 +50,16 @@ export function respondJson(exchange: Exchange, status: number, value: unknown, 
   respond(exchange, status, { 'content-type': 'application/json', ...headers }, JSON.stringify(value));
 }
 
-/** Streams a body whose length is in the headers. When it fails midway the connection is cut, so that the client cannot take it for whole. */
+/** Streams a body of `size` bytes. When it fails midway or has another length the connection is cut, so that the client cannot take it for whole. */
 export async function respondStream(
   exchange: Exchange,
   status: number,
   headers: Readonly<Record<string, string | number>>,
+  size: number,
   body: Readable,
 ): Promise<void> {
-  exchange.response.writeHead(status, headers);
-  await pipeline(body, exchange.response);
+  exchange.response.writeHead(status, { ...headers, 'content-length': size });
+  await pipeline(body, (bytes: AsyncIterable<Uint8Array>) => exactly(size, bytes), exchange.response);
 }
 
 /** Distribution spec, "Error Codes". A code decides its status; of what is wrong on this side (500) nothing else is told: it names files and settings. */
@@ -123,4 +124,15 @@ export async function* received(exchange: Exchange): AsyncGenerator<Buffer> {
 /** Errors: UNSUPPORTED, always. */
 export function methodNotAllowed(exchange: Exchange): never {
   throw new RegistryError('UNSUPPORTED', `method ${exchange.request.method ?? ''} is not supported here`);
+}
+
+/** What came after the announced end would be taken for the next answer. Errors: SIZE_INVALID. */
+async function* exactly(size: number, body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let seen = 0;
+  for await (const chunk of body) {
+    seen += chunk.byteLength;
+    if (seen > size) break;
+    yield chunk;
+  }
+  if (seen !== size) throw new RegistryError('SIZE_INVALID', `the registry has other than the ${size} bytes announced`);
 }

@@ -28,24 +28,31 @@ export async function handleReferrers(exchange: Exchange, repository: string, di
   const digest = checkDigest(digestText);
   const artifactType = url.searchParams.get('artifactType') ?? undefined;
   const last = url.searchParams.get('last') ?? undefined;
-  const manifests: Descriptor[] = [];
-  let bytes = 0;
-  let skipping = last !== undefined;
-  let more = false;
-  for await (const referrer of registry.referrers(repository, digest, { signal, artifactType })) {
-    if (skipping) {
-      skipping = referrer.digest !== last;
-      continue;
-    }
-    bytes += JSON.stringify(referrer).length;
-    more = manifests.length === options.maxPageSize || (bytes > maxReferrersBytes && manifests.length > 0);
-    if (more) break;
-    manifests.push(referrer);
-  }
+  const list = () => registry.referrers(repository, digest, { signal, artifactType });
+  const page = await referrersAfter(last, list(), options.maxPageSize);
+  // When `last` is gone since, all are listed again rather than none of those that came after it.
+  const { manifests, more } = page.found ? page : await referrersAfter(undefined, list(), options.maxPageSize);
   const filtered = artifactType === undefined ? {} : { 'oci-filters-applied': 'artifactType' };
   const link = more ? nextLink(url, { last: manifests.at(-1)?.digest ?? '' }) : {};
   const index = { schemaVersion: 2, mediaType: mediaTypes.imageIndex, manifests };
   respondJson(exchange, 200, index, { 'content-type': mediaTypes.imageIndex, ...filtered, ...link });
+}
+
+async function referrersAfter(last: string | undefined, list: AsyncIterable<Descriptor>, maxItems: number) {
+  const manifests: Descriptor[] = [];
+  let bytes = 0;
+  let found = last === undefined;
+  for await (const referrer of list) {
+    if (!found) {
+      found = referrer.digest === last;
+      continue;
+    }
+    bytes += Buffer.byteLength(JSON.stringify(referrer));
+    if (manifests.length === maxItems || (bytes > maxReferrersBytes && manifests.length > 0))
+      return { manifests, found, more: true };
+    manifests.push(referrer);
+  }
+  return { manifests, found, more: false };
 }
 
 async function namePage(

@@ -1,5 +1,6 @@
 // One request from its head to the end of its answer: counted, let in or refused, and handed to the handler of its path.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDigest } from '../../oci/digest.ts';
 import { Deferred } from '../../util/deferred.ts';
@@ -48,7 +49,9 @@ export class RequestHandler {
   /** `expectsContinue`: the client sends its body when it is told to (RFC 9110 section 10.1.1). */
   async handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<void> {
     const gone = new AbortController();
-    const url = new URL(`http://registry${request.url?.startsWith('/') === true ? request.url : '/'}`);
+    // Also a whole URL, as it is sent to proxies (RFC 9112 section 3.2.2).
+    const target = request.url?.replace(/^https?:\/\/[^/?#]*/i, '') ?? '';
+    const url = new URL(`http://registry${target.startsWith('/') ? target : '/'}`);
     const route = routeOf(url);
     const exchange = this.#begin(request, response, url, route, gone);
     try {
@@ -89,13 +92,18 @@ export class RequestHandler {
     metrics?.begin(asked);
     this.#inFlight += 1;
     countBody(response, count);
-    response.once('close', () => {
+    onceOver(request, response, () => {
       if (!response.writableFinished) gone.abort(new DOMException('the client went away', 'AbortError'));
       const record = count.end();
       metrics?.end(record);
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.#ending?.resolve();
       onRequest?.(record);
+    });
+    response.on('timeout', (socket: Socket) => {
+      // The client takes nothing of its answer. All else that is slow is slow here, or has a limit of its own.
+      if (socket.writableLength > 0) socket.destroy();
+      else socket.setTimeout(serving.idleTimeoutMs);
     });
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (this.#ending !== undefined) response.setHeader('connection', 'close');
@@ -122,6 +130,21 @@ export class RequestHandler {
     response.setHeader('oci-namespace', host);
     return registry;
   }
+}
+
+/** Also of an answer that waits behind another one on its connection: when that ends, Node closes only the first of them. */
+function onceOver(request: IncomingMessage, response: ServerResponse, done: () => void): void {
+  const { socket } = request;
+  const end = () => {
+    socket.off('close', end);
+    response.off('close', end);
+    done();
+  };
+  response.once('close', end);
+  if (response.socket !== null) return;
+  // As many as a client may send ahead.
+  socket.setMaxListeners(0);
+  socket.once('close', end);
 }
 
 function routeOf(url: URL): Route | undefined | RegistryError {

@@ -24,6 +24,8 @@ export interface DigestCount {
 }
 
 const maxRecords = 10_000;
+/** Whoever asks may ask for any digest. */
+const maxDigests = 20_000;
 
 export class ServerStats {
   #requests = 0;
@@ -48,7 +50,7 @@ export class ServerStats {
     return this.#blobBytes;
   }
 
-  /** GETs of blobs and the bytes sent of each. */
+  /** GETs of blobs and the bytes sent of each; of more than 20 000 blobs those are forgotten that were asked for first. */
   get byDigest(): ReadonlyMap<Digest, DigestCount> {
     return this.#byDigest;
   }
@@ -101,6 +103,10 @@ export class ServerStats {
     if (digest === undefined) return;
     const before = this.#byDigest.get(digest) ?? { requests: 0, bytes: 0 };
     this.#byDigest.set(digest, { requests: before.requests + requests, bytes: before.bytes + bytes });
+    for (const oldest of this.#byDigest.keys()) {
+      if (this.#byDigest.size <= maxDigests) return;
+      this.#byDigest.delete(oldest);
+    }
   }
 }
 

@@ -33,12 +33,13 @@ export async function handleUploads(exchange: Exchange, repository: string): Pro
   if (digest !== undefined) {
     try {
       await receive(exchange, writer);
+      await writer.commit(digest, { signal });
     } catch (error) {
       // Nobody was told where it could go on.
       await writer.cancel();
       throw error;
     }
-    await commit(exchange, repository, writer, digest);
+    respondCreated(exchange, repository, digest);
     return;
   }
   await writer.close();
@@ -54,7 +55,24 @@ export async function handleUpload(exchange: Exchange, repository: string, encod
   // Judged before anything is stored: a request without a digest must not change the session.
   const digest = method === 'PUT' ? checkDigest(url.searchParams.get('digest') ?? '') : undefined;
   const chunk = method === 'PATCH' || method === 'PUT' ? announcedChunk(exchange) : undefined;
-  const writer = await resume(exchange, repository, id, chunk?.start);
+  try {
+    await proceed(exchange, repository, id, chunk, digest);
+  } catch (error) {
+    if (hasCode(error, 'RANGE_INVALID')) await tellWhereItStands(exchange, repository, id);
+    throw error;
+  }
+}
+
+async function proceed(
+  exchange: Exchange,
+  repository: string,
+  id: string,
+  chunk: Chunk | undefined,
+  digest: Digest | undefined,
+): Promise<void> {
+  const { registry, request, signal } = exchange;
+  const { method } = request;
+  const writer = await registry.resumeBlob(repository, id, chunk?.start, { signal });
   if (method === 'DELETE') {
     await writer.cancel();
     respond(exchange, 204);
@@ -62,26 +80,12 @@ export async function handleUpload(exchange: Exchange, repository: string, encod
   }
   if (method !== 'GET') await receive(exchange, writer, chunk);
   if (digest !== undefined) {
-    await commit(exchange, repository, writer, digest);
+    await writer.commit(digest, { signal });
+    respondCreated(exchange, repository, digest);
     return;
   }
   await writer.close();
   respond(exchange, method === 'GET' ? 204 : 202, sessionHeaders(repository, writer));
-}
-
-async function resume(
-  exchange: Exchange,
-  repository: string,
-  id: string,
-  offset: number | undefined,
-): Promise<BlobWriter> {
-  const { registry, signal } = exchange;
-  try {
-    return await registry.resumeBlob(repository, id, offset, { signal });
-  } catch (error) {
-    if (hasCode(error, 'RANGE_INVALID')) await tellWhereItStands(exchange, repository, id);
-    throw error;
-  }
 }
 
 /** A 416 says where the next chunk must begin. */
@@ -118,11 +122,6 @@ async function receive(exchange: Exchange, writer: BlobWriter, chunk?: Chunk): P
     await writer.close();
     throw error;
   }
-}
-
-async function commit(exchange: Exchange, repository: string, writer: BlobWriter, digest: Digest): Promise<void> {
-  await writer.commit(digest, { signal: exchange.signal });
-  respondCreated(exchange, repository, digest);
 }
 
 function respondCreated(exchange: Exchange, repository: string, digest: Digest): void {

@@ -68,7 +68,7 @@ export class ArchiveWriter {
       if (appended.needed?.() === false) return;
       const start = this.#end;
       try {
-        const member = await this.#write(name, descriptor, body(), options);
+        const member = await this.#write(name, descriptor, body, options);
         appended.made?.(member);
       } catch (error) {
         this.#end = start;
@@ -105,14 +105,14 @@ export class ArchiveWriter {
   async #write(
     name: string,
     { digest, size }: Descriptor,
-    body: AsyncIterable<Uint8Array>,
+    body: () => AsyncIterable<Uint8Array>,
     options: CallOptions,
   ): Promise<ArchiveMember> {
     await this.#put(formatTarHeader({ ...plainFile, path: name as ByteString, size }));
     const member = { offset: this.#end, size };
     const hash = contentHash(digestAlgorithm(digest));
     let seen = 0;
-    for await (const chunk of body) {
+    for await (const chunk of body()) {
       options.signal?.throwIfAborted();
       seen += chunk.byteLength;
       // More than announced is not written out first.

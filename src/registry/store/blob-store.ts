@@ -51,12 +51,11 @@ export class BlobStore {
     return true;
   }
 
-  /** False when the repository does not have the blob. The content goes with its last user. */
+  /** False when the repository does not have the blob. The content stays. */
   async remove(repository: string, digest: Digest): Promise<boolean> {
     const own = this.#paths.blob(repository, digest);
     if (!(await unlinkIfPresent(own))) return false;
     await syncDirectory(path.dirname(own));
-    await this.#pool.drop(digest);
     return true;
   }
 }

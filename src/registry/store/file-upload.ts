@@ -42,6 +42,8 @@ export class FileUpload implements BlobWriter {
   #handle: FileHandle | undefined;
   #size: number;
   #locked = false;
+  /** Its file is a blob's as well: a process was killed in the middle of the commit. It can be committed again, but not be written to. */
+  #adopted = false;
   #finished = false;
   /** Of what was written, when all of it was written by us: then the file need not be read again. */
   readonly #hash: ContentHash | undefined;
@@ -88,6 +90,7 @@ export class FileUpload implements BlobWriter {
   async write(chunk: Uint8Array, options: CallOptions = {}): Promise<void> {
     options.signal?.throwIfAborted();
     const handle = await this.#lockedHandle(options);
+    if (this.#adopted) throw this.#unknown();
     for (let done = 0; done < chunk.byteLength; ) {
       const { bytesWritten } = await handle.write(chunk, done, chunk.byteLength - done, this.#size);
       this.#hash?.update(chunk.subarray(done, done + bytesWritten));
@@ -157,6 +160,7 @@ export class FileUpload implements BlobWriter {
     const [own, current] = [await handle.stat(), await statIfPresent(this.#file)];
     if (own.ino !== current?.ino) throw this.#unknown();
     if (own.size !== this.#size) throw elsewhere(this.#place, own.size, this.#size);
+    this.#adopted = own.nlink > 1;
     this.#locked = true;
     return handle;
   }

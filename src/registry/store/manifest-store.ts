@@ -79,7 +79,7 @@ export class ManifestStore {
     return { descriptor, mtimeMs: found.mtimeMs };
   }
 
-  /** False when there was none. Nothing else may change the repository meanwhile. Its tags are to be removed first. */
+  /** False when there was none. Nothing else may change the repository meanwhile. Its tags are to be removed first; the content stays. */
   async remove(repository: string, digest: Digest): Promise<boolean> {
     const own = this.#paths.manifest(repository, digest);
     const listed = await this.get(repository, digest).catch(ignoreDamage);
@@ -88,7 +88,6 @@ export class ManifestStore {
     await rm(this.#paths.manifestType(repository, digest), { force: true });
     const subject = listed === undefined ? undefined : referrerOf(listed.bytes, listed.descriptor)?.subject;
     if (subject !== undefined) await rm(this.#paths.referrer(repository, subject, digest), { force: true });
-    await this.#pool.drop(digest);
     return true;
   }
 

@@ -13,7 +13,7 @@ import { syncDirectory } from './durable-file.ts';
 export async function writeBlobFile(
   file: string,
   descriptor: Descriptor,
-  body: Readable,
+  body: () => Readable,
   options: CallOptions = {},
 ): Promise<void> {
   const { digest, size } = descriptor;
@@ -24,7 +24,7 @@ export async function writeBlobFile(
   try {
     const hash = contentHash(digestAlgorithm(digest));
     let seen = 0;
-    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+    for await (const chunk of body() as AsyncIterable<Uint8Array>) {
       options.signal?.throwIfAborted();
       seen += chunk.byteLength;
       // More than announced is not written out first.

@@ -46,14 +46,14 @@ export class UnifiedUpload implements BlobWriter {
 
   /** Errors: BLOB_UPLOAD_INVALID when one side still waits for bytes that the other has. */
   async commit(digest: Digest, options?: CallOptions): Promise<Descriptor> {
-    const [first, second] = this.#sides;
-    if (first.size !== second.size) {
-      throw new RegistryError(
-        'BLOB_UPLOAD_INVALID',
-        `upload of ${digest} has ${first.size} bytes in the first of two registries and ${second.size} in the second`,
-      );
-    }
     try {
+      const [first, second] = this.#sides;
+      if (first.size !== second.size) {
+        throw new RegistryError(
+          'BLOB_UPLOAD_INVALID',
+          `upload of ${digest} has ${first.size} bytes in the first of two registries and ${second.size} in the second`,
+        );
+      }
       const [descriptor] = await inBoth(this.#sides, async (side, both) => await side.commit(digest, both), options);
       return descriptor;
     } catch (error) {

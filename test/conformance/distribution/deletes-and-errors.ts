@@ -62,7 +62,9 @@ export function deletesAndErrors(suite: Suite): void {
     });
     suite.requires('a manifest at a digest that is none is 400 or 404', async () => {
       const target = manifestPath(suite.repository(), 'sha256:totallywrong');
-      expect([400, 404]).toContain((await suite.wire.ask('GET', target)).status);
+      const answer = await suite.wire.ask('GET', target);
+      expect([400, 404]).toContain(answer.status);
+      expect(['DIGEST_INVALID', 'NAME_INVALID', 'MANIFEST_INVALID', 'MANIFEST_UNKNOWN']).toContain(codeOf(answer));
     });
     suite.requires('an error is JSON with a code and a message', async () => {
       const answer = await suite.wire.ask('GET', blobPath(suite.repository(), blobOf('x').digest));

@@ -81,6 +81,13 @@ export function uploads(suite: Suite): void {
         const end = await suite.wire.ask('PUT', withDigest(location(answer), blob.digest));
         await expectStored(suite.wire, end, blob);
       });
+      suite.requires('a wrong digest after a streamed body is 400 DIGEST_INVALID', async () => {
+        const target = await startUpload(suite.wire, suite.repository(), algorithm);
+        const sent = await suite.wire.ask('PATCH', target, { headers: octets, body: 'abc', streamed: true });
+        expect(sent.status).toBe(202);
+        const answer = await suite.wire.ask('PUT', withDigest(location(sent), blobOf('other', algorithm).digest));
+        expect([answer.status, codeOf(answer)]).toEqual([400, 'DIGEST_INVALID']);
+      });
       suite.requires('a wrong digest after chunks is 400 DIGEST_INVALID', async () => {
         const blob = blobOf(4_000, algorithm);
         const upload = await Upload.start(suite, blob, algorithm);

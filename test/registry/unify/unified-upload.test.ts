@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { DirRegistry, ForwardingRegistry, RegistryError, unify } from '../../../src/registry/registry.ts';
 import type { BlobWriter, CallOptions, Registry } from '../../../src/registry/registry.ts';
+import { openFilesBelow } from '../../support/proxy-stack.ts';
 import { content, readAll } from '../../support/registry-content.ts';
 import { twoRegistries } from '../../support/two-registries.ts';
 
@@ -79,7 +80,7 @@ describe('an upload to two registries', () => {
   });
 
   it('stands at the smaller offset of two, and gives each side only what it lacks', async () => {
-    const { first, second, both } = twoRegistries();
+    const { first, second, both, root } = twoRegistries();
     const blob = content(1_000);
     const ahead = await first.pushBlobChunked('a');
     await ahead.write(blob.bytes.subarray(0, 700));
@@ -96,7 +97,7 @@ describe('an upload to two registries', () => {
       code: 'BLOB_UPLOAD_INVALID',
       message: expect.stringMatching(/700 .* 400 /),
     });
-    await writer.close();
+    expect(openFilesBelow(root)).toEqual([]);
     writer = await both.resumeBlob('a', writer.id, undefined);
     expect(writer.size).toBe(400);
     for (let at = 400; at < 1_000; at += 150) await writer.write(blob.bytes.subarray(at, at + 150));
