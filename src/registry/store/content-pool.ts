@@ -2,9 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { link, rename, stat, unlink, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
-import { inFolder, isNotFound } from './durable-file.ts';
+import { isNotFound, makeFolder } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 import { SharedSync } from './shared-sync.ts';
+
+type Linked = 'linked' | 'present' | 'no source';
 
 /**
  * All content of the store, once each. A repository that has it holds a hard link, so the file system counts the users, and several processes may add
@@ -95,10 +97,18 @@ function beside(file: string): string {
   return path.join(path.dirname(file), `.${path.basename(file)}.${randomBytes(8).toString('hex')}.tmp`);
 }
 
-/** `target` exists afterwards unless there was no `source`. Its folder, which nobody else may remove meanwhile, is made when it is missing. */
-export async function linkIfAbsent(source: string, target: string): Promise<'linked' | 'present' | 'no source'> {
+/** `target` exists afterwards unless there was no `source`. Its folder is made when it is missing; nobody may remove it at this moment. */
+export async function linkIfAbsent(source: string, target: string): Promise<Linked> {
+  const first = await tryLink(source, target);
+  if (first !== 'no source') return first;
+  await makeFolder(path.dirname(target));
+  return await tryLink(source, target);
+}
+
+/** No source also when the folder of `target` is missing. */
+async function tryLink(source: string, target: string): Promise<Linked> {
   try {
-    await inFolder(path.dirname(target), () => link(source, target), 2);
+    await link(source, target);
     return 'linked';
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;

@@ -4,7 +4,7 @@ import { open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { makeDirectory } from '../../util/make-directory.ts';
 
-/** How often a folder is made again that a collector removes. */
+/** How often a folder is made that a collector removes again. */
 const maxAttempts = 100;
 
 export async function writeDurably(file: string, content: Uint8Array | string): Promise<void> {
@@ -27,22 +27,22 @@ export async function writeDurably(file: string, content: Uint8Array | string): 
 }
 
 /**
- * Does what needs the folder `dir`. Only when nothing is found the folder is made and it is tried again, up to `attempts` times in all. A collector may
- * remove empty folders at this moment. Errors: those of `work` and of mkdir(2).
+ * Does what needs the folder `dir`. Only when nothing is found the folder is made, and it is done again: a collector may remove folders that are empty at
+ * any moment. Errors: those of `work` and of mkdir(2).
  */
-export async function inFolder<T>(dir: string, work: () => Promise<T>, attempts = maxAttempts): Promise<T> {
+export async function inFolder<T>(dir: string, work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work();
     } catch (error) {
-      if (!isNotFound(error) || attempt === attempts) throw error;
+      if (!isNotFound(error) || attempt === maxAttempts) throw error;
     }
     await makeFolder(dir);
   }
 }
 
-/** The folders above it may go while it is made. */
-async function makeFolder(dir: string): Promise<void> {
+/** Those above it may be removed by a collector at this moment, and are made again. */
+export async function makeFolder(dir: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       await makeDirectory(dir);
