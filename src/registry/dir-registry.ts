@@ -31,7 +31,7 @@ import { directoryIndex } from './store/layout-directory.ts';
 import { LayoutIndex } from './store/layout-index.ts';
 import { ManifestStore } from './store/manifest-store.ts';
 import { StorePaths } from './store/paths.ts';
-import { makeRepositoryFolder, repositoriesOf } from './store/repository-folders.ts';
+import { repositoriesOf } from './store/repository-folders.ts';
 import { RepositoryLocks } from './store/repository-locks.ts';
 import { TagIndex, isTagEntry } from './store/tag-index.ts';
 
@@ -125,7 +125,7 @@ export class DirRegistry implements Registry {
   }
 
   async pushBlobChunked(repository: string, _chunkSize?: number, options: CallOptions = {}): Promise<BlobWriter> {
-    using _change = await this.#change(repository, options);
+    options.signal?.throwIfAborted();
     return await FileUpload.start(this.#uploads(repository));
   }
 
@@ -142,7 +142,7 @@ export class DirRegistry implements Registry {
     checkRepository(toRepository);
     const found = await this.#blobs.find(fromRepository, digest);
     if (found === undefined) throw blobUnknown(fromRepository, digest);
-    using _change = await this.#change(toRepository, options);
+    using _change = await this.#locks.enter(toRepository, 'shared', options);
     if (!(await this.#blobs.mount(fromRepository, toRepository, digest))) throw blobUnknown(fromRepository, digest);
     return { mediaType: mediaTypes.octetStream, digest, size: found.size };
   }
@@ -167,7 +167,6 @@ export class DirRegistry implements Registry {
         },
         options,
       );
-      await makeRepositoryFolder(this.#paths, repository);
       await this.#manifests.put(repository, descriptor, bytes);
       if (tag !== undefined) await this.#manifests.putTag(repository, tag, descriptor.digest);
     }
@@ -248,23 +247,10 @@ export class DirRegistry implements Registry {
       dir: this.#paths.uploads(repository),
       adopt: async (digest, file, options) => {
         checkDigest(digest);
-        using _change = await this.#change(repository, options);
+        using _change = await this.#locks.enter(repository, 'shared', options);
         return await this.#blobs.adopt(repository, digest, file);
       },
     };
-  }
-
-  /** Begins a change of the repository, whose folder is there until it ends. */
-  async #change(repository: string, options: CallOptions): Promise<Disposable> {
-    checkRepository(repository);
-    const change = await this.#locks.enter(repository, 'shared', options);
-    try {
-      await makeRepositoryFolder(this.#paths, repository);
-      return change;
-    } catch (error) {
-      change[Symbol.dispose]();
-      throw error;
-    }
   }
 
   /** Whether a pushed blob need not be stored. No collector removes it at this moment, nor within its period of grace. */

@@ -6,7 +6,7 @@ import type { Digest } from '../oci/digest.ts';
 import { makeDirectory } from '../util/make-directory.ts';
 import type { BlobWriter, CallOptions } from './interface.ts';
 import { LayoutContents, checkName } from './layout-contents.ts';
-import { syncDirectory, syncFile } from './store/durable-file.ts';
+import { syncDirectory } from './store/durable-file.ts';
 import { FileUpload } from './store/file-upload.ts';
 import type { UploadPlace } from './store/file-upload.ts';
 import { LayoutDirectory } from './store/layout-directory.ts';
@@ -63,7 +63,6 @@ export class LayoutRegistry extends LayoutContents {
       dir: path.join(this.dir, '.uploads'),
       adopt: async (digest, file) => {
         const blob = this.#files.blobPath(digest);
-        if (!(await syncFile(file))) return false;
         await makeDirectory(path.dirname(blob));
         await rename(file, blob);
         await syncDirectory(path.dirname(blob));

@@ -13,6 +13,7 @@ import {
   watch,
   writeFileSync,
 } from 'node:fs';
+import { rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { tryLock } from '../../src/native/sys.ts';
@@ -55,6 +56,51 @@ describe('DirRegistry on disk', () => {
     await registry.deleteBlob('a', config.descriptor.digest);
     expect(await layout.getTag('x', 'theirs')).toMatchObject({ bytes: manifest.bytes });
     expect(await readAll(await layout.getBlob('x', config.descriptor.digest))).toEqual(config.bytes);
+  });
+
+  it('begins an upload while a collector holds the repository, and ends it when it lets go', async () => {
+    const root = tempDir();
+    const registry = new DirRegistry(root);
+    const blob = content(1_000);
+    await push(registry, 'a/b', content(10));
+    const held = readdirSync(path.join(root, '.locks')).map((name) => openSync(path.join(root, '.locks', name), 'r'));
+    for (const fd of held) expect(tryLock(fd, 'exclusive')).toBe(true);
+    const upload = await registry.pushBlobChunked('a/b');
+    await upload.write(blob.bytes);
+    await expect(upload.commit(blob.descriptor.digest, { signal: AbortSignal.timeout(50) })).rejects.toThrow('timeout');
+    for (const fd of held) closeSync(fd);
+    const resumed = await registry.resumeBlob('a/b', upload.id, 1_000);
+    await resumed.commit(blob.descriptor.digest);
+    expect(await readAll(await registry.getBlob('a/b', blob.descriptor.digest))).toEqual(blob.bytes);
+  });
+
+  it('makes folders again that are removed as empty while uploads begin', async () => {
+    const root = tempDir();
+    const registry = new DirRegistry(root);
+    const ended = new AbortController();
+    const removing = (async () => {
+      while (!ended.signal.aborted)
+        for (const name of ['a/b/_uploads', 'a/b', 'a'])
+          await rmdir(path.join(root, 'repositories', name)).catch((error: NodeJS.ErrnoException) =>
+            expect(['ENOENT', 'ENOTEMPTY']).toContain(error.code),
+          );
+    })();
+    try {
+      for (let round = 0; round < rounds(300, 100); round += 1) await (await registry.pushBlobChunked('a/b')).cancel();
+    } finally {
+      ended.abort();
+      await removing;
+    }
+  });
+
+  it('says what is in the way of a folder', async () => {
+    const root = tempDir();
+    const registry = new DirRegistry(root);
+    mkdirSync(path.join(root, 'blobs'));
+    writeFileSync(path.join(root, 'blobs/sha256'), '');
+    await expect(push(registry, 'a', content(10))).rejects.toThrow();
+    rmSync(path.join(root, 'blobs/sha256'));
+    await push(registry, 'a', content(10));
   });
 
   it('is the same after a restart, uploads under way included', async () => {

@@ -1,14 +1,11 @@
 import { createReadStream } from 'node:fs';
-import path from 'node:path';
 import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
 import { linkIfAbsent, renew, statIfPresent, unlinkIfPresent } from './content-pool.ts';
 import type { ContentPool } from './content-pool.ts';
-import { syncDirectory } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 
 /** The blobs of all repositories: which repository has which content of the pool. */
@@ -29,7 +26,7 @@ export class BlobStore {
     return await statIfPresent(this.#paths.blob(repository, digest));
   }
 
-  /** Makes a complete, checked `file` the blob `digest` of the repository, durably. False when the file was gone; it is gone afterwards. */
+  /** Makes a complete, checked and synced `file` the blob `digest` of the repository, durably. False when the file was gone; it is gone afterwards. */
   async adopt(repository: string, digest: Digest, file: string): Promise<boolean> {
     return await this.#pool.adopt(digest, file, this.#paths.blob(repository, digest));
   }
@@ -39,15 +36,14 @@ export class BlobStore {
     const source = this.#paths.blob(from, digest);
     if ((await statIfPresent(source)) === undefined) return false;
     const own = this.#paths.blob(to, digest);
-    await makeDirectory(path.dirname(own));
     try {
-      if (!(await linkIfAbsent(source, own))) return false;
+      if ((await linkIfAbsent(source, own)) === 'no source') return false;
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'EMLINK') throw cause;
       throw new RegistryError('UNSUPPORTED', `blob ${digest} is in too many repositories to be mounted`, { cause });
     }
     await renew(own);
-    await syncDirectory(path.dirname(own));
+    await this.#pool.syncFolderOf(own);
     return true;
   }
 
@@ -55,7 +51,7 @@ export class BlobStore {
   async remove(repository: string, digest: Digest): Promise<boolean> {
     const own = this.#paths.blob(repository, digest);
     if (!(await unlinkIfPresent(own))) return false;
-    await syncDirectory(path.dirname(own));
+    await this.#pool.syncFolderOf(own);
     return true;
   }
 }

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { link, rename, rm, stat, unlink, utimes } from 'node:fs/promises';
+import { link, rename, stat, unlink, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
-import { isNotFound, syncDirectory, syncFile } from './durable-file.ts';
+import { isNotFound, makeFolder } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
+import { SharedSync } from './shared-sync.ts';
+
+type Linked = 'linked' | 'present' | 'no source';
 
 /**
  * All content of the store, once each. A repository that has it holds a hard link, so the file system counts the users, and several processes may add
@@ -12,27 +14,28 @@ import type { StorePaths } from './paths.ts';
  */
 export class ContentPool {
   readonly #paths: StorePaths;
+  readonly #syncs = new SharedSync();
 
   constructor(paths: StorePaths) {
     this.#paths = paths;
   }
 
-  /** Makes a complete, checked `file` content of the pool and of `own`, durably. False when the file was gone; it is gone afterwards. */
+  /** Makes a complete, checked and synced `file` content of the pool and of `own`, durably. False when the file was gone; it is gone afterwards. */
   async adopt(digest: Digest, file: string, own: string): Promise<boolean> {
-    if (!(await syncFile(file))) return false;
     const pool = this.#paths.pool(digest);
-    await makeDirectory(path.dirname(pool));
-    await makeDirectory(path.dirname(own));
-    for (const place of [pool, own]) await this.#replaceDamaged(file, place);
     // Content that is in the pool already is used instead of ours. When it is dropped at this moment, ours takes its place.
     do {
-      if (!(await linkIfAbsent(file, pool))) return false;
+      if (!(await this.#linkWhole(file, pool, file))) return false;
     } while (!(await this.#linkFromPool(digest, file, own)));
     await renew(own);
-    await syncDirectory(path.dirname(pool));
-    await syncDirectory(path.dirname(own));
-    await rm(file, { force: true });
+    await Promise.all([this.syncFolderOf(pool), this.syncFolderOf(own)]);
+    await unlinkIfPresent(file);
     return true;
+  }
+
+  /** What was linked or removed there before this call is so after a crash, too. */
+  async syncFolderOf(file: string): Promise<void> {
+    await this.#syncs.sync(path.dirname(file));
   }
 
   /** Forgets content that no repository has; its size in bytes when it did. */
@@ -55,7 +58,7 @@ export class ContentPool {
     if (found === undefined) return undefined;
     // A link that somebody made since keeps the content, which then goes back to where it was.
     if (found.nlink > 1) await linkIfAbsent(doomed, this.#paths.pool(digest));
-    await rm(doomed, { force: true });
+    await unlinkIfPresent(doomed);
     return found.nlink > 1 ? undefined : found.size;
   }
 
@@ -63,7 +66,7 @@ export class ContentPool {
   async #linkFromPool(digest: Digest, file: string, own: string): Promise<boolean> {
     const pool = this.#paths.pool(digest);
     try {
-      return await linkIfAbsent(pool, own);
+      return await this.#linkWhole(pool, own, file);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EMLINK') throw error;
       // A file has only so many names (65 000 on ext4): from here on the content lies there once more.
@@ -72,10 +75,14 @@ export class ContentPool {
     }
   }
 
-  /** What the disk cut short is not taken for the content, and not kept when the content comes again. */
-  async #replaceDamaged(file: string, place: string): Promise<void> {
-    const [ours, found] = [await statIfPresent(file), await statIfPresent(place)];
-    if (ours !== undefined && found !== undefined && found.size !== ours.size) await this.#replace(file, place);
+  /** Like `linkIfAbsent`. What the disk cut short is not taken for the content of `whole`, and not kept when that comes again. */
+  async #linkWhole(source: string, target: string, whole: string): Promise<boolean> {
+    const result = await linkIfAbsent(source, target);
+    if (result === 'present') {
+      const [ours, found] = [await statIfPresent(whole), await statIfPresent(target)];
+      if (ours !== undefined && found !== undefined && found.size !== ours.size) await this.#replace(whole, target);
+    }
+    return result !== 'no source';
   }
 
   async #replace(file: string, place: string): Promise<void> {
@@ -90,15 +97,23 @@ function beside(file: string): string {
   return path.join(path.dirname(file), `.${path.basename(file)}.${randomBytes(8).toString('hex')}.tmp`);
 }
 
-/** True when `target` exists afterwards, false when there was no `source`. */
-export async function linkIfAbsent(source: string, target: string): Promise<boolean> {
+/** `target` exists afterwards unless there was no `source`. Its folder is made when it is missing; nobody may remove it at this moment. */
+export async function linkIfAbsent(source: string, target: string): Promise<Linked> {
+  const first = await tryLink(source, target);
+  if (first !== 'no source') return first;
+  await makeFolder(path.dirname(target));
+  return await tryLink(source, target);
+}
+
+/** No source also when the folder of `target` is missing. */
+async function tryLink(source: string, target: string): Promise<Linked> {
   try {
     await link(source, target);
-    return true;
+    return 'linked';
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return true;
-    if (code === 'ENOENT') return false;
+    if (code === 'EEXIST') return 'present';
+    if (code === 'ENOENT') return 'no source';
     throw error;
   }
 }

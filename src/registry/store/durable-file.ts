@@ -4,12 +4,14 @@ import { open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { makeDirectory } from '../../util/make-directory.ts';
 
+/** How often a folder is made that a collector removes again. */
+const maxAttempts = 100;
+
 export async function writeDurably(file: string, content: Uint8Array | string): Promise<void> {
   const dir = path.dirname(file);
-  await makeDirectory(dir);
   const temporary = path.join(dir, `.${randomBytes(8).toString('hex')}.tmp`);
   try {
-    const handle = await open(temporary, 'wx');
+    const handle = await inFolder(dir, () => open(temporary, 'wx'));
     try {
       await handle.writeFile(content);
       await handle.sync();
@@ -24,23 +26,39 @@ export async function writeDurably(file: string, content: Uint8Array | string): 
   await syncDirectory(dir);
 }
 
+/**
+ * Does what needs the folder `dir`. Only when nothing is found the folder is made, and it is done again: a collector may remove folders that are empty at
+ * any moment. Errors: those of `work` and of mkdir(2).
+ */
+export async function inFolder<T>(dir: string, work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isNotFound(error) || attempt === maxAttempts) throw error;
+    }
+    await makeFolder(dir);
+  }
+}
+
+/** Those above it may be removed by a collector at this moment, and are made again. */
+export async function makeFolder(dir: string): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await makeDirectory(dir);
+      return;
+    } catch (error) {
+      if (!isNotFound(error) || attempt === maxAttempts) throw error;
+    }
+  }
+}
+
 export async function syncDirectory(dir: string): Promise<void> {
   const handle = await open(dir, 'r');
   try {
     await handle.sync();
   } finally {
     await handle.close();
-  }
-}
-
-/** False when the file is not there. */
-export async function syncFile(file: string): Promise<boolean> {
-  try {
-    await syncDirectory(file);
-    return true;
-  } catch (error) {
-    if (isNotFound(error)) return false;
-    throw error;
   }
 }
 

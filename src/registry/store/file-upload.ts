@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { fstatSync, statSync } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
@@ -7,7 +8,6 @@ import type { Descriptor } from '../../oci/descriptor.ts';
 import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { mediaTypes } from '../../oci/media-type.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash, contentProblem } from '../blob-content.ts';
 import type { ContentHash } from '../blob-content.ts';
 import { clampRange } from '../blob-range.ts';
@@ -15,8 +15,7 @@ import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions } from '../interface.ts';
 import { uploadUnknown } from '../not-found.ts';
 import { digestOfFile } from './blob-store.ts';
-import { statIfPresent } from './content-pool.ts';
-import { isNotFound } from './durable-file.ts';
+import { inFolder, isNotFound } from './durable-file.ts';
 import { pause } from './file-lock.ts';
 
 const chunkSize = 1024 * 1024;
@@ -29,7 +28,7 @@ export interface UploadPlace {
   /** For messages. */
   readonly repository: string;
   readonly dir: string;
-  /** Makes the file the blob, durably. False when the file was gone; it is gone afterwards. */
+  /** Makes the file, which is synced, the blob, durably. False when the file was gone; it is gone afterwards. */
   adopt(digest: Digest, file: string, options: CallOptions): Promise<boolean>;
 }
 
@@ -46,7 +45,7 @@ export class FileUpload implements BlobWriter {
   #adopted = false;
   #finished = false;
   /** Of what was written, when all of it was written by us: then the file need not be read again. */
-  readonly #hash: ContentHash | undefined;
+  #hash: ContentHash | undefined;
 
   private constructor(place: UploadPlace, id: string, handle: FileHandle, size: number) {
     this.id = id;
@@ -59,8 +58,8 @@ export class FileUpload implements BlobWriter {
 
   static async start(place: UploadPlace): Promise<FileUpload> {
     const id = randomBytes(16).toString('hex');
-    await makeDirectory(place.dir);
-    return new FileUpload(place, id, await open(path.join(place.dir, id), 'wx+'), 0);
+    const handle = await inFolder(place.dir, () => open(path.join(place.dir, id), 'wx+'));
+    return new FileUpload(place, id, handle, 0);
   }
 
   /** Errors: BLOB_UPLOAD_UNKNOWN; RANGE_INVALID when it stands elsewhere than at `offset`. */
@@ -74,7 +73,7 @@ export class FileUpload implements BlobWriter {
       throw error;
     }
     try {
-      const { size } = await handle.stat();
+      const { size } = fstatSync(handle.fd);
       if (offset !== undefined && offset !== size) throw elsewhere(place, size, offset);
       return new FileUpload(place, id, handle, size);
     } catch (error) {
@@ -91,12 +90,14 @@ export class FileUpload implements BlobWriter {
     options.signal?.throwIfAborted();
     const handle = await this.#lockedHandle(options);
     if (this.#adopted) throw this.#unknown();
-    for (let done = 0; done < chunk.byteLength; ) {
-      const { bytesWritten } = await handle.write(chunk, done, chunk.byteLength - done, this.#size);
-      this.#hash?.update(chunk.subarray(done, done + bytesWritten));
-      done += bytesWritten;
-      this.#size += bytesWritten;
-    }
+    const hash = this.#hash;
+    // What is hashed is not what is stored until all of it is written.
+    this.#hash = undefined;
+    const writing = this.#writeAll(handle, chunk);
+    // Here, while the thread pool writes.
+    hash?.update(chunk);
+    await writing;
+    this.#hash = hash;
   }
 
   async read(from: number, to: number, options: CallOptions = {}): Promise<Uint8Array> {
@@ -120,7 +121,7 @@ export class FileUpload implements BlobWriter {
 
   async commit(digest: Digest, options: CallOptions = {}): Promise<Descriptor> {
     try {
-      await this.#lockedHandle(options);
+      const handle = await this.#lockedHandle(options);
       const hashed = digestAlgorithm(digest) === 'sha256' ? this.#hash?.digest() : undefined;
       const actual = hashed ?? (await digestOfFile(this.#file, digest, options));
       const wrong = contentProblem(digest, this.#size, actual, this.#size);
@@ -129,6 +130,7 @@ export class FileUpload implements BlobWriter {
         await this.cancel();
         throw wrong;
       }
+      await handle.sync();
       if (!(await this.#place.adopt(digest, this.#file, options))) throw this.#unknown();
       this.#finished = true;
       return { mediaType: mediaTypes.octetStream, digest, size: this.#size };
@@ -148,6 +150,14 @@ export class FileUpload implements BlobWriter {
     await rm(this.#file, { force: true });
   }
 
+  async #writeAll(handle: FileHandle, chunk: Uint8Array): Promise<void> {
+    for (let done = 0; done < chunk.byteLength; ) {
+      const { bytesWritten } = await handle.write(chunk, done, chunk.byteLength - done, this.#size);
+      done += bytesWritten;
+      this.#size += bytesWritten;
+    }
+  }
+
   /** Two requests may resume one upload; only one at a time may write to it, and only where it stands. */
   async #lockedHandle(options: CallOptions): Promise<FileHandle> {
     const handle = this.#openHandle();
@@ -157,7 +167,8 @@ export class FileUpload implements BlobWriter {
         throw new RegistryError('UNAVAILABLE', `upload to ${this.#place.repository} is being written by another`);
       await pause(round, options);
     }
-    const [own, current] = [await handle.stat(), await statIfPresent(this.#file)];
+    // Its name was just looked up: these two ask the kernel alone, and do not queue behind the syncs in the thread pool.
+    const [own, current] = [fstatSync(handle.fd), statSync(this.#file, { throwIfNoEntry: false })];
     if (own.ino !== current?.ino) throw this.#unknown();
     if (own.size !== this.#size) throw elsewhere(this.#place, own.size, this.#size);
     this.#adopted = own.nlink > 1;

@@ -46,7 +46,7 @@ export class ManifestStore {
     }
     const temporary = path.join(path.dirname(own), `.${randomBytes(8).toString('hex')}.tmp`);
     try {
-      await writeFile(temporary, bytes, { flag: 'wx' });
+      await writeFile(temporary, bytes, { flag: 'wx', flush: true });
       if (!(await this.#pool.adopt(digest, temporary, own)))
         throw new RegistryError('UNKNOWN', `manifest ${digest} of ${repository} was taken away while it was stored`);
     } finally {

@@ -2,7 +2,6 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { isRepository } from '../../oci/reference.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
 import { isNotFound } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 
@@ -34,18 +33,6 @@ export async function visitFolders(
     name,
     entries.map((entry) => entry.name).filter((own) => own.startsWith('_')),
   );
-}
-
-/** The folder of a repository whose lock is held. Those above it may be removed by a collector at this moment, and are made again. */
-export async function makeRepositoryFolder(paths: StorePaths, repository: string): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await makeDirectory(paths.repository(repository));
-      return;
-    } catch (error) {
-      if (!isNotFound(error) || attempt === 100) throw error;
-    }
-  }
 }
 
 /** Names in a folder without temporary files, sorted; undefined when there is no such folder. */
