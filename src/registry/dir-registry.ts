@@ -7,7 +7,7 @@ import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { checkDigest, checkRepository } from './names.ts';
 import { namesAfter } from './names-after.ts';
 import { blobUnknown, manifestUnknown, repositoryUnknown } from './not-found.ts';
-import { pushThrough } from './push-through.ts';
+import { pushAsUpload } from './store/push-as-upload.ts';
 import type {
   BlobReader,
   BlobWriter,
@@ -27,8 +27,8 @@ import { FileUpload } from './store/file-upload.ts';
 import type { UploadPlace } from './store/file-upload.ts';
 import { collectGarbage } from './store/garbage-collector.ts';
 import type { GarbageOptions, GarbageReport } from './store/garbage-report.ts';
-import { directoryIndex } from './store/layout-directory.ts';
-import { LayoutIndex } from './store/layout-index.ts';
+import { directoryIndex } from './layout/layout-directory.ts';
+import { LayoutIndex } from './layout/layout-index.ts';
 import { ManifestStore } from './store/manifest-store.ts';
 import { StorePaths } from './store/paths.ts';
 import { repositoriesOf } from './store/repository-folders.ts';
@@ -121,7 +121,7 @@ export class DirRegistry implements Registry {
     options: CallOptions = {},
   ): Promise<Descriptor> {
     if (await this.#isThere(repository, descriptor, options)) return descriptor;
-    return await pushThrough(await this.pushBlobChunked(repository, undefined, options), descriptor, body, options);
+    return await pushAsUpload(await this.pushBlobChunked(repository, undefined, options), descriptor, body, options);
   }
 
   async pushBlobChunked(repository: string, _chunkSize?: number, options: CallOptions = {}): Promise<BlobWriter> {

@@ -12,13 +12,13 @@ import { RegistryError } from './errors.ts';
 import type { BlobReader, CallOptions } from './interface.ts';
 import { LayoutContents } from './layout-contents.ts';
 import { checkDigest } from './names.ts';
-import { scanArchive } from './store/archive-scan.ts';
-import type { ArchiveMember } from './store/archive-scan.ts';
-import { ArchiveWriter } from './store/archive-writer.ts';
+import { scanArchive } from './layout/archive-scan.ts';
+import type { ArchiveMember } from './layout/archive-scan.ts';
+import { ArchiveWriter } from './layout/archive-writer.ts';
 import { isNotFound } from './store/durable-file.ts';
 import { openFileBlob } from './store/file-blob.ts';
-import type { LayoutFiles } from './store/layout-files.ts';
-import { emptyIndex, layoutFile } from './store/layout-index.ts';
+import type { LayoutFiles } from './layout/layout-files.ts';
+import { emptyIndex, layoutFile } from './layout/layout-index.ts';
 
 /**
  * A tar of an OCI image layout (`oci-archive:` of other tools, what `docker save` writes) as a registry with a single repository. One that was

@@ -20,8 +20,8 @@ import type {
   PushManifestOptions,
   ReferrersOptions,
 } from './interface.ts';
-import type { LayoutFiles } from './store/layout-files.ts';
-import { LayoutIndex, refName } from './store/layout-index.ts';
+import type { LayoutFiles } from './layout/layout-files.ts';
+import { LayoutIndex, refName } from './layout/layout-index.ts';
 
 /** An OCI image layout (image spec, image-layout.md) as a registry with a single repository: whatever name is asked for, it is this one. */
 export class LayoutContents extends BaseRegistry {

@@ -9,8 +9,8 @@ import { LayoutContents, checkName } from './layout-contents.ts';
 import { syncDirectory } from './store/durable-file.ts';
 import { FileUpload } from './store/file-upload.ts';
 import type { UploadPlace } from './store/file-upload.ts';
-import { LayoutDirectory } from './store/layout-directory.ts';
-import { writeBlobFile } from './store/write-blob-file.ts';
+import { LayoutDirectory } from './layout/layout-directory.ts';
+import { writeBlobFile } from './layout/write-blob-file.ts';
 
 /**
  * An OCI image layout on disk as a registry with a single repository: whatever name is asked for, it is this one. Tags are the names in

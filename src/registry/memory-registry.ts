@@ -10,7 +10,7 @@ import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
 import { namesAfter } from './names-after.ts';
 import { blobUnknown, manifestUnknown, repositoryUnknown, uploadUnknown } from './not-found.ts';
-import { pushThrough } from './push-through.ts';
+import { pushAsUpload } from './store/push-as-upload.ts';
 import { referrerOf } from './referrer-of.ts';
 import type {
   BlobReader,
@@ -123,7 +123,7 @@ export class MemoryRegistry implements Registry {
     const { digest, size } = descriptor;
     checkDigest(digest);
     if (this.#find(repository)?.blobs.get(digest)?.size === size) return descriptor;
-    return await pushThrough(await this.pushBlobChunked(repository), descriptor, body, options);
+    return await pushAsUpload(await this.pushBlobChunked(repository), descriptor, body, options);
   }
 
   async pushBlobChunked(repository: string, _chunkSize?: number): Promise<BlobWriter> {

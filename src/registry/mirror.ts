@@ -15,13 +15,13 @@ import type {
   ReferrersOptions,
   Registry,
 } from './interface.ts';
-import { begunList } from './proxy/begun-list.ts';
-import { openBlob, openContinued } from './proxy/continued-blob.ts';
-import type { BlobRequest } from './proxy/continued-blob.ts';
-import { EndpointHealth } from './proxy/endpoint-health.ts';
-import { Fallback } from './proxy/fallback.ts';
-import type { FallbackEvent, RankedEndpoint } from './proxy/fallback.ts';
-import { WriteEndpoints } from './proxy/write-endpoints.ts';
+import { begunList } from './streams/begun-list.ts';
+import { openBlob, openContinued } from './mirror/continued-blob.ts';
+import type { BlobRequest } from './mirror/continued-blob.ts';
+import { EndpointHealth } from './mirror/endpoint-health.ts';
+import { Fallback } from './mirror/fallback.ts';
+import type { FallbackEvent, RankedEndpoint } from './mirror/fallback.ts';
+import { WriteEndpoints } from './mirror/write-endpoints.ts';
 
 /** As in containerd's hosts.toml. `pull`: blobs, and manifests by digest. `resolve`: tags and lists. `push`: writes and deletes. */
 export type MirrorCapability = 'pull' | 'resolve' | 'push';

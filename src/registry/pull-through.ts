@@ -13,11 +13,11 @@ import type {
   ReferrersOptions,
   Registry,
 } from './interface.ts';
-import { begunList } from './proxy/begun-list.ts';
-import { CacheStore } from './proxy/cache-store.ts';
-import type { StoreAction } from './proxy/cache-store.ts';
-import { CachedBlobs } from './proxy/cached-blobs.ts';
-import { CachedManifests } from './proxy/cached-manifests.ts';
+import { begunList } from './streams/begun-list.ts';
+import { CacheStore } from './pull-through/cache-store.ts';
+import type { StoreAction } from './pull-through/cache-store.ts';
+import { CachedBlobs } from './pull-through/cached-blobs.ts';
+import { CachedManifests } from './pull-through/cached-manifests.ts';
 
 /** What was answered although something failed. */
 export type PullThroughEvent =

@@ -46,7 +46,7 @@ export type { ClientCertificate, TlsOptions } from './client/secure-context.ts';
 // Between others and their readers.
 export { mirror } from './mirror.ts';
 export type { MirrorCapability, MirrorEndpoint, MirrorOptions } from './mirror.ts';
-export type { FallbackEvent } from './proxy/fallback.ts';
+export type { FallbackEvent } from './mirror/fallback.ts';
 export { pullThrough } from './pull-through.ts';
 export type { PullThroughEvent, PullThroughOptions } from './pull-through.ts';
 // Between any two of them.

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { RecentBytes } from '../../src/registry/proxy/recent-bytes.ts';
-import { verifiedChunks } from '../../src/registry/proxy/verified-chunks.ts';
+import { RecentBytes } from '../../src/registry/pull-through/recent-bytes.ts';
+import { verifiedChunks } from '../../src/registry/streams/verified-chunks.ts';
 import { content, digestOf, streamOf } from '../support/registry-content.ts';
 
 /** What comes, and how it ends. */

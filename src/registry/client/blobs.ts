@@ -7,7 +7,7 @@ import { RegistryError, hasCode } from '../errors.ts';
 import type { BlobReader, CallOptions } from '../interface.ts';
 import { BlobTransfer } from './blob-transfer.ts';
 import type { HttpResponse } from './http.ts';
-import { PulledStream } from './pulled-stream.ts';
+import { PulledStream } from '../streams/pulled-stream.ts';
 import { discard } from './registry-client.ts';
 import type { ClientRequest, RegistryClient } from './registry-client.ts';
 

@@ -8,7 +8,7 @@ import type { ContentPool } from './content-pool.ts';
 import { readIfPresent } from './durable-file.ts';
 import type { GarbageOptions, GarbageReport } from './garbage-report.ts';
 import { GarbageTally } from './garbage-tally.ts';
-import type { LayoutIndex } from './layout-index.ts';
+import type { LayoutIndex } from '../layout/layout-index.ts';
 import { manifestNode } from './manifest-graph.ts';
 import type { ManifestStore } from './manifest-store.ts';
 import type { StorePaths } from './paths.ts';

@@ -4,7 +4,7 @@ import { Deferred } from '../../util/deferred.ts';
 import { untilAborted } from '../../util/until-aborted.ts';
 import { hasCode } from '../errors.ts';
 import type { BlobReader, BlobWriter, Registry } from '../interface.ts';
-import { pushThrough } from '../push-through.ts';
+import { pushAsUpload } from '../store/push-as-upload.ts';
 import type { CacheStore } from './cache-store.ts';
 import { RecentBytes } from './recent-bytes.ts';
 
@@ -159,7 +159,7 @@ export class BlobDownload {
       const upload = await cache.registry.pushBlobChunked(repository, undefined, { signal });
       this.#upload = upload;
       if (upload.read === undefined) this.#recent = new RecentBytes(bufferBytes);
-      await pushThrough(upload, descriptor, received, { signal });
+      await pushAsUpload(upload, descriptor, received, { signal });
       cache.worked('write');
       return 'stored';
     } catch (error) {

@@ -2,9 +2,9 @@
 import type { Digest } from '../../oci/digest.ts';
 import { RegistryError, hasCode } from '../errors.ts';
 import type { BlobReader, CallOptions, Registry } from '../interface.ts';
-import { CallScope, scopedReader } from './call-scope.ts';
+import { CallScope, scopedReader } from '../streams/call-scope.ts';
 import type { Fallback } from './fallback.ts';
-import { verifiedChunks } from './verified-chunks.ts';
+import { verifiedChunks } from '../streams/verified-chunks.ts';
 
 export interface BlobRequest {
   readonly repository: string;

@@ -6,8 +6,8 @@ import { hasCode } from '../errors.ts';
 import type { BlobReader, CallOptions, Registry } from '../interface.ts';
 import { BlobDownload } from './blob-download.ts';
 import type { CacheStore } from './cache-store.ts';
-import { CallScope, scopedReader } from './call-scope.ts';
-import { verifiedChunks } from './verified-chunks.ts';
+import { CallScope, scopedReader } from '../streams/call-scope.ts';
+import { verifiedChunks } from '../streams/verified-chunks.ts';
 
 export interface CachedBlobsOptions {
   readonly upstream: Registry;

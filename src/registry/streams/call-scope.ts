@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import type { Descriptor } from '../../oci/descriptor.ts';
-import { PulledStream } from '../client/pulled-stream.ts';
+import { PulledStream } from './pulled-stream.ts';
 import type { BlobReader } from '../interface.ts';
 
 /** A signal of our own for what one call started: it follows the caller's, and `end` ends it as well. */

@@ -11,7 +11,7 @@ import { contentHash, contentProblem } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
 import type { ArchiveMember } from './archive-scan.ts';
-import { syncDirectory } from './durable-file.ts';
+import { syncDirectory } from '../store/durable-file.ts';
 
 export interface Appended {
   /** Asked in the member's turn; without it nothing is appended. */

@@ -1,9 +1,9 @@
-import type { Descriptor } from '../oci/descriptor.ts';
-import { contentProblem } from './blob-content.ts';
-import type { BlobWriter, CallOptions } from './interface.ts';
+import type { Descriptor } from '../../oci/descriptor.ts';
+import { contentProblem } from '../blob-content.ts';
+import type { BlobWriter, CallOptions } from '../interface.ts';
 
 /** Pushes a whole blob as an upload; nothing of the upload is left when it fails. Errors: SIZE_INVALID, DIGEST_INVALID, those of the stream. */
-export async function pushThrough(
+export async function pushAsUpload(
   upload: BlobWriter,
   descriptor: Descriptor,
   body: () => AsyncIterable<Uint8Array>,

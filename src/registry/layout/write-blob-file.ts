@@ -7,7 +7,7 @@ import { digestAlgorithm } from '../../oci/digest.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash, contentProblem } from '../blob-content.ts';
 import type { CallOptions } from '../interface.ts';
-import { syncDirectory } from './durable-file.ts';
+import { syncDirectory } from '../store/durable-file.ts';
 
 /** Writes a stream to `file`, which is there afterwards, durably, only if it is what the descriptor says. Errors: SIZE_INVALID, DIGEST_INVALID, those of the stream. */
 export async function writeBlobFile(
