@@ -1,9 +1,11 @@
-// What becomes of connections: kept for the next request, ended when nothing more is wanted of them, and none after the end.
+// What becomes of connections: kept for the next request, ended when nothing more is wanted of them, and none after the end; and
+// answers that are not what they should be.
 import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { mediaTypes } from '../../src/oci/media-type.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import type { RemoteRegistryOptions } from '../../src/registry/remote-registry.ts';
 import { content, listAll } from '../support/registry-content.ts';
@@ -24,6 +26,39 @@ function client(host: string, options: Partial<RemoteRegistryOptions> = {}): Rem
   onTestFinished(() => registry.close());
   return registry;
 }
+
+describe('a message', () => {
+  it.each<[string, number, Record<string, string>]>([
+    ['a content-range', 206, { 'content-range': '\x9b31m' }],
+    ['a content-encoding', 200, { 'content-encoding': '\x9b31m' }],
+    ['a token server', 401, { 'www-authenticate': 'Bearer realm="ftp://\x9b31m?signature=s3cret"' }],
+  ])('about %s that cannot be used has nothing for a terminal to obey and no query', async (_name, status, headers) => {
+    const front = await startFront();
+    front.interfere(
+      () => true,
+      (_request, response) => void response.writeHead(status, headers).end('x'),
+    );
+    const message = expect.not.stringMatching(/[\x80-\x9f]|s3cret/) as string;
+    await expect(client(front.host).getBlobRange('a/b', digest, 0, 1)).rejects.toMatchObject({ message });
+  });
+});
+
+it('a manifest whose size is told as 0 is looked at', async () => {
+  const front = await startFront();
+  const manifest = content('{"schemaVersion":2}', mediaTypes.imageManifest);
+  front.interfere(
+    () => true,
+    ({ method }, response) => {
+      response.writeHead(200, {
+        'content-type': mediaTypes.imageManifest,
+        'docker-content-digest': manifest.descriptor.digest,
+        'content-length': method === 'HEAD' ? 0 : manifest.bytes.length,
+      });
+      response.end(method === 'HEAD' ? '' : manifest.bytes);
+    },
+  );
+  expect(await client(front.host).resolveTag('a/b', 'v1')).toEqual(manifest.descriptor);
+});
 
 describe('a connection', () => {
   it('serves one HEAD after the other, however large the blob is', async () => {

@@ -6,6 +6,7 @@ import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { contentHash, contentProblem } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
+import { printable } from './answer-error.ts';
 import { bodyError } from './http.ts';
 import type { HttpResponse } from './http.ts';
 import { checkPartialContent, formatRange } from './range.ts';
@@ -174,7 +175,7 @@ async function openBody(
   try {
     const encoding = response.header('content-encoding') ?? 'identity';
     if (encoding !== 'identity')
-      throw new RegistryError('RESPONSE_INVALID', `${what}: sent with content-encoding ${encoding.slice(0, 50)}`);
+      throw new RegistryError('RESPONSE_INVALID', `${what}: sent with content-encoding ${printable(encoding)}`);
     const contentLength = response.header('content-length');
     if (response.status === 206) {
       if (!ranged)

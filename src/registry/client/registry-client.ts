@@ -254,9 +254,10 @@ function secretsIn(authorization: Authorization | undefined): string[] {
 }
 
 /** Lets the connection be used again when little is left to read, and drops it otherwise. */
-export function discard({ method, status, header, body }: HttpResponse): void {
+export function discard(response: HttpResponse): void {
+  const { method, status, body } = response;
   body.on('error', () => {});
-  const size = method === 'HEAD' || status === 204 ? 0 : Number(header('content-length') ?? Number.NaN);
+  const size = method === 'HEAD' || status === 204 ? 0 : Number(response.header('content-length') ?? Number.NaN);
   // What does not say how long it is may have no end.
   if (size <= maxErrorBytes) body.resume();
   else body.destroy();
