@@ -14,7 +14,7 @@ import { discard, retryDecision } from './registry-client.ts';
 import type { RegistryClient } from './registry-client.ts';
 
 /** A registry that ignores ranges is put up with as long as no more than this has to be read and thrown away. */
-export const maxSkipBytes = 1024 * 1024;
+const maxSkipBytes = 1024 * 1024;
 /** Fewer bytes than this since the last failure are no progress: a connection for every few bytes is no way to pull a blob. */
 const minProgressBytes = 64 * 1024;
 

@@ -149,7 +149,7 @@ function tooManyInformational({ method, url }: HttpRequest): string {
 }
 
 /** What a failure of the connection or of a body under way means. */
-export function transferError(error: unknown, method: Method, url: URL, proxy?: URL): RegistryError {
+function transferError(error: unknown, method: Method, url: URL, proxy?: URL): RegistryError {
   if (error instanceof RegistryError) return error;
   const what = nameOf(method, url, proxy);
   const { code } = error as { readonly code?: unknown };
