@@ -148,10 +148,13 @@ export class Agents {
 /** A proxy that hangs up on CONNECT looks to the HTTP client like an idle connection that ended, and it would connect anew without end. */
 function withEndingConnect(pool: Pool): Pool {
   const connect = pool.connect.bind(pool) as (options: Dispatcher.ConnectOptions) => Promise<Dispatcher.ConnectData>;
-  const ending = (options: Dispatcher.ConnectOptions) =>
-    connect(options).catch((cause: NodeJS.ErrnoException) => {
-      if (cause.code !== 'UND_ERR_SOCKET') throw cause;
+  const ending = async (options: Dispatcher.ConnectOptions) => {
+    try {
+      return await connect(options);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'UND_ERR_SOCKET') throw cause;
       throw Object.assign(new Error('the proxy hung up', { cause }), { code: 'ECONNRESET' });
-    });
+    }
+  };
   return Object.assign(pool, { connect: ending });
 }
