@@ -147,7 +147,7 @@ export class Agents {
 
 /** A proxy that hangs up on CONNECT looks to the HTTP client like an idle connection that ended, and it would connect anew without end. */
 function withEndingConnect(pool: Pool): Pool {
-  const connect = pool.connect.bind(pool) as (options: Dispatcher.ConnectOptions) => Promise<Dispatcher.ConnectData>;
+  const connect = pool.connect.bind(pool);
   const ending = async (options: Dispatcher.ConnectOptions) => {
     try {
       return await connect(options);
