@@ -1,18 +1,27 @@
+import { addAbortSignal } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { ReadStream } from 'node:tty';
 import type { CliContext } from './context.ts';
 import { UsageError } from './errors.ts';
 
+const maxPasswordBytes = 64 * 1024;
+
 /** Errors: UsageError when there is nobody to ask, or nothing was given. */
 export function readPassword(context: CliContext, prompt: string, fromStdin: boolean): Promise<string> {
-  if (fromStdin) return passwordFromStdin(process.stdin);
+  if (fromStdin) return passwordFromStdin(process.stdin, context.signal);
   if (process.stdin.isTTY) return askPassword(process.stdin, prompt, context.signal);
   throw new UsageError('stdin is no terminal: give --password-stdin');
 }
 
 /** All of stdin without its last newline, e.g. `pass show registry | peel login --password-stdin`. */
-export async function passwordFromStdin(stdin: NodeJS.ReadableStream): Promise<string> {
+export async function passwordFromStdin(stdin: Readable, signal: AbortSignal): Promise<string> {
   const chunks: Buffer[] = [];
-  for await (const chunk of stdin) chunks.push(Buffer.from(chunk));
+  let size = 0;
+  for await (const chunk of addAbortSignal(signal, stdin)) {
+    chunks.push(Buffer.from(chunk));
+    size += chunk.length;
+    if (size > maxPasswordBytes) throw new UsageError(`the password on stdin has more than ${maxPasswordBytes} bytes`);
+  }
   const password = Buffer.concat(chunks)
     .toString('utf8')
     .replace(/\r?\n$/, '');
@@ -26,8 +35,7 @@ export async function askPassword(stdin: ReadStream, prompt: string, signal: Abo
   stdin.setRawMode(true);
   try {
     let typed = '';
-    for await (const chunk of stdin) {
-      signal.throwIfAborted();
+    for await (const chunk of addAbortSignal(signal, stdin)) {
       for (const char of Buffer.from(chunk).toString('utf8')) {
         if (char === '\r' || char === '\n') return typed;
         // In raw mode the terminal turns neither of these into what it means.

@@ -79,7 +79,7 @@ async function cacheOf(
 }
 
 /** `REGISTRY[/PREFIX]`. Errors: UsageError. */
-export function upstreamOf(typed: string): { readonly host: string; readonly prefix: string | undefined } {
+function upstreamOf(typed: string): { readonly host: string; readonly prefix: string | undefined } {
   const [host = '', ...path] = typed
     .replace(/^https?:\/\//, '')
     .replace(/\/+$/, '')

@@ -1,6 +1,7 @@
 import type { BlobSource, SourceOptions } from '../layer/blob-source.ts';
-import { errorCode } from '../layer/errors.ts';
+import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
+import { formatRange, parseContentRange } from '../registry/client/range.ts';
 import type { BlobReader } from '../registry/registry.ts';
 import { ImageError } from './errors.ts';
 
@@ -44,19 +45,35 @@ async function fetchFirst(
       failures.push(`${url.slice(0, 200)} is not https`);
       continue;
     }
-    const { request } = await import('undici');
-    const headers = range === undefined ? {} : { range: `bytes=${range.start}-${range.end - 1}` };
-    const answer = await request(url, { headers, signal: options?.signal ?? null });
-    const length = Number(answer.headers['content-length']);
-    const wanted = range === undefined ? descriptor.size : range.end - range.start;
-    if (answer.statusCode === (range === undefined ? 200 : 206) && length === wanted) {
-      return { descriptor, body: answer.body, close: () => answer.body.destroy() };
+    try {
+      return await fetchOne(new URL(url), descriptor, options, range);
+    } catch (error) {
+      options?.signal?.throwIfAborted();
+      failures.push(errorMessage(error));
     }
-    answer.body.destroy();
-    failures.push(`${new URL(url).host} answered ${answer.statusCode} with ${length} bytes`);
   }
   throw new ImageError(
     'ERR_IMAGE_LAYER',
     `layer ${descriptor.digest} is not in the registry, nor at its urls: ${failures.join('; ')}`,
   );
+}
+
+async function fetchOne(
+  url: URL,
+  descriptor: Descriptor,
+  options: SourceOptions | undefined,
+  range: { start: number; end: number } | undefined,
+): Promise<BlobReader> {
+  const { request } = await import('undici');
+  const headers = range === undefined ? {} : { range: formatRange(range.start, range.end) };
+  const { statusCode, headers: told, body } = await request(url, { headers, signal: options?.signal ?? null });
+  // The HTTP client's body fails when it is ended early, whether or not somebody reads it.
+  body.on('error', () => {});
+  const length = Number(told['content-length']);
+  const got = parseContentRange(told['content-range']?.toString());
+  const isWhole = range === undefined && statusCode === 200 && length === descriptor.size;
+  const isRange = statusCode === 206 && got?.start === range?.start && got?.end === range?.end;
+  if (isWhole || (range !== undefined && isRange)) return { descriptor, body, close: () => void body.destroy() };
+  body.destroy();
+  throw new ImageError('ERR_IMAGE_LAYER', `${url.host} answered ${statusCode} with ${length} bytes`);
 }

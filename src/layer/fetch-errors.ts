@@ -10,6 +10,8 @@ const finalCodes: ReadonlySet<string> = new Set([
   'UNSUPPORTED',
   'DIGEST_INVALID',
   'CREDENTIALS_INVALID',
+  'CONFIG_INVALID',
+  'UNTRUSTED',
   'ERR_LAYER_SHORT',
   'ERR_LAYER_CLOSED',
 ]);

@@ -163,6 +163,7 @@ describe('peel copy', () => {
     [['a', 'b', '--replace'], /--replace is for/],
     [['a', 'b', '--src-user', 'x', '--dest-user', 'y', '--password-stdin'], /one user without a password/],
     [['a', 'b', '--user', 'x'], /stdin is no terminal/],
+    [['a', 'ghcr.io/b', '--user', 'x:y'], /docker\.io and ghcr\.io are two registries, say --src-user or --dest-user/],
     [['a', 'b', '--user', ':x', '--jobs', '0'], /from 1 to 64/],
   ])('refuses %s as wrong usage', async (args, message) => {
     const { code, err } = await node.peel(['copy', ...args]);

@@ -123,6 +123,13 @@ describe('peel registry serve', () => {
     expect(await ended).toBe(0);
   });
 
+  it('goes on when its log cannot be written', async () => {
+    const { host, child } = await serve(['--access-log', '/dev/full']);
+    const said = new Promise((resolve) => child.stderr?.once('data', (chunk) => resolve(String(chunk))));
+    for (let i = 0; i < 3; i += 1) expect((await fetch(`http://${host}/v2/`)).status).toBe(200);
+    expect(await said).toMatch(/lines are missing in \/dev\/full: ENOSPC/);
+  });
+
   it.each([
     [['--tls-cert', 'x'], 2, /go together/],
     [['--user', 'ann:x'], 2, /are for --pull-through/],

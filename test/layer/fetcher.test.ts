@@ -7,6 +7,7 @@ import type { BlobSource } from '../../src/layer/blob-source.ts';
 import { SpanFetcher } from '../../src/layer/fetcher.ts';
 import type { SpanSink } from '../../src/layer/fetcher.ts';
 import { silentLog } from '../../src/observe/log.ts';
+import { RegistryError } from '../../src/registry/errors.ts';
 import { Semaphore } from '../../src/util/semaphore.ts';
 import { content } from '../support/registry-content.ts';
 
@@ -112,6 +113,17 @@ describe('SpanFetcher', () => {
     fetcher.request([4, 5, 6, 7]);
     expect(await settled(4, 5, 6, 7)).toEqual(['right', 'right', 'right', 'right']);
     expect(requests).toEqual(['4-8', '6-8']);
+    await fetcher.close();
+  });
+
+  it.each(['UNTRUSTED', 'CONFIG_INVALID', 'DENIED'] as const)('asks once when the answer is %s', async (code) => {
+    const { fetcher, settled, requests } = rig(async function* refused(start) {
+      yield blob.bytes.subarray(start, start);
+      throw new RegistryError(code, 'no');
+    });
+    fetcher.request([1]);
+    expect(await settled(1)).toEqual(['EIO']);
+    expect(requests).toHaveLength(1);
     await fetcher.close();
   });
 

@@ -147,6 +147,26 @@ describe('copyImage', () => {
     expect(await registry.resolveTag('b', 'v2')).toEqual(index.descriptor);
   });
 
+  it.each([
+    [404, JSON.stringify({ errors: [{ code: 'BLOB_UNKNOWN' }] })],
+    [400, JSON.stringify({ errors: [{ code: 'NAME_INVALID' }] })],
+    [403, ''],
+    [500, 'no idea'],
+    [202, ''],
+  ])('sends blobs that the registry does not mount, answering %d %s', async (status, body) => {
+    const { registry, front, remote } = await served();
+    await pushIndex(registry, 'a', 'v1');
+    front.interfere(
+      (request) => request.url?.includes('mount=') === true,
+      (_request, response) => void response.writeHead(status).end(body),
+    );
+    const report = await copyImage(
+      { registry: remote, repository: 'a', reference: 'v1' },
+      { registry: remote, repository: 'b', tag: 'v2' },
+    );
+    expect(report).toMatchObject({ blobs: { copied: 5, mounted: 0 } });
+  });
+
   it('copies what refers to the manifests, and what refers to that, only when asked to', async () => {
     const { registry: from, remote } = await served();
     const { amd64, signature, countersignature } = await pushIndex(from, 'a', 'v1');

@@ -64,3 +64,24 @@ it('pages of referrers that link to each other are each read once', async () => 
   pages(10, (page) => `/v2/a/b/referrers/${digest}?page=${page % 2}`);
   expect(await listAll(registry.referrers('a/b', digest))).toHaveLength(3);
 });
+
+it('pages go on where the registry sent us', async () => {
+  const other = await RegistryFront.start(undefined);
+  front.interfere(
+    () => true,
+    ({ url }, response) => void response.writeHead(307, { location: `http://${other.host}${url}` }).end(),
+  );
+  other.interfere(
+    () => true,
+    ({ url = '' }, response) => {
+      const isLast = url.includes('last=');
+      const link = { link: `<http://${other.host}/v2/a/b/tags/list?last=v1>; rel="next"` };
+      response.writeHead(200, isLast ? {} : link).end(JSON.stringify({ tags: [isLast ? 'v2' : 'v1'] }));
+    },
+  );
+  try {
+    expect(await listAll(registry.tags('a/b'))).toEqual(['v1', 'v2']);
+  } finally {
+    await other.close();
+  }
+});

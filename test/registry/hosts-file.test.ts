@@ -40,6 +40,11 @@ describe('hosts.toml', () => {
     expect(warnings).toEqual([]);
   });
 
+  it('may say what containerd 2 says of referrers', () => {
+    const { endpoints } = parse('[host."https://m.example"]\ncapabilities = ["pull", "referrers"]');
+    expect([...(endpoints[0]?.capabilities ?? [])]).toEqual(['pull']);
+  });
+
   it('without a server ends with the registry itself, which can do everything', () => {
     const { endpoints } = parse('capabilities = ["pull"]\nca = "ca.pem"\n[host."https://m.example"]');
     expect(endpoints).toHaveLength(2);

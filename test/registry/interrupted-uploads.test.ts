@@ -290,3 +290,15 @@ describe('the embedded server', () => {
     await client.close();
   });
 });
+
+it('a registry that wants absurdly large chunks does not fill the memory', async () => {
+  interfere(
+    ({ method }) => method !== 'PUT',
+    ({ url = '' }, response) => {
+      const headers = { location: url.replace(/uploads\/.*/, 'uploads/1'), 'oci-chunk-min-length': 2 ** 53 - 1 };
+      response.writeHead(202, headers).end();
+    },
+  );
+  const writer = await registry.pushBlobChunked('a/b', chunk);
+  expect(writer.chunkSize).toBeLessThanOrEqual(64 * 1024 * 1024);
+});

@@ -84,7 +84,7 @@ describe('endpointOf', () => {
 });
 
 describe('nextPage', () => {
-  const page = new URL('https://r.io/v2/a/tags/list?n=2');
+  const url = new URL('https://r.io/v2/a/tags/list?n=2');
   it.each([
     ['</v2/a/tags/list?n=2&last=b>; rel="next"', 'https://r.io/v2/a/tags/list?n=2&last=b'],
     ['<list?last=b>;rel=next', 'https://r.io/v2/a/tags/list?last=b'],
@@ -97,7 +97,7 @@ describe('nextPage', () => {
     ['nonsense', undefined],
     ['<http://[>; rel="next"', undefined],
   ])('of %s is %s', (link, next) => {
-    expect(nextPage([link], page)?.href).toBe(next);
+    expect(nextPage({ url, headers: () => [link] })?.href).toBe(next);
   });
 });
 

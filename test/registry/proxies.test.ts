@@ -1,4 +1,6 @@
 // Proxies from the environment: which requests they get, and real ones in between.
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -185,6 +187,31 @@ describe('a request through a proxy', () => {
       code: 'UNREACHABLE',
       message: expect.stringContaining('the proxy answered 407, it wants a user and password'),
     });
+  });
+
+  it.each([true, false])('that speaks TLS must be trusted, whoever the registry may be (TLS: %s)', async (tls) => {
+    const tlsProxy = await startFaultyRegistry(undefined, undefined, authority.issue('proxy').pems);
+    opened.push(tlsProxy);
+    const options = { backoff: once, plainHttp: !tls };
+    const stranger = client('1', tlsProxy.url, { ...options, tls: { skipVerify: true } });
+    await expect(range(stranger)).rejects.toMatchObject({ code: 'UNTRUSTED' });
+    expect(tlsProxy.requests).toEqual([]);
+    const known = { caFiles: [authority.caFile], skipVerify: true };
+    const trusting = client('1', tlsProxy.url, { ...options, tls: known });
+    await expect(range(trusting)).rejects.toMatchObject({ code: tls ? 'UNREACHABLE' : 'BLOB_UNKNOWN' });
+  });
+
+  it('to which the proxy hangs up is sent once', async () => {
+    let connections = 0;
+    const rude = createServer().on('connect', (_request, socket) => {
+      connections += 1;
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => rude.listen(0, '127.0.0.1', resolve));
+    const address = `http://127.0.0.1:${(rude.address() as AddressInfo).port}`;
+    await expect(range(client('1', address, { backoff: once }))).rejects.toMatchObject({ code: 'UNREACHABLE' });
+    expect(connections).toBe(1);
+    rude.close();
   });
 
   it('that is never answered ends after the time limit', async () => {

@@ -15,7 +15,7 @@ import type { Certificate } from '../support/certificates.ts';
 import { startDockerRegistry } from '../support/docker-registry.ts';
 import { startFaultyRegistry } from '../support/faulty-registry.ts';
 import type { FaultyRegistry } from '../support/faulty-registry.ts';
-import { content, push, readAll } from '../support/registry-content.ts';
+import { content, listAll, push, readAll } from '../support/registry-content.ts';
 import { keptTempDir } from '../support/tmp.ts';
 
 const blob = content(300_000);
@@ -172,6 +172,23 @@ describe('plain HTTP where no TLS is spoken', () => {
     expect(await range(registry)).toHaveLength(1_000);
     await push(registry, 'a/c', content(5_000));
     expect(server.requests.filter((request) => request === 'GET /v2/')).toEqual([]);
+  });
+
+  it('is where the pages of a list and the rest of an upload are, too', async () => {
+    const server = await startFaultyRegistry(backend.url);
+    opened.push(server);
+    server.fault = (request, response) => {
+      if (request.url?.startsWith('/v2/a/b/tags/list') !== true) return false;
+      const isLast = request.url.includes('last=v1');
+      const next = { link: `<${server.url}/v2/a/b/tags/list?last=v1>; rel="next"` };
+      response.writeHead(200, isLast ? {} : next).end(JSON.stringify({ tags: [isLast ? 'v2' : 'v1'] }));
+      return true;
+    };
+    expect(await listAll(client(server.host, {}, fallback).tags('a/b'))).toEqual(['v1', 'v2']);
+    const upload = await client(server.host, {}, { plainHttp: true }).pushBlobChunked('a/b', undefined);
+    const resumed = await client(server.host, {}, fallback).resumeBlob('a/b', upload.id, 0);
+    expect(resumed.size).toBe(0);
+    await resumed.cancel();
   });
 
   it('is not used where TLS is', async () => {

@@ -51,6 +51,7 @@ export function define(command: Command, context: CliContext): void {
     .action(async (source: string, target: string, options: CopyCommandOptions) => {
       const ends = parseEnds(source, target, { replace: options.replace === true });
       const wish = { ...options, platform: options.platform === undefined ? undefined : platformOf(options.platform) };
+      mustBeForOne(ends, options);
       const [src, dest] = await accessOfBoth(context, options);
       await withOrigins(context, src, (from) =>
         // One client for both ends can mount blobs of one repository in another.
@@ -106,6 +107,13 @@ function summary(name: string, { digest, blobs, bytes }: CopyReport): string {
   const { copied, mounted, existing } = blobs;
   const parts = [`${copied} blobs copied (${humanBytes(bytes)})`, `${mounted} mounted`, `${existing} already there`];
   return `${name}: ${digest}; ${parts.join(', ')}`;
+}
+
+/** A password is for one registry: the other must not get it by accident. Errors: UsageError. */
+function mustBeForOne({ source, target }: CopyEnds, { user, srcUser, destUser }: CopyCommandOptions): void {
+  if (user === undefined || srcUser !== undefined || destUser !== undefined) return;
+  if (source.kind !== 'registry' || target.kind !== 'registry' || source.host === target.host) return;
+  throw new UsageError(`--user: ${source.host} and ${target.host} are two registries, say --src-user or --dest-user`);
 }
 
 /** The same object for both when nothing is said of one alone. Errors: UsageError. */

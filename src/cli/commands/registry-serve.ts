@@ -64,7 +64,7 @@ async function serve(context: CliContext, options: RegistryServeOptions): Promis
   const root = registryRoot(context);
   await prepareStore(root);
   await using served = await servedRegistry(context, root, options);
-  using log = openAccessLog(options.accessLog);
+  using log = openAccessLog(options.accessLog, context.warn);
   const server = await listen(served.registry, {
     listen: options.listen,
     tls,
@@ -92,11 +92,23 @@ async function serve(context: CliContext, options: RegistryServeOptions): Promis
   }
 }
 
-function openAccessLog(file: string | undefined): Disposable & { readonly write: (record: object) => void } {
+/** A full disk must not end the server: that lines are missing is said once. */
+function openAccessLog(
+  file: string | undefined,
+  warn: (message: string) => void,
+): Disposable & { readonly write: (record: object) => void } {
   if (file === undefined) return { write: () => {}, [Symbol.dispose]: () => {} };
   const fd = openSync(file, 'a', 0o600);
+  let isComplete = true;
   return {
-    write: (record) => void writeSync(fd, `${JSON.stringify({ time: new Date().toISOString(), ...record })}\n`),
+    write: (record) => {
+      try {
+        writeSync(fd, `${JSON.stringify({ time: new Date().toISOString(), ...record })}\n`);
+      } catch (error) {
+        if (isComplete) warn(`lines are missing in ${file}: ${error instanceof Error ? error.message : String(error)}`);
+        isComplete = false;
+      }
+    },
     [Symbol.dispose]: () => closeSync(fd),
   };
 }

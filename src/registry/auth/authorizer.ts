@@ -1,4 +1,5 @@
 import { OnceMap } from '../../util/once-map.ts';
+import { printable } from '../client/answer-error.ts';
 import { isLoopbackHost } from '../client/endpoint.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
@@ -182,7 +183,7 @@ export class Authorizer {
     if (url === undefined || (url.protocol !== 'https:' && !clear)) {
       throw new RegistryError(
         'RESPONSE_INVALID',
-        `${this.#options.host} names a token server that cannot be used: ${JSON.stringify(text.slice(0, 200))}`,
+        `${this.#options.host} names a token server that cannot be used: "${printable(text.replace(/\?.*$/s, ''))}"`,
       );
     }
     return { url, service: challenge.parameters.get('service') };

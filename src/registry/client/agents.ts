@@ -1,5 +1,6 @@
 // The HTTP client's connections, directly and through proxies, with our TLS settings.
-import type { Agent, Dispatcher, buildConnector } from 'undici';
+import { isIP } from 'node:net';
+import type { Agent, Dispatcher, Pool, buildConnector } from 'undici';
 import type { HttpOptions } from './http.ts';
 import { proxyAuthorization } from './proxy.ts';
 import type { ProxyChoice } from './proxy.ts';
@@ -34,6 +35,8 @@ export class Agents {
   readonly #undici: Undici;
   readonly #options: AgentsOptions;
   readonly #direct: Agent;
+  /** To proxies that are told whole URLs: what is taken from the registry is not taken from them. */
+  readonly #toProxies: Agent;
   readonly #tunnels = new Map<string, Promise<Dispatcher>>();
   /** Made with the first TLS connection: reading the system's roots takes a moment that plain HTTP does not need. */
   #tls: Promise<TlsSettings> | undefined;
@@ -41,7 +44,11 @@ export class Agents {
   constructor(undici: Undici, options: AgentsOptions) {
     this.#undici = undici;
     this.#options = options;
-    this.#direct = new undici.Agent({ ...this.#timeouts(), connect: this.#connector() });
+    this.#direct = new undici.Agent({ ...this.#timeouts(), connect: this.#connector({ toProxy: false }) });
+    this.#toProxies = new undici.Agent({
+      ...this.#timeouts(),
+      connect: this.#connector({ toProxy: true }),
+    });
   }
 
   /** Errors: CONFIG_INVALID. */
@@ -51,7 +58,7 @@ export class Agents {
     if (url.protocol === 'https:') return { ...directRoute(await this.#tunnel(proxy), url), proxy };
     const authorization = proxyAuthorization(proxy);
     return {
-      dispatcher: this.#direct,
+      dispatcher: this.#toProxies,
       origin: proxy.origin,
       path: `${url.origin}${url.pathname}${url.search}`,
       headers: { host: url.host, ...(authorization === undefined ? {} : { 'proxy-authorization': authorization }) },
@@ -61,6 +68,7 @@ export class Agents {
 
   async destroy(): Promise<void> {
     await this.#direct.destroy();
+    await this.#toProxies.destroy();
     for (const tunnel of this.#tunnels.values()) await (await tunnel).destroy();
   }
 
@@ -69,7 +77,7 @@ export class Agents {
     return { headersTimeout: headersTimeoutMs, bodyTimeout: bodyTimeoutMs, connections, allowH2 };
   }
 
-  #connector(): buildConnector.connector {
+  #connector({ toProxy }: { readonly toProxy: boolean }): buildConnector.connector {
     const { connectTimeoutMs: timeout, allowH2 } = this.#options;
     const plain = this.#undici.buildConnector({ timeout });
     let secure: buildConnector.connector | undefined;
@@ -77,8 +85,14 @@ export class Agents {
       if (options.protocol !== 'https:') return plain(options, callback);
       this.#tlsSettings().then(
         (tls) => {
-          secure ??= this.#undici.buildConnector({ ...tls, allowH2 });
-          secure(options, callback);
+          secure ??= this.#undici.buildConnector({
+            ...tls,
+            ...(toProxy ? { rejectUnauthorized: true } : {}),
+            allowH2,
+          });
+          // The Host header of what a proxy is sent names the registry.
+          const servername = isIP(options.hostname) === 0 ? options.hostname : '';
+          secure(toProxy ? { ...options, servername } : options, callback);
         },
         (error: Error) => callback(error, null),
       );
@@ -107,7 +121,7 @@ export class Agents {
       proxyTls: { ...tls, rejectUnauthorized: true },
       // A proxy that takes the CONNECT and never answers must not hold a request for longer than a silent registry would.
       clientFactory: (origin, options) =>
-        new Pool(origin, { ...options, headersTimeout: this.#options.headersTimeoutMs }),
+        withEndingConnect(new Pool(origin, { ...options, headersTimeout: this.#options.headersTimeoutMs })),
     });
   }
 
@@ -129,4 +143,18 @@ export class Agents {
       ...(secureContext === undefined ? {} : { secureContext }),
     };
   }
+}
+
+/** A proxy that hangs up on CONNECT looks to the HTTP client like an idle connection that ended, and it would connect anew without end. */
+function withEndingConnect(pool: Pool): Pool {
+  const connect = pool.connect.bind(pool);
+  const ending = async (options: Dispatcher.ConnectOptions) => {
+    try {
+      return await connect(options);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'UND_ERR_SOCKET') throw cause;
+      throw Object.assign(new Error('the proxy hung up', { cause }), { code: 'ECONNRESET' });
+    }
+  };
+  return Object.assign(pool, { connect: ending });
 }

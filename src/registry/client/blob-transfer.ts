@@ -6,6 +6,7 @@ import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { contentHash, contentProblem } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
+import { printable } from './answer-error.ts';
 import { bodyError } from './http.ts';
 import type { HttpResponse } from './http.ts';
 import { checkPartialContent, formatRange } from './range.ts';
@@ -13,7 +14,7 @@ import { discard, retryDecision } from './registry-client.ts';
 import type { RegistryClient } from './registry-client.ts';
 
 /** A registry that ignores ranges is put up with as long as no more than this has to be read and thrown away. */
-export const maxSkipBytes = 1024 * 1024;
+const maxSkipBytes = 1024 * 1024;
 /** Fewer bytes than this since the last failure are no progress: a connection for every few bytes is no way to pull a blob. */
 const minProgressBytes = 64 * 1024;
 
@@ -174,7 +175,7 @@ async function openBody(
   try {
     const encoding = response.header('content-encoding') ?? 'identity';
     if (encoding !== 'identity')
-      throw new RegistryError('RESPONSE_INVALID', `${what}: sent with content-encoding ${encoding.slice(0, 50)}`);
+      throw new RegistryError('RESPONSE_INVALID', `${what}: sent with content-encoding ${printable(encoding)}`);
     const contentLength = response.header('content-length');
     if (response.status === 206) {
       if (!ranged)

@@ -12,6 +12,8 @@ import { lastByte, withDigest } from './uploads.ts';
 import type { UploadCalls, UploadSession } from './uploads.ts';
 
 const defaultChunkSize = 4 * 1024 * 1024;
+/** A chunk is kept in memory, so a registry that wants more at once does not get it. */
+const maxWantedChunk = 64 * 1024 * 1024;
 
 /**
  * A chunk whose answer did not come may lie at the registry in full, in part or not at all. So bytes are kept until the registry has
@@ -41,7 +43,7 @@ export class ChunkedUpload implements BlobWriter {
     this.#repository = repository;
     this.#location = session.location;
     this.#sent = options.offset;
-    this.chunkSize = Math.max(options.chunkSize ?? defaultChunkSize, session.minChunkSize, 1);
+    this.chunkSize = Math.max(options.chunkSize ?? defaultChunkSize, Math.min(session.minChunkSize, maxWantedChunk), 1);
   }
 
   get id(): string {
@@ -205,6 +207,8 @@ export async function resumeUpload(
   options: CallOptions = {},
 ): Promise<ChunkedUpload> {
   const { client } = uploads;
+  // Its address says how the registry speaks, so that has to be known first.
+  await client.options.tlsFallback?.settle(options.signal);
   const url = sessionUrl(id, client.options.endpoint, client.url(`/v2/${repository}/blobs/uploads/`).pathname);
   if (url === undefined) {
     throw new RegistryError('BLOB_UPLOAD_UNKNOWN', `not an upload of ${repository} at ${client.options.host}`);

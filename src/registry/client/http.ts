@@ -24,6 +24,7 @@ export interface HttpRequest {
 }
 
 export interface HttpResponse {
+  readonly method: Method;
   readonly status: number;
   readonly url: URL;
   readonly body: Readable;
@@ -107,6 +108,8 @@ export async function exchange(connections: HttpConnections, message: HttpReques
       // Not the source itself: undici destroys what it sends with an error of its own, which would look like one of the source.
       body: source instanceof Readable ? Readable.from(source, { objectMode: false }) : (source ?? null),
       ...(signal === undefined ? {} : { signal }),
+      // The client closes the connection after each HEAD otherwise, in case the server sends a body all the same.
+      ...(method === 'HEAD' ? { reset: false } : {}),
       // Each puts the time limit off, so that without an end of them there would be no limit.
       onInfo: () => {
         informational += 1;
@@ -114,6 +117,8 @@ export async function exchange(connections: HttpConnections, message: HttpReques
           throw new RegistryError('RESPONSE_INVALID', tooManyInformational(message));
       },
     });
+    // An answer may come before all of the body was sent, and the rest is not wanted then.
+    if (source instanceof Readable) answer.body.once('close', () => source.destroy());
     if (proxy !== undefined && answer.statusCode === 407) {
       answer.body.on('error', () => {}).destroy();
       throw proxyRefusal(message, proxy, '407');
@@ -122,7 +127,14 @@ export async function exchange(connections: HttpConnections, message: HttpReques
       const value = answer.headers[name];
       return value === undefined ? [] : typeof value === 'string' ? [value] : value;
     };
-    return { status: answer.statusCode, url, body: answer.body, header: (name) => values(name)[0], headers: values };
+    return {
+      method,
+      status: answer.statusCode,
+      url,
+      body: answer.body,
+      header: (name) => values(name)[0],
+      headers: values,
+    };
   } catch (error) {
     if (source instanceof Readable) source.destroy();
     signal?.throwIfAborted();
@@ -137,7 +149,7 @@ function tooManyInformational({ method, url }: HttpRequest): string {
 }
 
 /** What a failure of the connection or of a body under way means. */
-export function transferError(error: unknown, method: Method, url: URL, proxy?: URL): RegistryError {
+function transferError(error: unknown, method: Method, url: URL, proxy?: URL): RegistryError {
   if (error instanceof RegistryError) return error;
   const what = nameOf(method, url, proxy);
   const { code } = error as { readonly code?: unknown };
@@ -169,6 +181,9 @@ export function transferError(error: unknown, method: Method, url: URL, proxy?: 
     const hint = `the connection was closed without an answer, perhaps ${perhaps}`;
     return new RegistryError('UNREACHABLE', `${what}: ${hint}`, { cause: error });
   }
+  // Trying again with connections that were closed is of no use.
+  if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED')
+    return new RegistryError('UNREACHABLE', `${what}: the client was closed`, { cause: error, retried: true });
   const why = typeof code === 'string' ? wordsFor(code) : error instanceof Error ? error.message : 'connection failed';
   return new RegistryError('UNREACHABLE', `${what}: ${why}`, { cause: error });
 }

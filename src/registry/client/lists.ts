@@ -73,7 +73,7 @@ export class ListCalls {
       const grew = found.size > before;
       const guess =
         items.length === pageSize ? this.#client.url(path, { n: String(pageSize), last: items.at(-1) }) : undefined;
-      url = grew ? (nextPage(response.headers('link'), url) ?? guess) : undefined;
+      url = grew ? (nextPage(response) ?? guess) : undefined;
     }
     const after = startAfter ?? '';
     yield* [...found].filter((item) => startAfter === undefined || item > after).sort();

@@ -72,7 +72,7 @@ export class ManifestCalls {
     const size = Number(response.header('content-length') ?? Number.NaN);
     const type = baseMediaType(response.header('content-type') ?? '');
     const typeKnown = isManifestType(type) || isIndexType(type);
-    if (!isDigest(told) || !Number.isSafeInteger(size) || !typeKnown)
+    if (!isDigest(told) || !Number.isSafeInteger(size) || size === 0 || !typeKnown)
       return (await this.get(repository, name, options)).descriptor;
     if (isDigest(name) && digestAlgorithm(told) === digestAlgorithm(name) && told !== name)
       throw this.#wrongDigest(`manifest ${name}`, name, told);

@@ -1,5 +1,6 @@
 // Byte ranges (RFC 9110 section 14). Half open [start, end) inside, inclusive `bytes=a-b` on the wire.
 import { RegistryError } from '../errors.ts';
+import { printable } from './answer-error.ts';
 
 export interface ContentRange {
   readonly start: number;
@@ -36,9 +37,7 @@ export function checkPartialContent(
   const refuse = (why: string) =>
     new RegistryError('RANGE_INVALID', `${what}: asked for ${wanted}, ${why}`, { status: 206 });
   if (got === undefined)
-    throw refuse(
-      `answered without a valid content-range (${JSON.stringify(answer.contentRange?.slice(0, 100) ?? '')})`,
-    );
+    throw refuse(`answered without a valid content-range ("${printable(answer.contentRange ?? '')}")`);
   const wantedEnd = Math.min(asked.end ?? Number.MAX_SAFE_INTEGER, got.total ?? Number.MAX_SAFE_INTEGER);
   const endUnknown = asked.end === undefined && got.total === undefined;
   if (got.start !== asked.start || (!endUnknown && got.end !== wantedEnd)) {

@@ -111,7 +111,7 @@ export class ReferrerCalls {
         return;
       size += bytes.byteLength;
       yield this.#parse(bytes, what).manifests;
-      url = nextPage(response.headers('link'), url);
+      url = nextPage(response);
     }
   }
 

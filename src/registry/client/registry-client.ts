@@ -132,7 +132,9 @@ export class RegistryClient {
     const { authorizer } = this.options;
     const { signal, scope } = request;
     await this.options.tlsFallback?.settle(signal);
-    let authorization = await authorizer.authorization(scope, { signal });
+    // Elsewhere, where the registry once sent us, nothing is told of who asks.
+    const isElsewhere = !this.#isRegistry(this.#current(request.url));
+    let authorization = isElsewhere ? undefined : await authorizer.authorization(scope, { signal });
     let response = await this.#follow(request, authorization?.header);
     for (let answers = 0; isRefused(response, authorization) && this.#isRegistry(response.url); answers += 1) {
       const body = await this.#errorBody(response, request, authorization);
@@ -160,7 +162,7 @@ export class RegistryClient {
 
   async #follow(request: ClientRequest, authorization: string | undefined): Promise<HttpResponse> {
     const { method, body, signal } = request;
-    let url = this.options.tlsFallback?.current(request.url) ?? request.url;
+    let url = this.#current(request.url);
     for (let hops = 0; ; hops += 1) {
       // Credentials and what was configured for the registry are for it alone, wherever it sends us.
       const own = this.#isRegistry(url) ? this.options.headers : {};
@@ -222,6 +224,10 @@ export class RegistryClient {
     );
   }
 
+  #current(url: URL): URL {
+    return this.options.tlsFallback?.current(url) ?? url;
+  }
+
   #isRegistry(url: URL): boolean {
     return url.origin === this.options.endpoint.origin;
   }
@@ -249,10 +255,12 @@ function secretsIn(authorization: Authorization | undefined): string[] {
 
 /** Lets the connection be used again when little is left to read, and drops it otherwise. */
 export function discard(response: HttpResponse): void {
-  response.body.on('error', () => {});
-  const size = Number(response.header('content-length') ?? 0);
-  if (size <= maxErrorBytes && response.header('transfer-encoding') === undefined) response.body.resume();
-  else response.body.destroy();
+  const { method, status, body } = response;
+  body.on('error', () => {});
+  const size = method === 'HEAD' || status === 204 ? 0 : Number(response.header('content-length') ?? Number.NaN);
+  // What does not say how long it is may have no end.
+  if (size <= maxErrorBytes) body.resume();
+  else body.destroy();
 }
 
 export function retryDecision(error: unknown): RetryDecision {

@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import type { ProgressSink } from '../../observe/progress.ts';
-import { hasCode } from '../errors.ts';
+import { RegistryError, hasCode } from '../errors.ts';
 import type { CallOptions, Reader, Writer } from '../interface.ts';
 
 export interface BlobPlaces {
@@ -55,8 +55,9 @@ async function mount({ from, to }: BlobPlaces, { digest }: Descriptor, options: 
     await to.registry.mountBlob(from.repository, to.repository, digest, options);
     return true;
   } catch (error) {
-    // Copying it may still be allowed.
-    if (hasCode(error, 'UNSUPPORTED', 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'DENIED', 'UNAUTHORIZED')) return false;
+    options.signal?.throwIfAborted();
+    // Registries refuse in all sorts of ways what they need not be able to do. Copying it may still be allowed.
+    if (error instanceof RegistryError) return false;
     throw error;
   }
 }

@@ -93,8 +93,10 @@ function parseUrl(text: string, overridePath: boolean, noUrl: RegistryError): UR
 function parseCapabilities(fields: TomlFields): ReadonlySet<HostCapability> {
   const names = fields.strings('capabilities').map((name) => name.toLowerCase());
   const isCapability = (name: string): name is HostCapability => allCapabilities.has(name as HostCapability);
-  if (!names.every(isCapability)) throw fields.fail('capabilities', 'a list of "pull", "resolve" and "push"');
-  return names.length === 0 ? allCapabilities : new Set(names);
+  // containerd 2 knows "referrers" as well; here those who resolve tags are asked for lists of all kinds.
+  const known = names.filter((name) => name !== 'referrers');
+  if (!known.every(isCapability)) throw fields.fail('capabilities', 'a list of "pull", "resolve" and "push"');
+  return names.length === 0 ? allCapabilities : new Set(known);
 }
 
 /** A file with both; a list of such files; a list of pairs of certificate and key, where an empty key means the same file. */
