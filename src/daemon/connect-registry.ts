@@ -11,6 +11,7 @@ import type { PlainHttp } from '../registry/client/endpoint.ts';
 import { defaultHttpOptions } from '../registry/client/http.ts';
 import { proxyFromVariables } from '../registry/client/proxy.ts';
 import type { RateLimit } from '../registry/client/rate-limit.ts';
+import { RegistryError } from '../registry/errors.ts';
 import { findHostConfig } from '../registry/hosts/find-host-config.ts';
 import { allCapabilities, ownEndpoint } from '../registry/hosts/host-endpoint.ts';
 import type { HostEndpoint } from '../registry/hosts/host-endpoint.ts';
@@ -43,12 +44,13 @@ export interface ConnectedRegistry {
 /** A mirror that fails is passed over rather than waited for. */
 const mirrorAttempts = 2;
 
-/** `host` as in a reference. Makes no request. Errors: CONFIG_INVALID naming the file or the variable. */
+/** `host` as in a reference. Makes no request. Errors: CONFIG_INVALID naming the file or the variable; CREDENTIALS_INVALID. */
 export async function connectRegistry(host: string, options: ConnectOptions): Promise<ConnectedRegistry> {
   const { environment, onWarning = () => {} } = options;
   const config = await findHostConfig(host, certsDirs(environment));
   config?.warnings.forEach(onWarning);
   const endpoints = config?.endpoints ?? [ownEndpoint];
+  checkAccess(host, endpoints, options.access);
   const stored = userCredentials(credentialPlaces(environment, process.getuid?.() ?? 0));
   const proxy = proxyFromVariables(environment);
   const remotes = endpoints.map((endpoint, i) => {
@@ -77,6 +79,16 @@ export async function connectRegistry(host: string, options: ConnectOptions): Pr
       for (const remote of remotes) await remote.close();
     },
   };
+}
+
+/** A user that somebody typed must not be left out in silence. */
+function checkAccess(host: string, endpoints: readonly HostEndpoint[], access: RegistryAccess = {}): void {
+  const hosts = endpoints.map(({ url }) => (url === undefined ? host : url.host));
+  if (access.credentials === undefined || hosts.some((name) => hubAlias(name) === hubAlias(host))) return;
+  throw new RegistryError(
+    'CREDENTIALS_INVALID',
+    `the user given for ${host} is not sent to ${hosts.join(', ')}, to which hosts.toml leads instead: log in there`,
+  );
 }
 
 function remoteOptions(

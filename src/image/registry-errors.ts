@@ -26,14 +26,19 @@ export function isUnknown(error: unknown): boolean {
   return code === 'MANIFEST_UNKNOWN' || code === 'NAME_UNKNOWN' || code === 'BLOB_UNKNOWN';
 }
 
+/** What is refused, wrong or set up wrongly will not be right again by itself. */
+const noOutage: ReadonlySet<string | undefined> = new Set([
+  'UNAUTHORIZED',
+  'DENIED',
+  'UNTRUSTED',
+  'CREDENTIALS_INVALID',
+  'CONFIG_INVALID',
+  'DIGEST_INVALID',
+  'ERR_OCI_MANIFEST',
+]);
+
 /** The registry could not be asked at all or was too ill to answer; what is known locally may be used instead. */
 export function isUnreachable(error: unknown): boolean {
   const code = errorCode(error);
-  return (
-    !isUnknown(error) &&
-    code !== 'UNAUTHORIZED' &&
-    code !== 'DENIED' &&
-    code !== 'ERR_OCI_MANIFEST' &&
-    !(error instanceof ImageError)
-  );
+  return !isUnknown(error) && !noOutage.has(code) && !(error instanceof ImageError);
 }

@@ -88,10 +88,7 @@ export class RemoteRegistry implements Registry {
     this.host = host;
     const { backoff = defaultBackoff, timer = systemTimer } = options;
     const besides = Scope.parse(options.scope ?? '');
-    const connections = new HttpConnections(
-      { ...defaultHttpOptions, ...options.http, tls, proxy, host },
-      options.dispatcher,
-    );
+    const connections = new HttpConnections({ ...withDefaults(options.http), tls, proxy, host }, options.dispatcher);
     this.#connections = connections;
     this.#client = new RegistryClient({
       host,
@@ -274,4 +271,10 @@ export class RemoteRegistry implements Registry {
   async close(): Promise<void> {
     await this.#connections.destroy();
   }
+}
+
+/** Who sets a limit for answers means all of them. */
+function withDefaults(given: Partial<HttpOptions> = {}): HttpOptions {
+  const { headersTimeoutMs, storeTimeoutMs = headersTimeoutMs ?? defaultHttpOptions.storeTimeoutMs } = given;
+  return { ...defaultHttpOptions, ...given, storeTimeoutMs };
 }

@@ -219,6 +219,15 @@ describe('mirrors of hosts.toml', () => {
 });
 
 describe('a configuration that is wrong', () => {
+  it('refuses a typed user that hosts.toml would leave out', async () => {
+    hostsToml(origin.host, `server = "${second.url}"`);
+    const credentials = { kind: 'password', username: 'me', password: 'secret' } as const;
+    await expect(connect(origin.host, { access: { credentials } })).rejects.toMatchObject({
+      code: 'CREDENTIALS_INVALID',
+      message: expect.stringContaining(second.host),
+    });
+  });
+
   it('is an error naming the file', async () => {
     hostsToml(origin.host, 'server = 5');
     await expect(connect()).rejects.toMatchObject({

@@ -65,6 +65,19 @@ it('pages of referrers that link to each other are each read once', async () => 
   expect(await listAll(registry.referrers('a/b', digest))).toHaveLength(3);
 });
 
+it('an empty page of tags is not the last one when it links to another, and one that links to itself is', async () => {
+  front.interfere(
+    () => true,
+    ({ url = '' }, response) => {
+      const page = Number(/page=(\d)/.exec(url)?.[1] ?? 0);
+      response.writeHead(200, { link: `</v2/a/b/tags/list?page=${Math.min(page + 1, 3)}>; rel="next"` });
+      response.end(JSON.stringify({ name: 'a/b', tags: page % 2 === 0 ? [] : [`v${page}`] }));
+    },
+  );
+  expect(await listAll(registry.tags('a/b'))).toEqual(['v1', 'v3']);
+  expect(front.requests).toHaveLength(4);
+});
+
 it('pages go on where the registry sent us', async () => {
   const other = await RegistryFront.start(undefined);
   front.interfere(

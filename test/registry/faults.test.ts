@@ -293,6 +293,21 @@ describe('retries', () => {
     });
   });
 
+  it('are not made while a registry stores what it has received', async () => {
+    const slow = content(1_000);
+    proxy.fault = async ({ method }) => {
+      if (method === 'PUT') await delay(900);
+      return false;
+    };
+    const registry = client({ http: { headersTimeoutMs: 200, storeTimeoutMs: 30_000 } });
+    await push(registry, 'a/b', slow);
+    expect(
+      proxy.requests.filter(
+        (request) => request.startsWith('PUT') && request.includes(slow.descriptor.digest.slice(7)),
+      ),
+    ).toHaveLength(1);
+  });
+
   it('push a blob again from the start', async () => {
     const other = content(500_000);
     let opened = 0;

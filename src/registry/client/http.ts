@@ -37,6 +37,8 @@ export interface HttpOptions {
   readonly connectTimeoutMs: number;
   /** From the end of the request to the head of the answer. */
   readonly headersTimeoutMs: number;
+  /** The same after a PUT or PATCH: a registry that has taken a large blob may take minutes to store it. */
+  readonly storeTimeoutMs: number;
   /** The longest silence within a body. */
   readonly bodyTimeoutMs: number;
   /** Connections per origin, kept for the next request. */
@@ -48,6 +50,7 @@ export interface HttpOptions {
 export const defaultHttpOptions: HttpOptions = {
   connectTimeoutMs: 10_000,
   headersTimeoutMs: 30_000,
+  storeTimeoutMs: 300_000,
   bodyTimeoutMs: 30_000,
   connections: 64,
   // One stream after another on many connections is as fast, and one broken connection breaks one transfer.
@@ -61,6 +64,8 @@ const maxInformational = 100;
  * on the node does not spend: it is loaded with the first request.
  */
 export class HttpConnections {
+  /** From the end of a PUT or PATCH to the head of the answer. */
+  readonly storeTimeoutMs: number;
   readonly #options: AgentsOptions;
   readonly #given: Dispatcher | undefined;
   #agents: Promise<Agents> | undefined;
@@ -68,6 +73,7 @@ export class HttpConnections {
   /** `given`: somebody else's connections, to be used instead of own ones and not closed. */
   constructor(options: HttpOptions & Partial<AgentsOptions>, given?: Dispatcher) {
     this.#options = { tls: {}, proxy: noProxy, host: 'the registry', ...options };
+    this.storeTimeoutMs = options.storeTimeoutMs;
     this.#given = given;
   }
 
@@ -108,6 +114,7 @@ export async function exchange(connections: HttpConnections, message: HttpReques
       // Not the source itself: undici destroys what it sends with an error of its own, which would look like one of the source.
       body: source instanceof Readable ? Readable.from(source, { objectMode: false }) : (source ?? null),
       ...(signal === undefined ? {} : { signal }),
+      ...(method === 'PUT' || method === 'PATCH' ? { headersTimeout: connections.storeTimeoutMs } : {}),
       // The client closes the connection after each HEAD otherwise, in case the server sends a body all the same.
       ...(method === 'HEAD' ? { reset: false } : {}),
       // Each puts the time limit off, so that without an end of them there would be no limit.

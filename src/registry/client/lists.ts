@@ -50,7 +50,10 @@ export class ListCalls {
     const found = new Set<string>();
     let url: URL | undefined = this.#client.url(path, { n: String(pageSize), last: startAfter });
     let size = 0;
-    for (let pages = 0; url !== undefined; pages += 1) {
+    const visited = new Set<string>();
+    // An empty page may have one after it; a page that was there before has nothing new to say.
+    for (let pages = 0; url !== undefined && !visited.has(url.href); pages += 1) {
+      visited.add(url.href);
       if (pages === maxPages || size > maxListBytes)
         throw new RegistryError(
           'TOO_LARGE',
@@ -70,10 +73,9 @@ export class ListCalls {
       const before = found.size;
       for (const item of items) found.add(item);
       // Without a link there may be more when a page is full, but only as long as something new comes.
-      const grew = found.size > before;
-      const guess =
-        items.length === pageSize ? this.#client.url(path, { n: String(pageSize), last: items.at(-1) }) : undefined;
-      url = grew ? (nextPage(response) ?? guess) : undefined;
+      const mayGoOn = items.length === pageSize && found.size > before;
+      const guess = mayGoOn ? this.#client.url(path, { n: String(pageSize), last: items.at(-1) }) : undefined;
+      url = nextPage(response) ?? guess;
     }
     const after = startAfter ?? '';
     yield* [...found].filter((item) => startAfter === undefined || item > after).sort();
