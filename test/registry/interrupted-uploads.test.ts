@@ -53,11 +53,16 @@ async function stored(url: string): Promise<number> {
 }
 
 /** Half of the body lies in the store when the connections break. */
-const half: Fault = (request, ...rest) => {
-  const before = stored(request.url ?? '');
-  halfTaken(server.host, async (bytes) => {
-    while ((await stored(request.url ?? '')) !== (await before) + bytes) await delay(1);
-  })(request, ...rest);
+const half: Fault = (request, response, ...rest) => {
+  const url = request.url ?? '';
+  const begin = async () => {
+    const before = await stored(url);
+    const inStore = async (bytes: number) => {
+      while ((await stored(url)) !== before + bytes) await delay(1);
+    };
+    halfTaken(server.host, inStore)(request, response, ...rest);
+  };
+  begin().catch(() => response.destroy());
 };
 
 const manners: readonly [string, Fault][] = [
