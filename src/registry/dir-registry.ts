@@ -168,7 +168,9 @@ export class DirRegistry implements Registry {
         options,
       );
       await this.#manifests.put(repository, descriptor, bytes);
-      if (tag !== undefined) await this.#manifests.putTag(repository, tag, descriptor.digest);
+      if (tag !== undefined && options.ifAbsent === true)
+        await this.#manifests.putNewTag(repository, tag, descriptor.digest);
+      else if (tag !== undefined) await this.#manifests.putTag(repository, tag, descriptor.digest);
     }
     if (tag !== undefined) await this.#tagIndex.update(repository, [tag], options);
     return descriptor;

@@ -10,6 +10,7 @@ import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { manifestMediaType } from './manifest-media-type.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
 import { namesAfter } from './names-after.ts';
+import { tagTaken } from './not-found.ts';
 import { referrerOf } from './referrer-of.ts';
 import { isReferrersTag, referrersTag } from './referrers-tag.ts';
 import type {
@@ -21,7 +22,7 @@ import type {
   ReferrersOptions,
 } from './interface.ts';
 import type { LayoutFiles } from './store/layout-files.ts';
-import { LayoutIndex, refName } from './store/layout-index.ts';
+import { LayoutIndex, findTagged, refName } from './store/layout-index.ts';
 
 /** An OCI image layout (image spec, image-layout.md) as a registry with a single repository: whatever name is asked for, it is this one. */
 export class LayoutContents extends BaseRegistry {
@@ -124,10 +125,16 @@ export class LayoutContents extends BaseRegistry {
     await this.#files.putManifest(descriptor, bytes, options);
     const artifactType = referrerOf(bytes, descriptor)?.referrer.artifactType;
     const entry = { ...descriptor, ...(artifactType === undefined ? {} : { artifactType }) };
+    const refuse =
+      options.ifAbsent === true && tag !== undefined
+        ? (holder: string) => {
+            throw tagTaken(repository, tag, holder);
+          }
+        : undefined;
     const fresh = !(await this.#index.exists());
     const unnamed = fresh || document?.kind !== 'index' ? new Set() : await this.#unnamed(document.manifests);
     if (tag !== undefined || artifactType !== undefined || fresh || unnamed.size > 0)
-      await this.#index.add(entry, tag, options);
+      await this.#index.add(entry, tag, { signal: options.signal, refuse });
     if (unnamed.size > 0)
       await this.#index.remove(({ digest, tag: name }) => name === undefined && unnamed.has(digest), options);
     return descriptor;
@@ -202,12 +209,7 @@ export class LayoutContents extends BaseRegistry {
   }
 
   async #tagged(tag: string): Promise<Descriptor | undefined> {
-    const entries = await this.#index.manifests();
-    // Some tools write the whole reference as the name.
-    return (
-      entries.find((entry) => hasName(entry, tag)) ??
-      entries.find(({ annotations }) => annotations?.[refName]?.endsWith(`:${tag}`))
-    );
+    return findTagged(await this.#index.manifests(), tag, ({ annotations }) => annotations?.[refName]);
   }
 
   async #isImage(entry: Descriptor): Promise<boolean> {

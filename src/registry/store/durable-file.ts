@@ -1,6 +1,6 @@
 // Files that are either there in full or not there, also after a crash: written beside, synced, renamed, and the directory synced.
 import { randomBytes } from 'node:crypto';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { link, open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { makeDirectory } from '../../util/make-directory.ts';
 
@@ -8,6 +8,29 @@ import { makeDirectory } from '../../util/make-directory.ts';
 const maxAttempts = 100;
 
 export async function writeDurably(file: string, content: Uint8Array | string): Promise<void> {
+  await write(file, content, rename);
+}
+
+/** False when there is such a file, which stays as it is, and is durable as well. */
+export async function writeNewDurably(file: string, content: Uint8Array | string): Promise<boolean> {
+  let isNew = true;
+  await write(file, content, async (temporary) => {
+    try {
+      await link(temporary, file);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+      isNew = false;
+    }
+    await rm(temporary);
+  });
+  return isNew;
+}
+
+async function write(
+  file: string,
+  content: Uint8Array | string,
+  place: (temporary: string, file: string) => Promise<void>,
+): Promise<void> {
   const dir = path.dirname(file);
   const temporary = path.join(dir, `.${randomBytes(8).toString('hex')}.tmp`);
   try {
@@ -18,7 +41,7 @@ export async function writeDurably(file: string, content: Uint8Array | string): 
     } finally {
       await handle.close();
     }
-    await rename(temporary, file);
+    await place(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;

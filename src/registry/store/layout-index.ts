@@ -52,9 +52,18 @@ export class LayoutIndex {
     return (await this.#file.read()) !== undefined;
   }
 
-  /** Lists `descriptor`, under `tag` when given; another manifest of that tag loses it. The first change makes the layout. */
-  async add(descriptor: Descriptor, tag: string | undefined, options: CallOptions = {}): Promise<void> {
+  /**
+   * Lists `descriptor`, under `tag` when given; another manifest of that tag loses it, or is given to `refuse`, which throws. The first change makes the
+   * layout.
+   */
+  async add(
+    descriptor: Descriptor,
+    tag: string | undefined,
+    options: CallOptions & { readonly refuse?: ((holder: string) => never) | undefined } = {},
+  ): Promise<void> {
     await this.change((entries) => {
+      const holder = tag === undefined ? undefined : findTagged(entries, tag, entryName)?.['digest'];
+      if (typeof holder === 'string' && holder !== descriptor.digest) options.refuse?.(holder);
       const named = entries.filter((entry) => tag === undefined || entryName(entry) !== tag);
       if (tag === undefined)
         return named.some((entry) => entry['digest'] === descriptor.digest) ? named : [...named, { ...descriptor }];
@@ -137,6 +146,15 @@ export class LayoutIndex {
 function entriesOf(index: JsonObject): readonly JsonObject[] {
   const { manifests } = index as { manifests?: unknown };
   return Array.isArray(manifests) ? manifests.map((entry) => asObject(entry, 'index.json entry')) : [];
+}
+
+/** Some tools write the whole reference as the name. */
+export function findTagged<T>(
+  entries: readonly T[],
+  tag: string,
+  nameOf: (entry: T) => string | undefined,
+): T | undefined {
+  return entries.find((entry) => nameOf(entry) === tag) ?? entries.find((entry) => nameOf(entry)?.endsWith(`:${tag}`));
 }
 
 export function entryName(entry: JsonObject): string | undefined {
