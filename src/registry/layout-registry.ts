@@ -3,10 +3,9 @@ import path from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import { makeDirectory } from '../util/make-directory.ts';
 import type { BlobWriter, CallOptions } from './interface.ts';
 import { LayoutContents, checkName } from './layout-contents.ts';
-import { syncDirectory } from './store/durable-file.ts';
+import { makeFolder, syncDirectory } from './store/durable-file.ts';
 import { FileUpload } from './store/file-upload.ts';
 import type { UploadPlace } from './store/file-upload.ts';
 import { LayoutDirectory } from './store/layout-directory.ts';
@@ -63,7 +62,7 @@ export class LayoutRegistry extends LayoutContents {
       dir: path.join(this.dir, '.uploads'),
       adopt: async (digest, file) => {
         const blob = this.#files.blobPath(digest);
-        await makeDirectory(path.dirname(blob));
+        await makeFolder(path.dirname(blob));
         await rename(file, blob);
         await syncDirectory(path.dirname(blob));
         return true;
