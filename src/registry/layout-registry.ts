@@ -42,12 +42,12 @@ export class LayoutRegistry extends LayoutContents {
 
   override async pushBlobChunked(repository: string): Promise<BlobWriter> {
     checkName(repository);
-    return await FileUpload.start(this.#uploads);
+    return await FileUpload.start(this.#uploads(repository));
   }
 
   override async resumeBlob(repository: string, id: string, offset: number | undefined): Promise<BlobWriter> {
     checkName(repository);
-    return await FileUpload.resume(this.#uploads, id, offset);
+    return await FileUpload.resume(this.#uploads(repository), id, offset);
   }
 
   /** There is one repository: it has the blob already, or nobody has. Errors: BLOB_UNKNOWN. */
@@ -56,9 +56,9 @@ export class LayoutRegistry extends LayoutContents {
     return await this.resolveBlob(fromRepository, digest);
   }
 
-  get #uploads(): UploadPlace {
+  #uploads(repository: string): UploadPlace {
     return {
-      repository: this.dir,
+      repository: repository === '' ? this.dir : repository,
       dir: path.join(this.dir, '.uploads'),
       adopt: async (digest, file) => {
         const blob = this.#files.blobPath(digest);

@@ -39,7 +39,7 @@ export class LayoutIndex {
     this.#file = file;
   }
 
-  /** Errors: NAME_UNKNOWN when this is no image layout, MANIFEST_INVALID when its index is damaged. */
+  /** Errors: NAME_UNKNOWN when this is no image layout, UNKNOWN when its index is damaged or too large. */
   async manifests(): Promise<readonly Descriptor[]> {
     const bytes = await this.#file.read();
     if (bytes === undefined)
@@ -90,7 +90,7 @@ export class LayoutIndex {
 
   /**
    * Replaces the entries by what `change` makes of them, while no other process does; what else is in index.json stays. Nothing is written when it returns
-   * the entries it was given. Errors: MANIFEST_INVALID, TOO_LARGE, the signal's reason while it waits.
+   * the entries it was given. Errors: UNKNOWN when index.json is damaged or too large, the signal's reason while it waits.
    */
   async change(
     change: (entries: readonly JsonObject[]) => readonly JsonObject[] | Promise<readonly JsonObject[]>,
@@ -106,7 +106,7 @@ export class LayoutIndex {
     await work();
   }
 
-  /** The entries for which `wanted` holds; none when there is no index.json. Errors: MANIFEST_INVALID, TOO_LARGE. */
+  /** The entries for which `wanted` holds; none when there is no index.json. Errors: UNKNOWN. */
   async select(wanted: (entry: JsonObject) => boolean): Promise<readonly Descriptor[]> {
     const bytes = await this.#file.read();
     if (bytes === undefined) return [];
@@ -131,12 +131,12 @@ export class LayoutIndex {
 
   #checked<T>(bytes: Uint8Array, maxBytes: number, parse: () => T): T {
     if (bytes.byteLength > maxBytes)
-      throw new RegistryError('TOO_LARGE', `index.json of ${this.#file.name} has ${bytes.byteLength} bytes`);
+      throw new RegistryError('UNKNOWN', `index.json of ${this.#file.name} has ${bytes.byteLength} bytes`);
     try {
       return parse();
     } catch (error) {
       if (!(error instanceof OciError)) throw error;
-      throw new RegistryError('MANIFEST_INVALID', `index.json of ${this.#file.name}: ${error.message}`, {
+      throw new RegistryError('UNKNOWN', `index.json of ${this.#file.name}: ${error.message}`, {
         cause: error,
       });
     }
