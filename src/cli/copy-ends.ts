@@ -68,7 +68,7 @@ export async function openTarget(
   }
   const archive = await LayoutArchive.create(reference.file, options);
   return {
-    to: { registry: archive, repository: 'layout', tag: reference.tag },
+    to: { registry: archive, repository: '', tag: reference.tag },
     name,
     finish: () => archive.close(),
     giveUp: () => archive.discard(),

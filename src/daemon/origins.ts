@@ -30,7 +30,7 @@ export class Origins {
       const registry = new LayoutRegistry(dir);
       return {
         registry,
-        repository: 'layout',
+        repository: '',
         name: `oci:${dir}`,
         remote: false,
         resolveDefault: () => registry.resolveDefault(),
@@ -41,7 +41,7 @@ export class Origins {
       const registry = await LayoutArchive.open(reference.file);
       return {
         registry,
-        repository: 'layout',
+        repository: '',
         name: `oci-archive:${registry.file}`,
         remote: false,
         resolveDefault: () => registry.resolveDefault(),

@@ -168,7 +168,9 @@ export class DirRegistry implements Registry {
         options,
       );
       await this.#manifests.put(repository, descriptor, bytes);
-      if (tag !== undefined) await this.#manifests.putTag(repository, tag, descriptor.digest);
+      if (tag !== undefined && options.ifAbsent === true)
+        await this.#manifests.putNewTag(repository, tag, descriptor.digest);
+      else if (tag !== undefined) await this.#manifests.putTag(repository, tag, descriptor.digest);
     }
     if (tag !== undefined) await this.#tagIndex.update(repository, [tag], options);
     return descriptor;
@@ -230,7 +232,7 @@ export class DirRegistry implements Registry {
 
   /**
    * Removes what nothing needs any more, while others use the store; see docs/on-disk.md. Reads and pushes go on, but a push of a manifest that counts on
-   * an old blob that nothing named may end with MANIFEST_BLOB_UNKNOWN. Errors: MANIFEST_INVALID when index.json is damaged, those of the file system.
+   * an old blob that nothing named may end with MANIFEST_BLOB_UNKNOWN. Errors: UNKNOWN when index.json is damaged, those of the file system.
    */
   async collectGarbage(options: GarbageOptions): Promise<GarbageReport> {
     const exists = (await statIfPresent(this.#paths.root)) !== undefined;
@@ -267,7 +269,7 @@ export class DirRegistry implements Registry {
       const others = await this.#layout.select((entry) => !isTagEntry(entry));
       if (others.length === 0) await this.#pool.drop(digest);
     } catch (error) {
-      if (!hasCode(error, 'MANIFEST_INVALID', 'TOO_LARGE')) throw error;
+      if (!hasCode(error, 'UNKNOWN')) throw error;
     }
   }
 }

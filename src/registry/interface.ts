@@ -76,6 +76,11 @@ export interface PushManifestOptions extends CallOptions {
    * sent to a registry.
    */
   readonly allowMissing?: boolean | undefined;
+  /**
+   * A store gives the tag only when there is none, or when it names the same manifest already. Never sent to a registry. Errors: DENIED when it names
+   * another.
+   */
+  readonly ifAbsent?: boolean | undefined;
 }
 
 export interface Writer {

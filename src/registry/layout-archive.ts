@@ -149,7 +149,7 @@ class ArchiveFiles implements LayoutFiles {
 
   #mustBeMade(): ArchiveWriter {
     if (this.writer !== undefined) return this.writer;
-    throw new RegistryError('UNSUPPORTED', `${this.name} is only read: make a copy of it to change it`);
+    throw new RegistryError('UNSUPPORTED', 'an oci archive is only read: make a copy of it to change it');
   }
 }
 

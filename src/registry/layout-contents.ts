@@ -10,6 +10,7 @@ import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { manifestMediaType } from './manifest-media-type.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
 import { namesAfter } from './names-after.ts';
+import { blobUnknown, manifestUnknown, repositoryUnknown, tagTaken } from './not-found.ts';
 import { referrerOf } from './referrer-of.ts';
 import { isReferrersTag, referrersTag } from './referrers-tag.ts';
 import type {
@@ -21,9 +22,12 @@ import type {
   ReferrersOptions,
 } from './interface.ts';
 import type { LayoutFiles } from './layout/layout-files.ts';
-import { LayoutIndex, refName } from './layout/layout-index.ts';
+import { LayoutIndex, findTagged, refName } from './layout/layout-index.ts';
 
-/** An OCI image layout (image spec, image-layout.md) as a registry with a single repository: whatever name is asked for, it is this one. */
+/**
+ * An OCI image layout (image spec, image-layout.md) as a registry with a single repository: whatever name is asked for, it is this one. Only who leaves the
+ * name empty is told in which file or folder something was not found: a client over HTTP cannot, and shall not know.
+ */
 export class LayoutContents extends BaseRegistry {
   readonly #files: LayoutFiles;
   readonly #index: LayoutIndex;
@@ -52,7 +56,7 @@ export class LayoutContents extends BaseRegistry {
 
   override async getBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<BlobReader> {
     checkName(repository);
-    return (await this.#files.open(checkDigest(digest), undefined, options)) ?? this.#missingBlob(digest);
+    return (await this.#files.open(checkDigest(digest), undefined, options)) ?? this.#missingBlob(repository, digest);
   }
 
   override async getBlobRange(
@@ -63,24 +67,28 @@ export class LayoutContents extends BaseRegistry {
     options: CallOptions = {},
   ): Promise<BlobReader> {
     checkName(repository);
-    return (await this.#files.open(checkDigest(digest), { start, end }, options)) ?? this.#missingBlob(digest);
+    return (
+      (await this.#files.open(checkDigest(digest), { start, end }, options)) ?? this.#missingBlob(repository, digest)
+    );
   }
 
   override async resolveBlob(repository: string, digest: Digest): Promise<Descriptor> {
     checkName(repository);
     const size = await this.#files.size(checkDigest(digest));
-    return size === undefined ? await this.#missingBlob(digest) : { mediaType: mediaTypes.octetStream, digest, size };
+    return size === undefined
+      ? await this.#missingBlob(repository, digest)
+      : { mediaType: mediaTypes.octetStream, digest, size };
   }
 
   override async getManifest(repository: string, digest: Digest, options: CallOptions = {}): Promise<ManifestContent> {
     checkName(repository);
     const reader = await this.#files.open(checkDigest(digest), undefined, options);
-    if (reader === undefined) return await this.#missingManifest(`@${digest}`);
+    if (reader === undefined) return await this.#missingManifest(repository, `@${digest}`);
     if (reader.descriptor.size > maxManifestBytes) {
       reader.close();
       throw new RegistryError(
         'TOO_LARGE',
-        `manifest ${digest} of ${this.#files.name} has ${reader.descriptor.size} bytes`,
+        `manifest ${digest} has ${reader.descriptor.size} bytes, more than a manifest may`,
       );
     }
     const bytes = await buffer(reader.body);
@@ -89,8 +97,8 @@ export class LayoutContents extends BaseRegistry {
 
   override async getTag(repository: string, tag: string, options: CallOptions = {}): Promise<ManifestContent> {
     checkName(repository);
-    const entry = await this.#tagged(checkTag(tag));
-    if (entry === undefined) return await this.#missingManifest(`:${tag}`);
+    const entry = await this.#tagged(repository, checkTag(tag));
+    if (entry === undefined) return await this.#missingManifest(repository, `:${tag}`);
     const { descriptor, bytes } = await this.getManifest(repository, entry.digest, options);
     // A document that does not name its own type has that of its entry.
     return descriptor.mediaType === mediaTypes.octetStream
@@ -120,14 +128,20 @@ export class LayoutContents extends BaseRegistry {
     checkName(repository);
     const { document, descriptor } = acceptManifest(tag, bytes, mediaType, options);
     const isThere = async (blob: Digest) => (await this.#files.size(blob)) !== undefined;
-    await checkRequiredBlobs(document, repository, isThere, options);
+    await checkRequiredBlobs(document, repository === '' ? this.#files.name : repository, isThere, options);
     await this.#files.putManifest(descriptor, bytes, options);
     const artifactType = referrerOf(bytes, descriptor)?.referrer.artifactType;
     const entry = { ...descriptor, ...(artifactType === undefined ? {} : { artifactType }) };
+    const refuse =
+      options.ifAbsent === true && tag !== undefined
+        ? (holder: string) => {
+            throw tagTaken(repository, tag, holder);
+          }
+        : undefined;
     const fresh = !(await this.#index.exists());
     const unnamed = fresh || document?.kind !== 'index' ? new Set() : await this.#unnamed(document.manifests);
     if (tag !== undefined || artifactType !== undefined || fresh || unnamed.size > 0)
-      await this.#index.add(entry, tag, options);
+      await this.#index.add(entry, tag, { signal: options.signal, refuse });
     if (unnamed.size > 0)
       await this.#index.remove(({ digest, tag: name }) => name === undefined && unnamed.has(digest), options);
     return descriptor;
@@ -138,19 +152,19 @@ export class LayoutContents extends BaseRegistry {
     checkName(repository);
     checkDigest(digest);
     const removed = await this.#index.remove((entry) => entry.digest === digest, options);
-    if (removed === 0) await this.#missingManifest(`@${digest}`);
+    if (removed === 0) await this.#missingManifest(repository, `@${digest}`);
   }
 
   override async deleteTag(repository: string, tag: string, options: CallOptions = {}): Promise<void> {
     checkName(repository);
     checkTag(tag);
     const removed = await this.#index.remove((entry) => entry.tag === tag, options);
-    if (removed === 0) await this.#missingManifest(`:${tag}`);
+    if (removed === 0) await this.#missingManifest(repository, `:${tag}`);
   }
 
   override async *tags(repository: string, options: ListOptions = {}): AsyncGenerator<string> {
     checkName(repository);
-    const names = (await this.#index.manifests()).flatMap(({ annotations }) => annotations?.[refName] ?? []);
+    const names = (await this.#entries(repository)).flatMap(({ annotations }) => annotations?.[refName] ?? []);
     yield* namesAfter([...new Set(names)].sort(), options.startAfter);
   }
 
@@ -178,7 +192,7 @@ export class LayoutContents extends BaseRegistry {
   }
 
   async #candidates(repository: string, digest: Digest, options: CallOptions): Promise<readonly Descriptor[]> {
-    const entries = await this.#index.manifests();
+    const entries = await this.#entries(repository);
     const fallback = entries.find((entry) => hasName(entry, referrersTag(digest)));
     const content =
       fallback === undefined
@@ -201,13 +215,8 @@ export class LayoutContents extends BaseRegistry {
     return new Set(parts.map(({ digest }) => digest).filter((digest) => listed.has(digest)));
   }
 
-  async #tagged(tag: string): Promise<Descriptor | undefined> {
-    const entries = await this.#index.manifests();
-    // Some tools write the whole reference as the name.
-    return (
-      entries.find((entry) => hasName(entry, tag)) ??
-      entries.find(({ annotations }) => annotations?.[refName]?.endsWith(`:${tag}`))
-    );
+  async #tagged(repository: string, tag: string): Promise<Descriptor | undefined> {
+    return findTagged(await this.#entries(repository), tag, ({ annotations }) => annotations?.[refName]);
   }
 
   async #isImage(entry: Descriptor): Promise<boolean> {
@@ -217,13 +226,29 @@ export class LayoutContents extends BaseRegistry {
     return content === undefined || referrerOf(content.bytes, entry) === undefined;
   }
 
-  #missingBlob(digest: Digest): Promise<never> {
-    return Promise.reject(new RegistryError('BLOB_UNKNOWN', `blob ${digest} not found in ${this.#files.name}`));
+  /** Errors: NAME_UNKNOWN, UNKNOWN when index.json is damaged. */
+  async #entries(repository: string): Promise<readonly Descriptor[]> {
+    try {
+      return await this.#index.manifests();
+    } catch (error) {
+      if (repository === '' || !hasCode(error, 'NAME_UNKNOWN')) throw error;
+      throw repositoryUnknown(repository);
+    }
   }
 
-  #missingManifest(name: string): Promise<never> {
+  #missingBlob(repository: string, digest: Digest): Promise<never> {
     return Promise.reject(
-      new RegistryError('MANIFEST_UNKNOWN', `manifest ${name.slice(1)} not found in ${this.#files.name}`),
+      repository === ''
+        ? new RegistryError('BLOB_UNKNOWN', `blob ${digest} not found in ${this.#files.name}`)
+        : blobUnknown(repository, digest),
+    );
+  }
+
+  #missingManifest(repository: string, name: string): Promise<never> {
+    return Promise.reject(
+      repository === ''
+        ? new RegistryError('MANIFEST_UNKNOWN', `manifest ${name.slice(1)} not found in ${this.#files.name}`)
+        : manifestUnknown(repository, name),
     );
   }
 }

@@ -3,10 +3,9 @@ import path from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import { makeDirectory } from '../util/make-directory.ts';
 import type { BlobWriter, CallOptions } from './interface.ts';
 import { LayoutContents, checkName } from './layout-contents.ts';
-import { syncDirectory } from './store/durable-file.ts';
+import { makeFolder, syncDirectory } from './store/durable-file.ts';
 import { FileUpload } from './store/file-upload.ts';
 import type { UploadPlace } from './store/file-upload.ts';
 import { LayoutDirectory } from './layout/layout-directory.ts';
@@ -43,12 +42,12 @@ export class LayoutRegistry extends LayoutContents {
 
   override async pushBlobChunked(repository: string): Promise<BlobWriter> {
     checkName(repository);
-    return await FileUpload.start(this.#uploads);
+    return await FileUpload.start(this.#uploads(repository));
   }
 
   override async resumeBlob(repository: string, id: string, offset: number | undefined): Promise<BlobWriter> {
     checkName(repository);
-    return await FileUpload.resume(this.#uploads, id, offset);
+    return await FileUpload.resume(this.#uploads(repository), id, offset);
   }
 
   /** There is one repository: it has the blob already, or nobody has. Errors: BLOB_UNKNOWN. */
@@ -57,13 +56,13 @@ export class LayoutRegistry extends LayoutContents {
     return await this.resolveBlob(fromRepository, digest);
   }
 
-  get #uploads(): UploadPlace {
+  #uploads(repository: string): UploadPlace {
     return {
-      repository: this.dir,
+      repository: repository === '' ? this.dir : repository,
       dir: path.join(this.dir, '.uploads'),
       adopt: async (digest, file) => {
         const blob = this.#files.blobPath(digest);
-        await makeDirectory(path.dirname(blob));
+        await makeFolder(path.dirname(blob));
         await rename(file, blob);
         await syncDirectory(path.dirname(blob));
         return true;

@@ -9,7 +9,7 @@ import { RegistryError } from './errors.ts';
 import { acceptManifest, checkRequiredBlobs } from './manifest-check.ts';
 import { checkDigest, checkRepository, checkTag } from './names.ts';
 import { namesAfter } from './names-after.ts';
-import { blobUnknown, manifestUnknown, repositoryUnknown, uploadUnknown } from './not-found.ts';
+import { blobUnknown, manifestUnknown, repositoryUnknown, tagTaken, uploadUnknown } from './not-found.ts';
 import { pushAsUpload } from './store/push-as-upload.ts';
 import { referrerOf } from './referrer-of.ts';
 import type {
@@ -175,6 +175,9 @@ export class MemoryRegistry implements Registry {
       options,
     );
     const { manifests, tags } = this.#findOrMake(repository);
+    const holder = tag === undefined || options.ifAbsent !== true ? undefined : tags.get(tag);
+    if (tag !== undefined && holder !== undefined && holder !== descriptor.digest)
+      throw tagTaken(repository, tag, holder);
     if (!manifests.has(descriptor.digest)) this.#budget.take(bytes.byteLength + bytesPerName);
     manifests.set(descriptor.digest, {
       descriptor,

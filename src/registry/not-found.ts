@@ -1,4 +1,4 @@
-// What every store says about what it does not have.
+// What every store says about what it does not have, and about a tag that is taken.
 import type { Digest } from '../oci/digest.ts';
 import { RegistryError } from './errors.ts';
 
@@ -17,4 +17,9 @@ export function repositoryUnknown(repository: string): RegistryError {
 
 export function uploadUnknown(repository: string, id: string): RegistryError {
   return new RegistryError('BLOB_UPLOAD_UNKNOWN', `no upload ${JSON.stringify(id.slice(0, 64))} in ${repository}`);
+}
+
+/** To a push that gives the tag only when there is none. */
+export function tagTaken(repository: string, tag: string, holder: string): RegistryError {
+  return new RegistryError('DENIED', `tag ${repository}:${tag} is ${holder} already`);
 }

@@ -44,6 +44,21 @@ describe('peel registry serve', () => {
   });
 });
 
+describe('a layout', () => {
+  it.each([
+    ['inspect', `oci:${node.dir}/layout:none`],
+    ['inspect', `oci:${node.dir}/nothing:1`],
+    ['copy', `oci:${node.dir}/layout:none`, `oci:${node.dir}/copy:1`],
+    ['copy', `oci:${node.dir}/layout@sha256:${'0'.repeat(64)}`, `oci:${node.dir}/copy:1`],
+    ['copy', `oci:${node.dir}/nothing:1`, `oci:${node.dir}/copy:1`],
+  ])('is named by its path when it does not have what is asked for: %s %s', async (...args) => {
+    const { code, err } = await node.peel(args);
+    expect(code).toBe(1);
+    expect(err).toMatch(/not found in oci image layout|is not an oci image layout/);
+    expect(err).toContain(/^oci:([^:@]*)/.exec(args[1] ?? '')?.[1]);
+  });
+});
+
 describe('a directory to mount on or to unmount', () => {
   it('that does not exist: only mount says to make it', async () => {
     const missing = path.join(node.dir, 'missing');

@@ -2,6 +2,8 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createHash, randomInt } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { parseDigest } from '../../src/oci/digest.ts';
@@ -148,6 +150,7 @@ describe('a DirRegistry whose processes are killed', () => {
         await settleTags(registry, tags, lines);
         if (!collecting) await checkAcknowledged(registry, lines);
       }
+      await appendToLeftUploads(root, registry);
       for (const state of tags.values()) await expectImage(registry, state);
       if (round % 10 === 0) await checkStore(root);
       if (round % 10 === 9) await registry.collectGarbage({ olderThanMs: 0, untagged: true });
@@ -181,6 +184,19 @@ async function settleTags(registry: DirRegistry, tags: Map<string, TagState>, li
     () => null,
   );
   if (now === open.manifest) tags.set(`${open.repository}:${open.tag}`, open);
+}
+
+/** Would change the bytes of a blob whose file an upload still is. */
+async function appendToLeftUploads(root: string, registry: DirRegistry): Promise<void> {
+  for await (const repository of registry.repositories()) {
+    const dir = path.join(root, 'repositories', repository, '_uploads');
+    for (const id of existsSync(dir) ? readdirSync(dir) : []) {
+      const upload = await registry.resumeBlob(repository, id, undefined);
+      const refused = await upload.write(Buffer.from('more')).catch((error: unknown) => error);
+      await upload.close();
+      if (refused !== undefined) expect(refused).toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' });
+    }
+  }
 }
 
 async function checkAcknowledged(registry: DirRegistry, lines: readonly Line[]): Promise<void> {

@@ -41,13 +41,21 @@ distributionConformance('the embedded server in front of the client', async () =
   });
 });
 
-distributionConformance('the embedded server as a caching proxy', async () => {
+async function asProxy(store: Registry, close: () => void = () => {}): Promise<DistributionTarget> {
   const upstream = await overDir();
   const client = new RemoteRegistry({ host: new URL(upstream.url).host });
-  return await served(pullThrough(client, new MemoryRegistry(), { writes: 'upstream' }), async () => {
+  return await served(pullThrough(client, store, { writes: 'upstream' }), async () => {
     await client.close();
     await upstream.close();
+    close();
   });
+}
+
+distributionConformance('the embedded server as a caching proxy', async () => await asProxy(new MemoryRegistry()));
+
+distributionConformance('the embedded server as a caching proxy on disk', async () => {
+  const dir = keptTempDir();
+  return await asProxy(new DirRegistry(dir.path), () => dir[Symbol.dispose]());
 });
 
 distributionConformance(

@@ -228,6 +228,20 @@ describe('collecting garbage in a DirRegistry', () => {
     expect(await registry.collectGarbage(all)).toMatchObject({ content: { count: 3 } });
   });
 
+  it('removes no manifest of a repository with a damaged tag, and goes on with the others', async () => {
+    const root = tempDir();
+    const registry = new DirRegistry(root);
+    const unsure = await pushImage(registry, 'a', 'v1');
+    const untagged = await pushImage(registry, 'b', undefined);
+    writeFileSync(path.join(root, 'repositories/a/_tags/v1'), 'sha256:dam');
+    expect(await registry.collectGarbage(all)).toMatchObject({ manifests: { count: 1 } });
+    expect(await registry.resolveManifest('a', unsure.manifest.descriptor.digest)).toEqual(unsure.manifest.descriptor);
+    await expect(registry.resolveManifest('b', untagged.manifest.descriptor.digest)).rejects.toMatchObject({
+      code: 'MANIFEST_UNKNOWN',
+    });
+    expect(existsSync(path.join(root, 'repositories/a/_tags/v1'))).toBe(true);
+  });
+
   it('removes nothing while index.json cannot be understood', async () => {
     const root = tempDir();
     const registry = new DirRegistry(root);
@@ -236,7 +250,7 @@ describe('collecting garbage in a DirRegistry', () => {
     for (const text of ['<html>', '{"manifests":[{"digest":"sha256:x"}]}']) {
       writeFileSync(path.join(root, 'index.json'), text);
       await expect(registry.collectGarbage({ ...all, dryRun: true })).rejects.toMatchObject({
-        code: 'MANIFEST_INVALID',
+        code: 'UNKNOWN',
         message: expect.stringContaining('index.json'),
       });
     }

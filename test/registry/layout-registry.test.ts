@@ -164,11 +164,11 @@ describe('LayoutRegistry', () => {
 
   it.each([
     ['no layout', undefined, 'NAME_UNKNOWN', 'not an oci image layout'],
-    ['garbage', '<html>', 'MANIFEST_INVALID', 'not valid json'],
+    ['garbage', '<html>', 'UNKNOWN', 'not valid json'],
     [
       'a bad digest',
       JSON.stringify({ schemaVersion: 2, manifests: [{ mediaType: 'a/b', digest: 'sha256:../../x', size: 1 }] }),
-      'MANIFEST_INVALID',
+      'UNKNOWN',
       'digest',
     ],
     ['an empty list', JSON.stringify({ schemaVersion: 2, manifests: [] }), 'MANIFEST_UNKNOWN', 'no image'],

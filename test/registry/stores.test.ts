@@ -31,6 +31,29 @@ describe('a store', () => {
     },
   );
 
+  it.each(stores)('%s gives a tag that must be absent once, and to the same manifest again', async (_name, make) => {
+    const registry = make();
+    const config = content('{}', mediaTypes.imageConfig);
+    await push(registry, 'a', config);
+    const manifests = [1, 2, 3, 4].map((number) =>
+      manifestOf(config.descriptor, [], { annotations: { n: `${number}` } }),
+    );
+    const outcomes = await Promise.allSettled(
+      manifests.map(({ bytes }) =>
+        registry.pushManifest('a', 'v1', bytes, mediaTypes.imageManifest, { ifAbsent: true }),
+      ),
+    );
+    const won = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
+    expect(won).toEqual([await registry.resolveTag('a', 'v1')]);
+    for (const outcome of outcomes)
+      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'DENIED' });
+    const again = manifests.find(({ descriptor }) => descriptor.digest === won[0]?.digest)?.bytes ?? Buffer.of();
+    await registry.pushManifest('a', 'v1', again, mediaTypes.imageManifest, { ifAbsent: true });
+    const other = manifests.find(({ descriptor }) => descriptor.digest !== won[0]?.digest)?.bytes ?? Buffer.of();
+    await registry.pushManifest('a', 'v1', other, mediaTypes.imageManifest);
+    expect((await registry.resolveTag('a', 'v1')).digest).toBe(digestOf(other));
+  });
+
   it.each(stores)('%s gives back what was written to an upload until it is finished', async (_name, make) => {
     const registry = make();
     const { bytes, descriptor } = content(250_000);

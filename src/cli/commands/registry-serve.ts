@@ -2,7 +2,7 @@ import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { access } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { RegistryError, statusOfCode } from '../../registry/errors.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
+import { makeFolder } from '../../registry/store/durable-file.ts';
 import { addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
@@ -122,7 +122,7 @@ function tlsOf({ tlsCert, tlsKey }: RegistryServeOptions): { cert: string; key: 
 /** The folder is made now: a place that cannot be used must not come to light with somebody's push. */
 async function prepareStore(root: string): Promise<void> {
   try {
-    await makeDirectory(root, 0o700);
+    await makeFolder(root, 0o700);
     await access(root, constants.R_OK | constants.X_OK);
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);

@@ -182,6 +182,7 @@ class Planner {
 
   get #name(): string {
     const { repository, reference } = this.#source;
+    if (repository === '') return reference;
     return `${repository}${isDigest(reference) ? '@' : ':'}${reference}`;
   }
 }

@@ -18,8 +18,9 @@ export interface ImmutableTagsOptions {
 /**
  * A tag, once pushed, keeps its manifest. DENIED is to push another one under it, to delete it, and to delete or to give another media type
  * to what it needs: its manifest, what that lists when it is an index, their configs and layers. Pushes and deletes through one such filter wait for each other
- * within a repository. Another process, or another such filter, that pushes the same new tag in the same moment may replace it once: no store can refuse that.
- * Whoever finds it replaced after its own push is DENIED.
+ * within a repository. Of several such filters over one store, also in several processes, one gives a new tag. A registry over HTTP cannot be asked for
+ * that: there another that pushes the same new tag in the same moment may replace it once, and whoever finds it replaced after its own push is DENIED. A
+ * delete through one filter does not wait for a push through another.
  *
  * A delete looks at every protected tag of the repository.
  */
@@ -46,7 +47,8 @@ class ImmutableTags extends ForwardingRegistry {
     checkRepository(repository);
     if (tag !== undefined) checkTag(tag);
     const digest = nameOfManifest(bytes, options.digest);
-    const push = () => super.pushManifest(repository, tag, bytes, mediaType, options);
+    const push = (ifAbsent = options.ifAbsent) =>
+      super.pushManifest(repository, tag, bytes, mediaType, { ...options, ifAbsent });
     return await this.#changes.run(
       repository,
       async () => {
@@ -56,7 +58,7 @@ class ImmutableTags extends ForwardingRegistry {
         if (before !== undefined && before.digest !== digest) {
           throw denied(`tag ${repository}:${tag} is immutable and is ${before.digest}, not ${digest}`);
         }
-        const pushed = await push();
+        const pushed = await push(true);
         const after = await super.resolveTag(repository, tag, options);
         if (after.digest === digest) return pushed;
         throw denied(

@@ -135,7 +135,7 @@ export class ArchiveWriter {
   }
 
   #mustBeOpen(): void {
-    if (this.#state !== 'open') throw new RegistryError('UNSUPPORTED', `oci archive ${this.#file} is ${this.#state}`);
+    if (this.#state !== 'open') throw new RegistryError('UNSUPPORTED', `the oci archive is ${this.#state}`);
   }
 }
 

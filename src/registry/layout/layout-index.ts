@@ -39,7 +39,7 @@ export class LayoutIndex {
     this.#file = file;
   }
 
-  /** Errors: NAME_UNKNOWN when this is no image layout, MANIFEST_INVALID when its index is damaged. */
+  /** Errors: NAME_UNKNOWN when this is no image layout, UNKNOWN when its index is damaged or too large. */
   async manifests(): Promise<readonly Descriptor[]> {
     const bytes = await this.#file.read();
     if (bytes === undefined)
@@ -52,9 +52,18 @@ export class LayoutIndex {
     return (await this.#file.read()) !== undefined;
   }
 
-  /** Lists `descriptor`, under `tag` when given; another manifest of that tag loses it. The first change makes the layout. */
-  async add(descriptor: Descriptor, tag: string | undefined, options: CallOptions = {}): Promise<void> {
+  /**
+   * Lists `descriptor`, under `tag` when given; another manifest of that tag loses it, or is given to `refuse`, which throws. The first change makes the
+   * layout.
+   */
+  async add(
+    descriptor: Descriptor,
+    tag: string | undefined,
+    options: CallOptions & { readonly refuse?: ((holder: string) => never) | undefined } = {},
+  ): Promise<void> {
     await this.change((entries) => {
+      const holder = tag === undefined ? undefined : findTagged(entries, tag, entryName)?.['digest'];
+      if (typeof holder === 'string' && holder !== descriptor.digest) options.refuse?.(holder);
       const named = entries.filter((entry) => tag === undefined || entryName(entry) !== tag);
       if (tag === undefined)
         return named.some((entry) => entry['digest'] === descriptor.digest) ? named : [...named, { ...descriptor }];
@@ -81,7 +90,7 @@ export class LayoutIndex {
 
   /**
    * Replaces the entries by what `change` makes of them, while no other process does; what else is in index.json stays. Nothing is written when it returns
-   * the entries it was given. Errors: MANIFEST_INVALID, TOO_LARGE, the signal's reason while it waits.
+   * the entries it was given. Errors: UNKNOWN when index.json is damaged or too large, the signal's reason while it waits.
    */
   async change(
     change: (entries: readonly JsonObject[]) => readonly JsonObject[] | Promise<readonly JsonObject[]>,
@@ -97,7 +106,7 @@ export class LayoutIndex {
     await work();
   }
 
-  /** The entries for which `wanted` holds; none when there is no index.json. Errors: MANIFEST_INVALID, TOO_LARGE. */
+  /** The entries for which `wanted` holds; none when there is no index.json. Errors: UNKNOWN. */
   async select(wanted: (entry: JsonObject) => boolean): Promise<readonly Descriptor[]> {
     const bytes = await this.#file.read();
     if (bytes === undefined) return [];
@@ -122,12 +131,12 @@ export class LayoutIndex {
 
   #checked<T>(bytes: Uint8Array, maxBytes: number, parse: () => T): T {
     if (bytes.byteLength > maxBytes)
-      throw new RegistryError('TOO_LARGE', `index.json of ${this.#file.name} has ${bytes.byteLength} bytes`);
+      throw new RegistryError('UNKNOWN', `index.json of ${this.#file.name} has ${bytes.byteLength} bytes`);
     try {
       return parse();
     } catch (error) {
       if (!(error instanceof OciError)) throw error;
-      throw new RegistryError('MANIFEST_INVALID', `index.json of ${this.#file.name}: ${error.message}`, {
+      throw new RegistryError('UNKNOWN', `index.json of ${this.#file.name}: ${error.message}`, {
         cause: error,
       });
     }
@@ -137,6 +146,15 @@ export class LayoutIndex {
 function entriesOf(index: JsonObject): readonly JsonObject[] {
   const { manifests } = index as { manifests?: unknown };
   return Array.isArray(manifests) ? manifests.map((entry) => asObject(entry, 'index.json entry')) : [];
+}
+
+/** Some tools write the whole reference as the name. */
+export function findTagged<T>(
+  entries: readonly T[],
+  tag: string,
+  nameOf: (entry: T) => string | undefined,
+): T | undefined {
+  return entries.find((entry) => nameOf(entry) === tag) ?? entries.find((entry) => nameOf(entry)?.endsWith(`:${tag}`));
 }
 
 export function entryName(entry: JsonObject): string | undefined {

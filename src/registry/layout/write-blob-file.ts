@@ -4,10 +4,9 @@ import path from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Descriptor } from '../../oci/descriptor.ts';
 import { digestAlgorithm } from '../../oci/digest.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
 import { contentHash, contentProblem } from '../blob-content.ts';
 import type { CallOptions } from '../interface.ts';
-import { syncDirectory } from '../store/durable-file.ts';
+import { makeFolder, syncDirectory } from '../store/durable-file.ts';
 
 /** Writes a stream to `file`, which is there afterwards, durably, only if it is what the descriptor says. Errors: SIZE_INVALID, DIGEST_INVALID, those of the stream. */
 export async function writeBlobFile(
@@ -18,7 +17,7 @@ export async function writeBlobFile(
 ): Promise<void> {
   const { digest, size } = descriptor;
   const dir = path.dirname(file);
-  await makeDirectory(dir);
+  await makeFolder(dir);
   const temporary = path.join(dir, `.${randomBytes(8).toString('hex')}.tmp`);
   const handle = await open(temporary, 'wx');
   try {

@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { Semaphore } from '../../util/semaphore.ts';
 import { RegistryError, statusOfCode } from '../errors.ts';
 import type { Registry } from '../interface.ts';
 import type { RequestCount } from './server-stats.ts';
@@ -14,6 +15,8 @@ export interface Exchange {
   /** Aborted when the client goes away. */
   readonly signal: AbortSignal;
   readonly options: ServingOptions;
+  /** Bytes of manifests that may be read or stored at once, of all requests. */
+  readonly manifestBytes: Semaphore;
   readonly count: RequestCount;
   /** The methods of the requested path. */
   readonly methods: readonly string[];

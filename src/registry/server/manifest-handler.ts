@@ -63,6 +63,8 @@ async function putManifest(exchange: Exchange, repository: string, name: string)
     throw new RegistryError('TAG_INVALID', `${extraTags.length} tags in one request, more than the ${maxTags} allowed`);
   const mediaType = baseMediaType(request.headers['content-type'] ?? '');
   if (mediaType === '') throw new RegistryError('MANIFEST_INVALID', 'the manifest was sent without a content-type');
+  const announced = Number(request.headers['content-length'] ?? options.maxManifestBytes);
+  using _memory = await exchange.manifestBytes.acquire(Math.min(announced, options.maxManifestBytes), { signal });
   const bytes = await readBody(exchange, options.maxManifestBytes);
   const push = (tag: string | undefined) =>
     registry.pushManifest(repository, tag, bytes, mediaType, { signal, digest });

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isDigest } from '../../oci/digest.ts';
 import { Deferred } from '../../util/deferred.ts';
+import { Semaphore } from '../../util/semaphore.ts';
 import { RegistryError } from '../errors.ts';
 import type { Registry } from '../interface.ts';
 import { handleBlob } from './blob-handler.ts';
@@ -18,6 +19,9 @@ import type { Route } from './route.ts';
 import type { ServerMetrics } from './server-metrics.ts';
 import type { RequestRecord, ServerStats } from './server-stats.ts';
 import { handleUpload, handleUploads } from './upload-handler.ts';
+
+/** Manifests are held in memory while they arrive and are stored; those that would be more wait. */
+const maxManifestBytesAtOnce = 256 * 1024 * 1024;
 
 export interface RequestHandlerOptions {
   readonly serving: ServingOptions;
@@ -37,6 +41,7 @@ export interface RequestHandlerOptions {
 export class RequestHandler {
   readonly #registry: Registry;
   readonly #options: RequestHandlerOptions;
+  readonly #manifestBytes = new Semaphore(maxManifestBytesAtOnce);
   #inFlight = 0;
   /** Set when the server ends: settled when no request is under way. */
   #ending: Deferred<void> | undefined;
@@ -108,7 +113,17 @@ export class RequestHandler {
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (this.#ending !== undefined) response.setHeader('connection', 'close');
     const methods = methodsOf(known?.kind);
-    return { registry: this.#registry, request, response, url, signal: gone.signal, options: serving, count, methods };
+    return {
+      registry: this.#registry,
+      request,
+      response,
+      url,
+      signal: gone.signal,
+      options: serving,
+      manifestBytes: this.#manifestBytes,
+      count,
+      methods,
+    };
   }
 
   async #checkUser({ request, response, url }: Exchange): Promise<void> {

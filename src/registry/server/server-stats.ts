@@ -3,7 +3,7 @@ import type { Digest } from '../../oci/digest.ts';
 
 export interface RequestRecord {
   readonly method: string;
-  /** Path and query as sent. */
+  /** Path and query as sent, the first 1 024 characters. */
   readonly url: string;
   readonly status: number;
   /** Of a blob or a manifest asked for by digest. */
@@ -24,6 +24,7 @@ export interface DigestCount {
 }
 
 const maxRecords = 10_000;
+const maxUrlLength = 1_024;
 /** Whoever asks may ask for any digest. */
 const maxDigests = 20_000;
 
@@ -66,7 +67,7 @@ export class ServerStats {
 
   /** A request whose head is in. What it asked for and each byte of its answer count at once, its status when it has ended. */
   begin(asked: Pick<RequestRecord, 'method' | 'url' | 'kind' | 'digest' | 'range'>): RequestCount {
-    const record = { ...asked, status: 0, bytes: 0, received: 0, durationMs: 0 };
+    const record = { ...asked, url: beginningOf(asked.url), status: 0, bytes: 0, received: 0, durationMs: 0 };
     const isBlob = asked.kind === 'blob' && asked.method === 'GET';
     const started = performance.now();
     this.#requests += 1;
@@ -108,6 +109,11 @@ export class ServerStats {
       this.#byDigest.delete(oldest);
     }
   }
+}
+
+/** A copy: a slice would keep all of the text in memory. */
+function beginningOf(url: string): string {
+  return url.length <= maxUrlLength ? url : Buffer.from(url.slice(0, maxUrlLength)).toString();
 }
 
 export interface RequestCount {

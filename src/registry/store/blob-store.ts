@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs';
+import path from 'node:path';
 import { digestAlgorithm } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { contentHash } from '../blob-content.ts';
@@ -6,6 +7,7 @@ import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
 import { linkIfAbsent, renew, statIfPresent, unlinkIfPresent } from './content-pool.ts';
 import type { ContentPool } from './content-pool.ts';
+import { syncDirectory } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 
 /** The blobs of all repositories: which repository has which content of the pool. */
@@ -43,7 +45,7 @@ export class BlobStore {
       throw new RegistryError('UNSUPPORTED', `blob ${digest} is in too many repositories to be mounted`, { cause });
     }
     await renew(own);
-    await this.#pool.syncFolderOf(own);
+    await syncDirectory(path.dirname(own));
     return true;
   }
 
@@ -51,7 +53,7 @@ export class BlobStore {
   async remove(repository: string, digest: Digest): Promise<boolean> {
     const own = this.#paths.blob(repository, digest);
     if (!(await unlinkIfPresent(own))) return false;
-    await this.#pool.syncFolderOf(own);
+    await syncDirectory(path.dirname(own));
     return true;
   }
 }

@@ -2,9 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { link, rename, stat, unlink, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import type { Digest } from '../../oci/digest.ts';
-import { isNotFound, makeFolder } from './durable-file.ts';
+import { isNotFound, makeFolder, syncDirectory } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
-import { SharedSync } from './shared-sync.ts';
 
 type Linked = 'linked' | 'present' | 'no source';
 
@@ -14,7 +13,6 @@ type Linked = 'linked' | 'present' | 'no source';
  */
 export class ContentPool {
   readonly #paths: StorePaths;
-  readonly #syncs = new SharedSync();
 
   constructor(paths: StorePaths) {
     this.#paths = paths;
@@ -28,14 +26,9 @@ export class ContentPool {
       if (!(await this.#linkWhole(file, pool, file))) return false;
     } while (!(await this.#linkFromPool(digest, file, own)));
     await renew(own);
-    await Promise.all([this.syncFolderOf(pool), this.syncFolderOf(own)]);
+    await Promise.all([pool, own].map((place) => syncDirectory(path.dirname(place))));
     await unlinkIfPresent(file);
     return true;
-  }
-
-  /** What was linked or removed there before this call is so after a crash, too. */
-  async syncFolderOf(file: string): Promise<void> {
-    await this.#syncs.sync(path.dirname(file));
   }
 
   /** Forgets content that no repository has; its size in bytes when it did. */

@@ -3,9 +3,8 @@ import { closeSync, openSync } from 'node:fs';
 import path from 'node:path';
 import { tryLock } from '../../native/sys.ts';
 import { systemTimer } from '../../util/backoff.ts';
-import { makeDirectory } from '../../util/make-directory.ts';
 import type { CallOptions } from '../interface.ts';
-import { isNotFound } from './durable-file.ts';
+import { isNotFound, makeFolder } from './durable-file.ts';
 
 export type LockMode = 'shared' | 'exclusive';
 
@@ -33,7 +32,7 @@ async function tryLockFile(file: string, mode: LockMode): Promise<number | undef
     fd = openSync(file, 'a');
   } catch (error) {
     if (!isNotFound(error)) throw error;
-    await makeDirectory(path.dirname(file));
+    await makeFolder(path.dirname(file));
     fd = openSync(file, 'a');
   }
   try {

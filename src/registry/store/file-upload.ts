@@ -15,7 +15,7 @@ import { RegistryError } from '../errors.ts';
 import type { BlobWriter, CallOptions } from '../interface.ts';
 import { uploadUnknown } from '../not-found.ts';
 import { digestOfFile } from './blob-store.ts';
-import { inFolder, isNotFound } from './durable-file.ts';
+import { isNotFound, openInFolder } from './durable-file.ts';
 import { pause } from './file-lock.ts';
 
 const chunkSize = 1024 * 1024;
@@ -58,7 +58,7 @@ export class FileUpload implements BlobWriter {
 
   static async start(place: UploadPlace): Promise<FileUpload> {
     const id = randomBytes(16).toString('hex');
-    const handle = await inFolder(place.dir, () => open(path.join(place.dir, id), 'wx+'));
+    const handle = await openInFolder(path.join(place.dir, id), 'wx+');
     return new FileUpload(place, id, handle, 0);
   }
 

@@ -9,11 +9,12 @@ import { OciError } from '../../oci/errors.ts';
 import { isTag } from '../../oci/reference.ts';
 import { RegistryError, hasCode } from '../errors.ts';
 import { nameOfManifest } from '../manifest-check.ts';
+import { tagTaken } from '../not-found.ts';
 import { referrerOf } from '../referrer-of.ts';
 import type { ManifestContent } from '../interface.ts';
 import { renew, statIfPresent, unlinkIfPresent } from './content-pool.ts';
 import type { ContentPool } from './content-pool.ts';
-import { readIfPresent, syncDirectory, writeDurably } from './durable-file.ts';
+import { readIfPresent, syncDirectory, writeDurably, writeNewDurably } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 import { namesIn } from './repository-folders.ts';
 
@@ -106,6 +107,16 @@ export class ManifestStore {
 
   async putTag(repository: string, tag: string, digest: Digest): Promise<void> {
     await writeDurably(this.#paths.tag(repository, tag), digest);
+  }
+
+  /** Of all processes that do this at once one gives the tag. Errors: DENIED when it names another manifest. */
+  async putNewTag(repository: string, tag: string, digest: Digest): Promise<void> {
+    while (!(await writeNewDurably(this.#paths.tag(repository, tag), digest))) {
+      const holder = await this.tag(repository, tag);
+      if (holder === digest) return;
+      // One that was deleted at this moment leaves the tag free.
+      if (holder !== undefined) throw tagTaken(repository, tag, holder);
+    }
   }
 
   /** Also when what it says is damaged. */

@@ -3,6 +3,7 @@ import { rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { isDigest } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
+import { hasCode } from '../errors.ts';
 import { statIfPresent } from './content-pool.ts';
 import { readIfPresent, syncDirectory } from './durable-file.ts';
 import type { GarbageTally } from './garbage-tally.ts';
@@ -66,8 +67,14 @@ export class RepositoryCollector {
   async #keptManifests(nodes: Nodes): Promise<Set<Digest>> {
     const roots = new Set<Digest>();
     for (const tag of (await this.#manifests.tags(this.#repository)) ?? []) {
-      const digest = await this.#manifests.tag(this.#repository, tag);
-      if (digest !== undefined) roots.add(digest);
+      try {
+        const digest = await this.#manifests.tag(this.#repository, tag);
+        if (digest !== undefined) roots.add(digest);
+      } catch (error) {
+        if (!hasCode(error, 'UNKNOWN')) throw error;
+        // What a damaged tag named may be any of them.
+        return new Set(nodes.keys());
+      }
     }
     const tagged = reachedFrom(roots, nodes);
     for (const digest of nodes.keys()) {

@@ -1,4 +1,4 @@
-import { syncDirectory } from './durable-file.ts';
+import { open } from 'node:fs/promises';
 
 interface Round {
   begun: boolean;
@@ -10,7 +10,7 @@ export class SharedSync {
   readonly #work: (dir: string) => Promise<void>;
   readonly #rounds = new Map<string, Round>();
 
-  constructor(work: (dir: string) => Promise<void> = syncDirectory) {
+  constructor(work: (dir: string) => Promise<void> = syncNow) {
     this.#work = work;
   }
 
@@ -41,5 +41,14 @@ export class SharedSync {
     const round: Round = { begun: false, done: Promise.resolve().then(run) };
     this.#rounds.set(dir, round);
     return round;
+  }
+}
+
+async function syncNow(dir: string): Promise<void> {
+  const handle = await open(dir, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
 }

@@ -105,6 +105,24 @@ describe('immutable tags', () => {
     for (const outcome of outcomes) if (outcome.status === 'rejected') expect(outcome.reason).toEqual(denied);
   });
 
+  it('stay when another filter gave them after this one had looked', async () => {
+    const store = new DirRegistry(tempDir());
+    const first = await pushImage(store, 'a', undefined);
+    const { manifest } = await pushImage(store, 'a', undefined);
+    const late = funcs({
+      resolveTag: async (repository, tag) => await store.resolveTag(repository, tag),
+      resolveManifest: async (repository, digest) => await store.resolveManifest(repository, digest),
+      pushManifest: async (...push) => {
+        await immutableTags(store).pushManifest('a', 'v1', first.manifest.bytes, mediaTypes.imageManifest);
+        return await store.pushManifest(...push);
+      },
+    });
+    await expect(immutableTags(late).pushManifest('a', 'v1', manifest.bytes, mediaTypes.imageManifest)).rejects.toEqual(
+      denied,
+    );
+    expect(await store.resolveTag('a', 'v1')).toEqual(first.manifest.descriptor);
+  });
+
   it('notice that another process pushed at the same moment', async () => {
     const store = new DirRegistry(tempDir());
     const other = await pushImage(store, 'a', undefined);
