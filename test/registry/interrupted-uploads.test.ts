@@ -53,14 +53,14 @@ async function stored(url: string): Promise<number> {
 }
 
 /** Half of the body lies in the store when the connections break. */
-const half: Fault = (request, response, ...rest) => {
+const half: Fault = (request, response, forward, ask) => {
   const url = request.url ?? '';
   const begin = async () => {
     const before = await stored(url);
     const inStore = async (bytes: number) => {
       while ((await stored(url)) !== before + bytes) await delay(1);
     };
-    halfTaken(server.host, inStore)(request, response, ...rest);
+    halfTaken(server.host, inStore)(request, response, forward, ask);
   };
   begin().catch(() => response.destroy());
 };
