@@ -5,6 +5,7 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/clean-machine.ts'],
+    setupFiles: ['test/support/equal-bytes.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,
