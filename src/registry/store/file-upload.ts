@@ -89,7 +89,7 @@ export class FileUpload implements BlobWriter {
   async write(chunk: Uint8Array, options: CallOptions = {}): Promise<void> {
     options.signal?.throwIfAborted();
     const handle = await this.#lockedHandle(options);
-    if (this.#adopted) throw this.#unknown();
+    if (this.#adopted && chunk.byteLength > 0) throw this.#unknown();
     const hash = this.#hash;
     // What is hashed is not what is stored until all of it is written.
     this.#hash = undefined;
