@@ -75,7 +75,10 @@ function withoutComments(text: string): string {
 }
 
 function sources(): string[] {
-  return readdirSync(src, { recursive: true, encoding: 'utf8' }).filter((name) => /\.[cm]?tsx?$/.test(name));
+  return readdirSync(src, { recursive: true, encoding: 'utf8' }).filter(
+    // Generated from published .proto files.
+    (name) => /\.[cm]?tsx?$/.test(name) && !name.includes(`${path.sep}gen${path.sep}`),
+  );
 }
 
 describe('architecture', () => {

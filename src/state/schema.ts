@@ -63,4 +63,55 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX mount_layers_layer ON mount_layers (layer);
   `,
+  `
+  CREATE TABLE slots (
+    slot       INTEGER PRIMARY KEY AUTOINCREMENT, -- names a mounted layer tree, in base 36; never used again
+    tree       TEXT NOT NULL UNIQUE,              -- key of its compiled tree in trees/
+    layer      TEXT NOT NULL,
+    reason     TEXT NOT NULL,                     -- why it is served as it is
+    error      TEXT,                              -- what went wrong with it last
+    created_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX slots_layer ON slots (layer);
+
+  CREATE TABLE layer_sources (
+    layer     TEXT NOT NULL,
+    reference TEXT NOT NULL,                      -- of an image that has the layer, in full
+    used_at   INTEGER NOT NULL,
+    PRIMARY KEY (layer, reference)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE snapshots (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT, -- names its directory, in base 36
+    key        TEXT NOT NULL UNIQUE,
+    parent     INTEGER REFERENCES snapshots (id), -- without ON DELETE: a parent stays while it has children
+    kind       TEXT NOT NULL,                     -- view, active or committed
+    slot       INTEGER REFERENCES slots (slot),   -- the layer it shows; NULL: it has a directory
+    image      TEXT,                              -- reference it was pulled by, where it was told
+    layer      TEXT,                              -- digest of the layer, where it was told
+    reason     TEXT,                              -- why the layer was left to containerd
+    size       INTEGER,                           -- bytes on disk and inodes of a committed directory, once measured
+    inodes     INTEGER,
+    created_at INTEGER NOT NULL,                  -- ms since the epoch
+    updated_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX snapshots_parent ON snapshots (parent);
+  CREATE INDEX snapshots_slot ON snapshots (slot);
+
+  CREATE TABLE snapshot_labels (
+    snapshot INTEGER NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE,
+    name     TEXT NOT NULL,
+    value    TEXT NOT NULL,
+    PRIMARY KEY (snapshot, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX snapshot_labels_name ON snapshot_labels (name, value);
+
+  CREATE TABLE secrets (
+    scope   TEXT NOT NULL PRIMARY KEY,            -- registry and repository that it is for
+    sealed  BLOB NOT NULL,                        -- encrypted with a key that is not in the state directory
+    used_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  ALTER TABLE mounts ADD COLUMN daemon INTEGER NOT NULL DEFAULT 0; -- served by the daemon, which makes it again when it starts
+  `,
 ];
