@@ -25,24 +25,12 @@ export class PeelDaemon {
   readonly env: Readonly<Record<string, string>>;
   #child: ChildProcess | undefined;
 
-  private constructor({ config = [], env = {} }: PeelDaemonOptions) {
+  constructor({ config = [], env = {} }: PeelDaemonOptions = {}) {
     // The user's registries and passwords are none of the test's.
     const own = { DOCKER_CONFIG: path.join(this.dir, 'docker'), PEEL_ROOT: this.root, PEEL_RUN_DIR: this.runDir };
     this.env = { ...own, ...env };
     mkdirSync(path.join(this.dir, 'docker'));
     this.configure(config);
-  }
-
-  /** Resolves when it serves. */
-  static async start(options: PeelDaemonOptions = {}): Promise<PeelDaemon> {
-    const daemon = new PeelDaemon(options);
-    try {
-      await daemon.start();
-    } catch (error) {
-      await daemon.close();
-      throw error;
-    }
-    return daemon;
   }
 
   /** For the next start, or a reload. */
@@ -69,7 +57,7 @@ export class PeelDaemon {
     return { name: 'peel', socket: this.socket, root: this.root };
   }
 
-  /** Again, after it has ended, over the same state. */
+  /** Resolves when it serves. Once more, after it has ended, over the same state. */
   async start(): Promise<void> {
     const log = openSync(path.join(this.dir, 'log'), 'a');
     const args = [peelMain, 'daemon', '--config', this.configFile];
