@@ -168,6 +168,7 @@ function configText(dir: string, { containers, proxy }: ContainerdOptions): stri
     `disabled_plugins = ${JSON.stringify(without)}`,
     `grpc = { address = "${dir}/socket" }`,
     `ttrpc = { address = "${dir}/ttrpc" }`,
+    'debug = { level = "warn" }',
     '[plugins."io.containerd.grpc.v1.cri"]',
     'disable_tcp_service = true',
     '[plugins."io.containerd.grpc.v1.cri".cni]',

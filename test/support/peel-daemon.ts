@@ -50,7 +50,8 @@ export class PeelDaemon {
 
   /** Everything that it has written, over all its lives. */
   get log(): string {
-    return readFileSync(path.join(this.dir, 'log'), 'utf8');
+    const file = path.join(this.dir, 'log');
+    return existsSync(file) ? readFileSync(file, 'utf8') : '';
   }
 
   get proxy(): ProxySnapshotter {
