@@ -10,7 +10,7 @@
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],
       "cflags!": ["-fno-exceptions"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
-      "cflags_cc": ["-std=c++20", "-O2", "-g", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-isystem", "<(node_root_dir)/include/node"],
+      "cflags_cc": ["-std=c++20", "-O2", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-isystem", "<(node_root_dir)/include/node"],
       "ldflags": ["-Wl,-z,relro,-z,now", "-Wl,-z,nodelete"],
       "conditions": [["isal==1", { "defines": ["PEEL_ISAL=1"], "libraries": ["-lisal"] }]]
     }

@@ -1,0 +1,3 @@
+// For the bindings.
+#include "common.hpp"
+#include <napi.h>
