@@ -10,7 +10,7 @@ import { distributionConformance } from '../conformance/distribution/distributio
 import { dockerRegistryDeviations } from '../conformance/distribution/docker-registry.ts';
 import type { DistributionTarget } from '../conformance/distribution/suite.ts';
 import { startDockerRegistry } from '../support/docker-registry.ts';
-import { keptTempDir } from '../support/tmp.ts';
+import { keptMemoryDir } from '../support/tmp.ts';
 
 async function served(registry: Registry, close: () => Promise<void> | void = () => {}): Promise<DistributionTarget> {
   const server = await serveRegistry(registry);
@@ -24,7 +24,7 @@ async function served(registry: Registry, close: () => Promise<void> | void = ()
 }
 
 async function overDir(): Promise<DistributionTarget> {
-  const dir = keptTempDir();
+  const dir = keptMemoryDir();
   return await served(new DirRegistry(dir.path), () => dir[Symbol.dispose]());
 }
 
@@ -43,7 +43,7 @@ distributionConformance('the embedded server in front of the client', async () =
 
 distributionConformance('the embedded server as a caching proxy', async () => {
   const upstream = await overDir();
-  const dir = keptTempDir();
+  const dir = keptMemoryDir();
   const client = new RemoteRegistry({ host: new URL(upstream.url).host });
   return await served(pullThrough(client, new DirRegistry(dir.path), { writes: 'upstream' }), async () => {
     await client.close();

@@ -14,11 +14,11 @@ import type { FaultKind } from '../support/fault-kinds.ts';
 import { content, listAll, push, pushImage, readAll, streamOf } from '../support/registry-content.ts';
 import type { Content } from '../support/registry-content.ts';
 import { RegistryFront } from '../support/registry-front.ts';
-import { keptTempDir } from '../support/tmp.ts';
+import { keptMemoryDir } from '../support/tmp.ts';
 
 const blob = content(300_000);
 const { digest } = blob.descriptor;
-const dir = keptTempDir();
+const dir = keptMemoryDir();
 /** What is only read, so that it stays as it is. */
 const library = new DirRegistry(`${dir.path}/library`);
 /** What the calls change. */

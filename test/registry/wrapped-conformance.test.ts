@@ -16,11 +16,11 @@ import type { Registry } from '../../src/registry/registry.ts';
 import { registryConformance } from '../conformance/registry.ts';
 import type { RegistryTraits } from '../conformance/registry.ts';
 import { callNames } from '../support/every-call.ts';
-import { keptTempDir } from '../support/tmp.ts';
+import { keptMemoryDir } from '../support/tmp.ts';
 
 function conforms(name: string, wrap: (one: Registry, two: Registry) => Registry, traits?: RegistryTraits): void {
   const start = async () => {
-    const dir = keptTempDir();
+    const dir = keptMemoryDir();
     const [one, two] = ['one', 'two'].map((side) => new DirRegistry(path.join(dir.path, side)));
     return { registry: wrap(one as Registry, two as Registry), close: async () => dir[Symbol.dispose]() };
   };
@@ -40,7 +40,7 @@ conforms('unify at once', (one, two) => unify(one, two, { read: 'concurrent' }))
 registryConformance(
   'RemoteRegistry over a server over two registries, one of them remote',
   async () => {
-    const dir = keptTempDir();
+    const dir = keptMemoryDir();
     const far = await serveRegistry(new DirRegistry(path.join(dir.path, 'far')));
     const remote = new RemoteRegistry({ host: far.host });
     const server = await serveRegistry(unify(new DirRegistry(path.join(dir.path, 'near')), remote));

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { onTestFinished } from 'vitest';
@@ -11,7 +11,17 @@ export function tempDir(prefix = 'peel-'): string {
 }
 
 /** The same for `beforeAll`: the caller disposes it in `afterAll`. */
-export function keptTempDir(prefix = 'peel-'): { path: string; [Symbol.dispose](): void } {
-  const dir = mkdtempSync(path.join(tmpdir(), prefix));
+export function keptTempDir(prefix = 'peel-', place = tmpdir()): { path: string; [Symbol.dispose](): void } {
+  const dir = mkdtempSync(path.join(place, prefix));
   return { path: dir, [Symbol.dispose]: () => rmSync(dir, { recursive: true, force: true }) };
+}
+
+/** In memory where the machine has such a place: for stores that make thousands of files durable while something else is tested. */
+export function keptMemoryDir(): ReturnType<typeof keptTempDir> {
+  try {
+    accessSync('/dev/shm', constants.W_OK);
+    return keptTempDir('peel-', '/dev/shm');
+  } catch {
+    return keptTempDir();
+  }
 }
