@@ -122,8 +122,8 @@ describe.skipIf(!canMount)('an index', () => {
   });
 
   it('with a flipped bit under a digest that fits is refused, or serves without a crash or a hang', async () => {
-    for (let round = 0; round < rounds(10, 4); round++) {
-      const at = Math.floor((ztoc.length * (round + Math.random())) / rounds(10, 4));
+    for (let round = 0; round < rounds(10, 4, 0.4); round++) {
+      const at = Math.floor((ztoc.length * (round + Math.random())) / rounds(10, 4, 0.4));
       const { reference } = await withZtoc(flipped(ztoc, at, round % 8));
       const fresh = new PeelNode();
       try {

@@ -22,7 +22,7 @@ describe.skipIf(!canMount)('on one mount', () => {
 
   beforeAll(async () => {
     registry = await TestRegistry.start();
-    const bulk = await makeFixture('bulk', registry.work('bulk'), '80');
+    const bulk = await makeFixture('bulk', registry.work('bulk'), '40');
     const zoo = await makeFixture('zoo', registry.work('zoo'));
     image = await registry.push('two', layersOf([...bulk, ...zoo.slice(0, 1)], 'pigz'));
     const indexer = new PeelNode();
@@ -56,14 +56,14 @@ describe.skipIf(!canMount)('on one mount', () => {
       const dir = await node.mount(registry.reference('two'), transport, '--index', 'require');
       const stalled = stall();
       const healed = registry.front.interfere(forBlob(bulk), stalled.fault);
-      const files = Array.from({ length: 80 }, (_, i) => join(dir, `bulk/00${String(i).padStart(2, '0')}`));
-      const readers = reader(files, 25);
+      const files = Array.from({ length: 40 }, (_, i) => join(dir, `bulk/00${String(i).padStart(2, '0')}`));
+      const readers = reader(files, 50);
       try {
         await readers.ready;
         await new Promise((resolve) => setTimeout(resolve, 500));
         await runOk('sha256sum', [join(dir, 'big')], { timeout: 10_000 });
 
-        const victim = reader([join(dir, 'bulk/0045')], 1);
+        const victim = reader([join(dir, 'bulk/0025')], 1);
         await victim.ready;
         await new Promise((resolve) => setTimeout(resolve, 200));
         await victim.kill();
@@ -90,7 +90,7 @@ describe.skipIf(!canMount)('on one mount', () => {
     });
 
     it(`bytes of a layer that was removed never show in another one, ${transport}`, async () => {
-      for (let round = 0; round < Math.min(rounds(6, 3), 6); round++) {
+      for (let round = 0; round < Math.min(rounds(6, 2, 0.3), 6); round++) {
         const name = `round-${transport}-${round}`;
         const tars = await makeFixture('bulk', registry.work(name), '3', name);
         await registry.push(name, layersOf(tars, 'gzip'));
