@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { describe, expect, it } from 'vitest';
+import { packedDemoImage } from '../support/demo-image.ts';
 import { mountsBelow } from '../support/leftovers.ts';
 import { canMount } from '../support/peel-node.ts';
 import { peel } from '../support/run.ts';
@@ -18,6 +19,7 @@ describe.skipIf(!canMount)('the demo', () => {
   it('mounts an image of 300 MB for less than 30 % of its bytes, and leaves nothing behind', {
     timeout: 240_000,
   }, async () => {
+    await packedDemoImage();
     const { code, out, err } = await peel(['demo', '--json'], { timeout: 230_000 });
     expect({ code, err: code === 0 ? '' : err }).toEqual({ code: 0, err: '' });
     const report = JSON.parse(out) as Report;
