@@ -171,7 +171,7 @@ export function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
 }
 
 export function indexOf(
-  deps: OpenImageDeps,
+  deps: Pick<OpenImageDeps, 'content'>,
   origin: Origin,
   descriptor: Descriptor,
   discovery: Discovery,
