@@ -66,6 +66,7 @@ export class ImageSession {
   #resolving: Promise<SessionImage> | undefined;
   #discovering: Promise<Discovery> | undefined;
   #isBegun = false;
+  #closed: Promise<void> | undefined;
   readonly #uses = new Set<Promise<unknown>>();
 
   constructor(deps: SessionDeps, labels: LabelledImage) {
@@ -126,8 +127,13 @@ export class ImageSession {
     await this.close();
   }
 
-  /** Ends everything. Never rejects. */
-  async close(): Promise<void> {
+  /** Ends everything. Never rejects. Idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     this.#ending.abort(new DOMException('nobody asked for the image any more', 'AbortError'));
     const openings = [...this.#openings.values()];
     this.#openings.clear();
