@@ -74,7 +74,7 @@ export async function openImage(
   });
 }
 
-export async function openOrigin(deps: OpenImageDeps, reference: string): Promise<Origin> {
+export async function openOrigin(deps: Pick<OpenImageDeps, 'openOrigin'>, reference: string): Promise<Origin> {
   try {
     return await deps.openOrigin(parseReference(reference));
   } catch (error) {
@@ -171,7 +171,7 @@ export function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
 }
 
 export function indexOf(
-  deps: OpenImageDeps,
+  deps: Pick<OpenImageDeps, 'content'>,
   origin: Origin,
   descriptor: Descriptor,
   discovery: Discovery,

@@ -2,8 +2,10 @@ import { join } from 'node:path';
 import { openDatabase } from './database.ts';
 import { ImageTable } from './images.ts';
 import { IndexTable } from './indexes.ts';
+import { LayerSourceTable } from './layer-sources.ts';
 import { LayerTable } from './layers.ts';
 import { MountTable } from './mounts.ts';
+import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
 
 /** The node's durable facts, one table group per property. */
@@ -11,7 +13,9 @@ export interface State {
   readonly images: ImageTable;
   readonly indexes: IndexTable;
   readonly layers: LayerTable;
+  readonly layerSources: LayerSourceTable;
   readonly mounts: MountTable;
+  readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
   /** Idempotent. */
   close(): void;
@@ -24,7 +28,9 @@ export function openState(root: string): State {
     images: new ImageTable(db),
     indexes: new IndexTable(db),
     layers: new LayerTable(db),
+    layerSources: new LayerSourceTable(db),
     mounts: new MountTable(db),
+    slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),
     close: () => {
       db.close();
