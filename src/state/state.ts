@@ -4,6 +4,7 @@ import { ImageTable } from './images.ts';
 import { IndexTable } from './indexes.ts';
 import { LayerTable } from './layers.ts';
 import { MountTable } from './mounts.ts';
+import { SecretTable } from './secrets.ts';
 
 /** The node's durable facts, one table group per property. */
 export interface State {
@@ -11,6 +12,7 @@ export interface State {
   readonly indexes: IndexTable;
   readonly layers: LayerTable;
   readonly mounts: MountTable;
+  readonly secrets: SecretTable;
   /** Idempotent. */
   close(): void;
 }
@@ -23,6 +25,7 @@ export function openState(root: string): State {
     indexes: new IndexTable(db),
     layers: new LayerTable(db),
     mounts: new MountTable(db),
+    secrets: new SecretTable(db),
     close: () => {
       db.close();
     },
