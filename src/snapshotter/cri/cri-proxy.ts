@@ -126,7 +126,8 @@ function refuse(stream: ServerHttp2Stream, status: number, message: string): voi
       ':status': 200,
       'content-type': 'application/grpc',
       'grpc-status': String(status),
-      'grpc-message': encodeURIComponent(message),
+      // Percent-encoded as gRPC over HTTP/2 has it: only what is not printable ASCII, and the sign itself.
+      'grpc-message': message.replaceAll(/[^\x20-\x24\x26-\x7e]/gu, encodeURIComponent),
     },
     { endStream: true },
   );
