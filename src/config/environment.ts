@@ -22,6 +22,10 @@ export interface Environment {
   readonly httpsProxy: string | undefined;
   readonly noProxy: string | undefined;
   readonly noColor: boolean;
+  /** Where systemd puts the credentials of a service. */
+  readonly credentialsDirectory: string | undefined;
+  /** Where programs are found. */
+  readonly path: string | undefined;
 }
 
 export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
@@ -44,5 +48,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     httpsProxy: value('HTTPS_PROXY') ?? value('https_proxy'),
     noProxy: value('NO_PROXY') ?? value('no_proxy'),
     noColor: value('NO_COLOR') !== undefined,
+    credentialsDirectory: value('CREDENTIALS_DIRECTORY'),
+    path: value('PATH'),
   });
 }

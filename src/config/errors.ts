@@ -1,4 +1,4 @@
-export type ConfigErrorCode = 'ERR_CONFIG_ROOT';
+export type ConfigErrorCode = 'ERR_CONFIG_ROOT' | 'ERR_CONFIG_KEY';
 
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
