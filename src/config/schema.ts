@@ -8,7 +8,7 @@ const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 const absolutePath = text('an absolute path', (path) => /^\/[^\0]*$/.test(path) && path.length <= 4096);
 const socketPath = text(`an absolute path of at most ${maxSocketPath} bytes`, isSocketPath);
 const listenAddress = text(
-  'an address like "127.0.0.1:9100", "[::1]:9100" or "unix:/run/peel/metrics.sock"',
+  'an address like "127.0.0.1:9464", "[::1]:9464" or "unix:/run/peel/metrics.sock"',
   (address) => parseListenAddress(address) !== undefined,
 );
 

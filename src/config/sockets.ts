@@ -12,6 +12,6 @@ export function socketPaths({ run_dir: runDir, control, snapshotter, credentials
   return {
     control: control.socket ?? join(runDir, 'control.sock'),
     snapshotter: snapshotter.socket ?? join(runDir, 'snapshotter.sock'),
-    cri: credentials.cri.socket ?? join(runDir, 'cri.sock'),
+    cri: credentials.cri.socket ?? join(runDir, 'image.sock'),
   };
 }

@@ -162,7 +162,7 @@ describe('a wrong configuration', () => {
     [
       'half an address',
       'metrics.address = "9100"',
-      /^F:1: metrics\.address: expected .*127\.0\.0\.1:9100.*, not "9100"$/,
+      /^F:1: metrics\.address: expected .*127\.0\.0\.1:9464.*, not "9100"$/,
     ],
   ])('%s is named with its line and what was expected', async (_, text, expected) => {
     expect(await complaints(text)).toEqual([typeof expected === 'string' ? expected : expect.stringMatching(expected)]);
@@ -228,7 +228,7 @@ describe('a wrong configuration', () => {
     ],
     [
       'a proxy of itself',
-      '[credentials.cri]\nenabled = true\nupstream = "/run/peel/cri.sock"',
+      '[credentials.cri]\nenabled = true\nupstream = "/run/peel/image.sock"',
       /^F:3: credentials\.cri\.upstream/,
     ],
     ['a long run directory', `run_dir = "/${'r'.repeat(100)}"`, /^F:1: run_dir: too long for control\.socket/],

@@ -137,7 +137,7 @@ describe.skipIf(!canRunSystemd)('a real systemd', () => {
       'peel.service': service,
       'peel.service.d/probe.conf': changed('peel', 'true'),
       'secret.service': service.replace(/^#(LoadCredential=.*:).*/m, '$1@DIR@/key'),
-      'secret.service.d/probe.conf': changed('secret', 'cat $CREDENTIALS_DIRECTORY/peel-secrets-key; echo'),
+      'secret.service.d/probe.conf': changed('secret', 'cat $CREDENTIALS_DIRECTORY/peel-key; echo'),
     });
     const [own] = await box.lines('out/plain');
     expect(own).toMatch(/^mnt:/);
