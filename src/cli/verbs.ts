@@ -48,6 +48,11 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/registry.ts'),
   },
   {
+    name: 'config',
+    summary: "print, check and explain the daemon's configuration",
+    load: () => import('./commands/config.ts'),
+  },
+  {
     name: 'doctor',
     summary: 'say what this machine can do and what to mend',
     load: () => import('./commands/doctor.ts'),
