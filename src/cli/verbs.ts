@@ -4,6 +4,8 @@ export interface Verb {
   readonly name: string;
   readonly summary: string;
   readonly load: () => Promise<CommandModule>;
+  /** SIGHUP means something else to it than the end of a terminal. */
+  readonly ownsHangup?: true;
 }
 
 /** Every command, in the order of `peel --help`. A module is loaded only when its verb is typed. */
@@ -47,6 +49,14 @@ export const verbs: readonly Verb[] = [
     summary: 'serve an OCI registry from a directory, and clean it up',
     load: () => import('./commands/registry.ts'),
   },
+  {
+    name: 'daemon',
+    summary: 'serve mounts and containerd snapshots until SIGTERM',
+    load: () => import('./commands/daemon.ts'),
+    ownsHangup: true,
+  },
+  { name: 'status', summary: 'show what the daemon serves, and how', load: () => import('./commands/status.ts') },
+  { name: 'logs', summary: 'show what the daemon or a mount logged', load: () => import('./commands/logs.ts') },
   {
     name: 'doctor',
     summary: 'say what this machine can do and what to mend',

@@ -11,6 +11,8 @@ export interface State {
   readonly indexes: IndexTable;
   readonly layers: LayerTable;
   readonly mounts: MountTable;
+  /** Throws when the database does not answer. */
+  check(): void;
   /** Idempotent. */
   close(): void;
 }
@@ -23,6 +25,9 @@ export function openState(root: string): State {
     indexes: new IndexTable(db),
     layers: new LayerTable(db),
     mounts: new MountTable(db),
+    check: () => {
+      db.prepare('SELECT count(*) FROM sqlite_schema').get();
+    },
     close: () => {
       db.close();
     },
