@@ -4,6 +4,8 @@ export interface Verb {
   readonly name: string;
   readonly summary: string;
   readonly load: () => Promise<CommandModule>;
+  /** SIGHUP means something else to it than the end of a terminal. */
+  readonly ownsHangup?: true;
 }
 
 /** Every command, in the order of `peel --help`. A module is loaded only when its verb is typed. */
@@ -52,6 +54,14 @@ export const verbs: readonly Verb[] = [
     summary: "print, check and explain the daemon's configuration",
     load: () => import('./commands/config.ts'),
   },
+  {
+    name: 'daemon',
+    summary: 'serve mounts and containerd snapshots until SIGTERM',
+    load: () => import('./commands/daemon.ts'),
+    ownsHangup: true,
+  },
+  { name: 'status', summary: 'show what the daemon serves, and how', load: () => import('./commands/status.ts') },
+  { name: 'logs', summary: 'show what the daemon or a mount logged', load: () => import('./commands/logs.ts') },
   {
     name: 'doctor',
     summary: 'say what this machine can do and what to mend',

@@ -35,6 +35,8 @@ export interface OpenImageDeps {
   readonly layers: LayerStore;
   readonly trees: TreeBuilder;
   readonly log: Logger;
+  /** Where the layers' reads are told of; default the log of the layer store. */
+  readonly layerLog?: Logger | undefined;
   /** Requests for one image at once. */
   readonly downloadsPerImage: number;
 }
@@ -131,6 +133,7 @@ async function openLayers(
       accepts: acceptance(options.index),
       slots,
       signal,
+      log: deps.layerLog,
       onProgress: options.onProgress,
       onWarning: (message) => warnings.push(message),
     });

@@ -114,5 +114,6 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
 
   ALTER TABLE mounts ADD COLUMN daemon INTEGER NOT NULL DEFAULT 0; -- served by the daemon, which makes it again when it starts
+  ALTER TABLE mounts ADD COLUMN error TEXT;                        -- why it could not be made again
   `,
 ];

@@ -19,6 +19,8 @@ export interface State {
   readonly secrets: SecretTable;
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
+  /** Throws when the database does not answer. */
+  check(): void;
   /** Idempotent. */
   close(): void;
 }
@@ -35,6 +37,9 @@ export function openState(root: string): State {
     secrets: new SecretTable(db),
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),
+    check: () => {
+      db.prepare('SELECT count(*) FROM sqlite_schema').get();
+    },
     close: () => {
       db.close();
     },
