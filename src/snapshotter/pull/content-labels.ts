@@ -6,9 +6,9 @@ import type { Labels } from '../layer-provider.ts';
 
 export const uncompressedLabel = 'containerd.io/uncompressed';
 
-/** All repositories of the host that the blob was pulled from; other namespaces and mirrors look for it there. */
+/** All repositories of the host that the blob was pulled from. The host is without its port, as containerd writes it. */
 export function sourceLabel(existing: Labels, host: string, repository: string): Labels {
-  const key = `containerd.io/distribution.source.${host}`;
+  const key = `containerd.io/distribution.source.${host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')}`;
   const known = existing[key]?.split(',').filter((name) => name !== '') ?? [];
   const value = [...new Set([...known, repository])].toSorted().join(',');
   return isLabel(key, value) ? { [key]: value } : {};

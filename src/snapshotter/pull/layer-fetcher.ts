@@ -23,7 +23,7 @@ export interface LayerFetcherOptions {
 
 interface Fetch {
   /** Bytes that crossed the network; 0 when containerd had the layer. */
-  readonly bytes: Promise<number>;
+  bytes: Promise<number>;
   readonly stop: AbortController;
   ended: boolean;
 }
@@ -41,9 +41,15 @@ export class LayerFetcher {
     this.#options = options;
   }
 
-  /** Bytes fetched. Errors: RegistryError, ImageError for a foreign layer that is nowhere, ContainerdError. */
-  fetch(layer: Descriptor): Promise<number> {
-    return this.#started(layer).bytes;
+  /**
+   * Bytes fetched since the last time the layer was asked for. Errors: RegistryError, ImageError for a foreign layer that is nowhere,
+   * ContainerdError.
+   */
+  async fetch(layer: Descriptor): Promise<number> {
+    const fetch = this.#started(layer);
+    const bytes = await fetch.bytes;
+    fetch.bytes = Promise.resolve(0);
+    return bytes;
   }
 
   /** Begins with layers that may be wanted soon. */

@@ -119,7 +119,8 @@ async function prepare(
     } catch (error) {
       signal?.throwIfAborted();
       if (isContainerdError(error, 'ERR_CONTAINERD_UNAVAILABLE')) throw notRunning(error, snapshots.snapshotter);
-      if (!isContainerdError(error, 'ERR_CONTAINERD_EXISTS')) throw error;
+      // Not found is what the snapshotter said is there.
+      if (!isContainerdError(error, 'ERR_CONTAINERD_EXISTS', 'ERR_CONTAINERD_NOT_FOUND')) throw error;
       if (await snapshots.isCommitted(chainId, { signal })) return undefined;
       if (tries === prepareTries) throw error;
     }
