@@ -17,6 +17,11 @@ export const verbs: readonly Verb[] = [
   },
   { name: 'umount', summary: 'unmount a directory that peel mounted', load: () => import('./commands/umount.ts') },
   { name: 'mounts', summary: 'list what is mounted', load: () => import('./commands/mounts.ts') },
+  {
+    name: 'pull',
+    summary: 'pull an image into containerd, its layers mounted lazily',
+    load: () => import('./commands/pull.ts'),
+  },
   { name: 'ls', summary: 'list a directory of an image', load: () => import('./commands/ls.ts') },
   { name: 'tree', summary: 'draw a directory of an image', load: () => import('./commands/tree.ts') },
   { name: 'find', summary: 'list paths of an image that match a glob', load: () => import('./commands/find.ts') },
