@@ -23,9 +23,11 @@ export class TestRegistry {
     this.#stop = stop;
   }
 
-  static async start(): Promise<TestRegistry> {
+  /** `makeStore` makes another store at the folder it is given. */
+  static async start(makeStore?: (dir: string) => Promise<Registry>): Promise<TestRegistry> {
     const dir = mkdtempSync(join(tmpdir(), 'peel-registry-'));
-    const store = new DirRegistry(join(dir, 'store'));
+    const folder = join(dir, 'store');
+    const store = (await makeStore?.(folder)) ?? new DirRegistry(folder);
     const server = await serveRegistry(store);
     const front = await RegistryFront.start(server.host);
     return new TestRegistry(dir, store, front, () => server.close());
