@@ -5,6 +5,7 @@ import { isDigest } from '../oci/digest.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import type { Platform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
+import type { Credentials } from '../registry/auth/credentials.ts';
 import { DaemonError } from './errors.ts';
 
 const absolutePath = z
@@ -53,13 +54,25 @@ export const mountRequest = z
 
 export const unmountRequest = z.strictObject({ dir: absolutePath, detach: z.boolean().default(false) });
 
-export const credentialsRequest = z.strictObject({
-  image: reference,
-  username: z.string().max(4096).optional(),
-  password: z.string().max(32_768).optional(),
-  identityToken: z.string().max(32_768).optional(),
-  registryToken: z.string().max(32_768).optional(),
-});
+const secret = z.string().min(1).max(32_768);
+const username = z.string().min(1).max(4096);
+
+/** One of: a user with a password, a refresh token (docker's `identitytoken`), a bearer token (`registrytoken`). */
+export const credentialsRequest = z.union(
+  [
+    z.strictObject({ image: reference, username, password: secret }),
+    z.strictObject({ image: reference, username: username.optional(), identityToken: secret }),
+    z.strictObject({ image: reference, registryToken: secret }),
+  ],
+  'expected image with username and password, identityToken, or registryToken',
+);
+
+export function credentialsIn(request: CredentialsRequest): Credentials {
+  if ('password' in request) return { kind: 'password', username: request.username, password: request.password };
+  if ('identityToken' in request)
+    return { kind: 'refresh-token', token: request.identityToken, username: request.username };
+  return { kind: 'access-token', token: request.registryToken };
+}
 
 export const logsQuery = z.strictObject({
   tail: z.coerce.number().int().min(0).max(100_000).default(1_000),

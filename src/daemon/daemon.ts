@@ -12,10 +12,13 @@ import type { AdjustableLog } from '../observe/log.ts';
 import { DaemonMetrics } from '../observe/metrics.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { restartKeys } from './config-changes.ts';
+import { credentialsIn } from './control-requests.ts';
 import type { ControlBackend } from './control-routes.ts';
 import { serveControl } from './control-server.ts';
 import type { ControlServer } from './control-server.ts';
 import { lockDaemon } from './daemon-lock.ts';
+import { openCredentials } from './credentials.ts';
+import type { DaemonCredentials } from './credentials.ts';
 import { DaemonMounts } from './daemon-mounts.ts';
 import { DaemonError } from './errors.ts';
 import { serveDaemonMetrics } from './metrics-server.ts';
@@ -80,6 +83,7 @@ class RunningDaemon implements Daemon {
   #mounts: DaemonMounts | undefined;
   #metrics: DaemonMetrics | undefined;
   #metricsServer: MetricsServer | undefined;
+  #credentials: DaemonCredentials | undefined;
   #snapshotter: SnapshotterPart | undefined;
   #service: ServiceManager | undefined;
   #reloading: Promise<readonly string[]> = Promise.resolve([]);
@@ -103,6 +107,7 @@ class RunningDaemon implements Daemon {
     const node = await this.#openNode(metrics);
     this.#node = node;
     this.#parts.push({ name: 'node', close: async () => await node.close() });
+    this.#parts.push({ name: 'credentials', close: async () => await this.#credentials?.close() });
 
     this.#service = new ServiceManager({
       socket: service.notifySocket,
@@ -116,13 +121,13 @@ class RunningDaemon implements Daemon {
     await mounts.remakeAll(AbortSignal.timeout(remakeMs));
     this.#snapshotter = await startSnapshotter({
       config,
-      environment,
       node,
       metrics,
       log: log.child({ component: 'snapshotter' }),
       listenFd: service.listenFds.get('snapshotter'),
     });
     this.#parts.push({ name: 'snapshotter', close: async () => await this.#snapshotter?.close() });
+    await this.#credentials?.serveCri?.();
     this.#observe(metrics, mounts);
     await this.#serveMetrics(config);
     this.#parts.push({ name: 'metrics', close: async () => await this.#metricsServer?.close() });
@@ -169,7 +174,18 @@ class RunningDaemon implements Daemon {
       log: this.#o.log.log,
       downloads: downloadsOf(config),
       readDeadlineMs: config.read.deadline,
-      originsOptions: async () => await Promise.resolve({ onBytes: metrics.fetched }),
+      originsOptions: async ({ secrets }) => {
+        const credentials = await openCredentials(config.credentials, {
+          environment,
+          uid: process.getuid?.() ?? 0,
+          secrets,
+          root: config.root,
+          runDir: config.run_dir,
+          log: this.#o.log.log.child({ component: 'credentials' }),
+        });
+        this.#credentials = credentials;
+        return { onBytes: metrics.fetched, credentials: credentials.source };
+      },
       onMiss: metrics.missed,
     });
   }
@@ -184,7 +200,7 @@ class RunningDaemon implements Daemon {
       status: async () => await this.status(),
       mount: async (options) => await (this.#mounts as DaemonMounts).mount(options),
       unmount: async (dir, { detach, signal }) => await node.unmount(dir, { detach, signal }),
-      remember: undefined,
+      remember: async (request) => await this.#credentials?.remember(request.image, credentialsIn(request)),
       reload: async () => await this.reload(),
       metrics: async () => {
         const metrics = this.#metrics as DaemonMetrics;
@@ -248,6 +264,7 @@ class RunningDaemon implements Daemon {
 
   async #takeOver(config: DaemonConfig): Promise<void> {
     this.#o.log.setLevel(config.log.level);
+    this.#credentials?.reload();
     this.#node?.setLimits({ downloads: downloadsOf(config), readDeadlineMs: config.read.deadline });
     const { address } = this.#config.metrics;
     this.#config = config;

@@ -55,6 +55,7 @@ export class LayerMounter {
   #refusal: Promise<string | undefined> | undefined;
   #blobs: Promise<BlobsConnection> | undefined;
   readonly #trees = new Set<FuseServer>();
+  #server: FuseServer | undefined;
   #names = 0;
 
   constructor(options: LayerMounterOptions) {
@@ -94,6 +95,12 @@ export class LayerMounter {
   refusal(): Promise<string | undefined> {
     this.#refusal ??= this.#o.kernelRefusal().catch((error: unknown) => errorMessage(error));
     return this.#refusal;
+  }
+
+  /** Requests of the kernel that were answered with an error, of the connections that are there. */
+  fuseErrors(): number {
+    const servers = [...this.#trees, ...(this.#server === undefined ? [] : [this.#server])];
+    return servers.reduce((sum, server) => sum + server.stats().errors, 0);
   }
 
   /** Ends all serving and unmounts nothing. Idempotent. */
@@ -190,7 +197,9 @@ export class LayerMounter {
     const { log } = this.#o;
     const { fd, mount } = await newFuseMount({ allowOther: false });
     try {
-      return { mount, server: FuseServer.blobs({ fd, onError: (message) => log.error({}, message) }) };
+      const server = FuseServer.blobs({ fd, onError: (message) => log.error({}, message) });
+      this.#server = server;
+      return { mount, server };
     } catch (error) {
       mount.close();
       closeSync(fd);

@@ -149,6 +149,10 @@ export class LayerMounts {
     return this.#d.state.slots.list().map((row) => layerMountStatus(row, this.#entries.get(row.slot)));
   }
 
+  fuseErrors(): number {
+    return this.#d.mounter.fuseErrors();
+  }
+
   /** Why the kernel does not mount trees here; undefined when it does. */
   kernelRefusal(): Promise<string | undefined> {
     return this.#d.mounter.refusal();

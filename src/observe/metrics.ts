@@ -4,6 +4,7 @@ import type { Counter, Gauge, Histogram, Registry } from 'prom-client';
 /** How a layer snapshot was answered: served, or why it was left to containerd. */
 export const prepareCodes = [
   'served',
+  'found',
   'mode',
   'formats',
   'labels',

@@ -175,6 +175,16 @@ export class SnapshotLayers implements LayerProvider {
     return this.#p.mounts.status();
   }
 
+  /** Requests of the kernel that were answered with an error. */
+  fuseErrors(): number {
+    return this.#p.mounts.fuseErrors();
+  }
+
+  /** References of images that have the layer, as far as they are known; the one used last first. */
+  imagesOf(layer: Digest): readonly string[] {
+    return this.#p.state.layerSources.of(layer);
+  }
+
   /** Why the kernel does not mount trees here; undefined when it does. */
   kernelRefusal(): Promise<string | undefined> {
     return this.#p.mounts.kernelRefusal();

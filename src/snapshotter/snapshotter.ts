@@ -43,6 +43,7 @@ export interface SnapshotterStatus {
   /** Layers that containerd unpacks, oldest first. */
   readonly left: readonly {
     readonly key: string;
+    readonly kind: SnapshotKind;
     readonly image: string | undefined;
     readonly layer: string | undefined;
     readonly reason: string | undefined;
@@ -170,7 +171,9 @@ export class Snapshotter {
 
   status(): SnapshotterStatus {
     const { table } = this.#parts;
-    const left = table.leftToContainerd().map(({ key, image, layer, reason }) => ({ key, image, layer, reason }));
+    const left = table
+      .leftToContainerd()
+      .map(({ key, kind, image, layer, reason }) => ({ key, kind, image, layer, reason }));
     return { snapshots: table.counts(), outcomes: this.#outcomes.counts, left };
   }
 
