@@ -10,6 +10,7 @@ export type ImageErrorCode =
   | 'ERR_IMAGE_INDEX'
   | 'ERR_IMAGE_LAYER'
   | 'ERR_IMAGE_TREE'
+  | 'ERR_IMAGE_LAYER_TREE'
   | 'ERR_IMAGE_READ'
   | 'ERR_IMAGE_NOT_FILE'
   | 'ERR_IMAGE_CLOSED'
