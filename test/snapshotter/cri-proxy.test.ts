@@ -184,7 +184,10 @@ describe('the image endpoint', () => {
     const dir = tempDir();
     const upstream = path.join(dir, 'other.sock');
     const other = createServer((connection) => {
-      connection.on('error', () => {}).resume().end('220 mail\r\n');
+      connection
+        .on('error', () => {})
+        .resume()
+        .end('220 mail\r\n');
     });
     await new Promise<void>((resolve) => void other.listen(upstream, resolve));
     const socket = path.join(dir, 'image.sock');
