@@ -26,6 +26,9 @@ export interface Environment {
   readonly credentialsDirectory: string | undefined;
   /** Where programs are found. */
   readonly path: string | undefined;
+  /** The path of containerd's socket and the namespace, as `ctr` takes them. */
+  readonly containerdAddress: string | undefined;
+  readonly containerdNamespace: string | undefined;
 }
 
 export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
@@ -50,5 +53,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     noColor: value('NO_COLOR') !== undefined,
     credentialsDirectory: value('CREDENTIALS_DIRECTORY'),
     path: value('PATH'),
+    containerdAddress: value('CONTAINERD_ADDRESS'),
+    containerdNamespace: value('CONTAINERD_NAMESPACE'),
   });
 }

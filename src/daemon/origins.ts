@@ -11,6 +11,8 @@ import type { RegistryAccess } from './registry-access.ts';
 
 export interface OriginsOptions {
   readonly environment: Environment;
+  /** Bytes of bodies that arrived. */
+  readonly onBytes?: ((bytes: number) => void) | undefined;
   readonly log: Logger;
   readonly access?: RegistryAccess | undefined;
   /** Default those that this process's user has stored. */
@@ -83,6 +85,7 @@ export class Origins {
       // Reads have their own deadline and try again until it: the reason of a failure must come back before.
       backoff: { ...defaultBackoff, attempts: 3 },
       onWarning: (warning) => log.warn({ host }, warning),
+      onBytes: this.#options.onBytes,
     });
   }
 }
