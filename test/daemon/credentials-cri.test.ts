@@ -22,6 +22,7 @@ import { GrpcClient } from '../support/grpc-call.ts';
 import { buildImage, pushImage } from '../support/image-builder.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { canMount } from '../support/peel-node.ts';
+import { run } from '../support/run.ts';
 import { keptTempDir, tempDir } from '../support/tmp.ts';
 import { fixed, password } from '../support/token-world.ts';
 
@@ -150,6 +151,13 @@ describe.skipIf(!canMount)('the image endpoint', () => {
         code: expect.any(Number),
       });
     expect((await list(client)).images).toEqual([]);
+  });
+
+  it('is understood by a client in Go, to which it is not the whole of containerd', async () => {
+    const opened = await open(tempDir());
+    await opened.serveCri?.();
+    const { err } = await run('ctr', ['--address', opened.socket, 'version']);
+    expect(err).toContain("peel's image endpoint does not serve /containerd.services.version.v1.Version/Version");
   });
 
   it('says that containerd is away, and reaches it again by itself', async () => {

@@ -50,8 +50,8 @@ export class KubeClient {
   async get(path: string, signal: AbortSignal): Promise<KubeAnswer> {
     const config = await readKubeconfig(this.#options.kubeconfig);
     const { token, certificate } = await this.#credentialsOf(config, signal);
-    const agent = await this.#agentFor(config, certificate);
-    const { request } = await import('undici');
+    const { Agent, request } = await import('undici');
+    const agent = this.#agentFor(Agent, config, certificate);
     const url = new URL(config.server.pathname.replace(/\/$/, '') + path, config.server);
     try {
       const { statusCode, body } = await request(url, {
@@ -89,7 +89,7 @@ export class KubeClient {
     return { token: this.#login.token ?? token, certificate: this.#login.certificate ?? certificate };
   }
 
-  async #agentFor(config: Kubeconfig, certificate: Kubeconfig['certificate']): Promise<Agent> {
+  #agentFor(Agent: typeof import('undici').Agent, config: Kubeconfig, certificate: Kubeconfig['certificate']): Agent {
     const tls: Tls = {
       ca: config.ca,
       rejectUnauthorized: !config.skipVerify,
@@ -98,7 +98,6 @@ export class KubeClient {
       key: certificate?.key,
     };
     if (this.#agent !== undefined && isDeepStrictEqual(this.#agent.tls, tls)) return this.#agent.agent;
-    const { Agent } = await import('undici');
     // What is under way with the old certificate ends by itself.
     this.#agent?.agent.close().catch(() => undefined);
     const given = Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined));

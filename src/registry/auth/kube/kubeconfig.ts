@@ -28,7 +28,7 @@ export interface Kubeconfig {
 const text = z.string().nullish();
 const listOf = (field: string) =>
   z
-    .array(z.looseObject({ name: z.string(), [field]: z.unknown() }))
+    .array(z.looseObject({ name: z.string(), [field]: z.unknown().optional() }))
     .max(10_000)
     .nullish();
 

@@ -211,15 +211,18 @@ async function* chunksOf({ body }: KubeAnswer, signal: AbortSignal): AsyncGenera
 }
 
 async function* linesOf(answer: KubeAnswer, signal: AbortSignal): AsyncGenerator<string> {
-  let rest = Buffer.alloc(0);
+  let parts: Buffer[] = [];
+  let size = 0;
   for await (const chunk of chunksOf(answer, signal)) {
-    rest = Buffer.concat([rest, chunk]);
-    for (let end = rest.indexOf(10); end >= 0; end = rest.indexOf(10)) {
-      const line = rest.subarray(0, end).toString('utf8');
-      rest = rest.subarray(end + 1);
+    let at = 0;
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, at)) {
+      const line = Buffer.concat([...parts, chunk.subarray(at, end)]).toString('utf8');
+      [parts, size, at] = [[], 0, end + 1];
       if (line.trim() !== '') yield line;
     }
-    if (rest.byteLength > maxEventBytes)
+    parts.push(chunk.subarray(at));
+    size += chunk.byteLength - at;
+    if (size > maxEventBytes)
       throw new RegistryError('TOO_LARGE', `an event of a watch has more than ${maxEventBytes} bytes`);
   }
 }

@@ -42,7 +42,7 @@ const configSchema = z.looseObject({
           .array(z.looseObject({ name: z.string().regex(/^[^=\0]+$/), value: z.string() }))
           .max(1_000)
           .nullish(),
-        tokenAttributes: z.unknown(),
+        tokenAttributes: z.unknown().optional(),
       }),
     )
     .max(100),
