@@ -19,6 +19,11 @@ const disabled = [
   ...['aufs', 'btrfs', 'devmapper', 'overlayfs', 'zfs'].map((name) => `io.containerd.snapshotter.v1.${name}`),
 ];
 
+export interface ContainerdOptions {
+  /** Snapshotters by name, and the sockets they listen on. */
+  readonly snapshotters?: Readonly<Record<string, string>>;
+}
+
 export class Containerd {
   readonly dir: string;
   readonly #child: ChildProcess;
@@ -28,7 +33,7 @@ export class Containerd {
     this.#child = child;
   }
 
-  static async start(): Promise<Containerd> {
+  static async start({ snapshotters = {} }: ContainerdOptions = {}): Promise<Containerd> {
     const dir = mkdtempSync(path.join(tmpdir(), 'peel-ctrd-'));
     const config = [
       'version = 2',
@@ -37,6 +42,9 @@ export class Containerd {
       `disabled_plugins = ${JSON.stringify(disabled)}`,
       `grpc = { address = "${dir}/socket" }`,
       `ttrpc = { address = "${dir}/ttrpc" }`,
+      ...Object.entries(snapshotters).map(
+        ([name, socket]) => `[proxy_plugins.${name}]\ntype = "snapshot"\naddress = "${socket}"`,
+      ),
     ];
     writeFileSync(path.join(dir, 'config.toml'), `${config.join('\n')}\n`);
     const log = openSync(path.join(dir, 'log'), 'w');
