@@ -1,6 +1,6 @@
 // A regular expression from outside. JavaScript's may backtrack for ever, where RE2, which containerd has, cannot.
 import { createContext, runInContext } from 'node:vm';
-import { errorCode, errorMessage } from '../layer/errors.ts';
+import { errorMessage } from '../layer/errors.ts';
 import { SnapshotError } from './errors.ts';
 
 const maxLength = 1024;
@@ -32,11 +32,18 @@ export class BoundedPattern {
         timeout: timeoutMs,
       }) as boolean[];
     } catch (error) {
-      if (errorCode(error) !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
+      if (!isTimeout(error)) throw error;
       const shown = JSON.stringify(this.#pattern.slice(0, 200));
       throw new SnapshotError('ERR_SNAPSHOT_ARGUMENT', `the regular expression ${shown} takes too long`, {
         cause: error,
       });
     }
   }
+}
+
+/** The error belongs to the context, where `Error` is another class. */
+function isTimeout(error: unknown): boolean {
+  return (
+    typeof error === 'object' && error !== null && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT'
+  );
 }

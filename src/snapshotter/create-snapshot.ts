@@ -4,7 +4,7 @@ import type { FreshDirectory, SnapshotDirectories } from './directories.ts';
 import { SnapshotError } from './errors.ts';
 import type { LayerProvider, Labels } from './layer-provider.ts';
 import { mountsOf } from './mounts.ts';
-import type { Mount } from './mounts.ts';
+import type { Mount, MountedSnapshot } from './mounts.ts';
 import { committedParent, lowerDirectory, lowersOf, rootAbove } from './parents.ts';
 
 export interface SnapshotRequest {
@@ -23,6 +23,7 @@ export interface SnapshotParts {
 
 export interface NewSnapshotOptions extends SnapshotRequest, Pick<SnapshotRow, 'image' | 'layer' | 'reason'> {
   readonly kind: 'view' | 'active';
+  readonly throughMount?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -51,14 +52,18 @@ export function checkFree(table: SnapshotTable, key: string): void {
   throw new SnapshotError('ERR_SNAPSHOT_EXISTS', `snapshot ${JSON.stringify(key)} exists`);
 }
 
-export function mountsOfRow(parts: SnapshotParts, row: Pick<SnapshotRow, 'id' | 'key' | 'kind' | 'parent'>): Mount[] {
+export function mountsOfRow(
+  parts: SnapshotParts,
+  row: Pick<SnapshotRow, 'id' | 'key' | 'kind' | 'parent'>,
+  options: Pick<MountedSnapshot, 'throughMount'> = {},
+): Mount[] {
   const { table, directories, userXattr } = parts;
   const { id, key, kind } = row;
   if (kind === 'committed') {
     throw new SnapshotError('ERR_SNAPSHOT_STATE', `snapshot ${JSON.stringify(key)} is committed: it has no mounts`);
   }
   const lowers = lowersOf(table, row.parent).map((lower) => lowerDirectory(parts, lower));
-  return mountsOf({ key, kind, place: directories.of(id), lowers, userXattr });
+  return mountsOf({ key, kind, place: directories.of(id), lowers, userXattr, ...options });
 }
 
 /** Row and directory in one go. What was checked before somebody was waited for is checked again. */
@@ -68,14 +73,14 @@ function insert(
   fresh: FreshDirectory | undefined,
 ): { id: number; mounts: Mount[] } {
   const { table, directories } = parts;
-  const { key, kind, labels, image, layer, reason } = options;
+  const { key, kind, labels, image, layer, reason, throughMount } = options;
   let adopted: number | undefined;
   try {
     return table.durably(() => {
       checkFree(table, key);
       const parent = committedParent(table, options.parent);
       const id = table.insert({ key, kind, labels, image, layer, reason, parent: parent?.id });
-      const mounts = mountsOfRow(parts, { id, key, kind, parent });
+      const mounts = mountsOfRow(parts, { id, key, kind, parent }, { throughMount });
       if (fresh !== undefined) {
         directories.adopt(fresh, id);
         adopted = id;

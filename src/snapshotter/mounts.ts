@@ -24,6 +24,11 @@ export interface MountedSnapshot {
   /** Directories of the snapshots below, topmost first. */
   readonly lowers: readonly string[];
   readonly userXattr: boolean;
+  /**
+   * Whoever unpacks has to do it through the mount. containerd otherwise writes into the upper directory of an overlay, where a hard link
+   * to a file of a lower layer fails.
+   */
+  readonly throughMount?: boolean | undefined;
 }
 
 /** OVL_MAX_STACK. */
@@ -37,10 +42,12 @@ export function mountsOf(snapshot: MountedSnapshot): Mount[] {
   const top = lowers[0];
   if (top === undefined) return [bind(place.fs, kind === 'view' ? 'ro' : 'rw')];
   if (kind === 'view' && lowers.length === 1) return [bind(top, 'ro')];
+  const upper = kind === 'active' ? [`workdir=${place.work}`, `upperdir=${place.fs}`] : [];
   const options = [
     ...(hasIndexOption() ? ['index=off'] : []),
     ...(snapshot.userXattr ? ['userxattr'] : []),
-    ...(kind === 'active' ? [`workdir=${place.work}`, `upperdir=${place.fs}`] : []),
+    // The same to the kernel; containerd finds no upper directory then.
+    ...(snapshot.throughMount ? [upper.join(',')] : upper),
     `lowerdir=${lowers.join(':')}`,
   ];
   checkSize(snapshot, options);

@@ -84,7 +84,17 @@ export class Snapshotter {
     checkFree(table, checked.key);
     const provide = { table, layers, timeoutMs: this.#prepareTimeoutMs, log: this.#log, outcomes: this.#outcomes };
     const left = await provideLayer(provide, { ...checked, chainId, signal });
-    return await createSnapshot(this.#parts, { ...checked, ...left, kind: 'active', signal });
+    const { image, layer, reason } = left;
+    const throughMount = left.code === 'layer';
+    return await createSnapshot(this.#parts, {
+      ...checked,
+      image,
+      layer,
+      reason,
+      throughMount,
+      kind: 'active',
+      signal,
+    });
   }
 
   async view(request: SnapshotRequest, { signal }: CallOptions): Promise<Mount[]> {

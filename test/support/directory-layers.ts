@@ -34,6 +34,7 @@ export class DirectoryLayers implements LayerProvider {
   constructor(root: string) {
     this.#root = root;
     this.#db = new Sqlite(path.join(root, 'peel.db'));
+    this.#db.pragma('synchronous = OFF');
   }
 
   /** A new layer; its directory is empty. */

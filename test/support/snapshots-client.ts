@@ -1,7 +1,7 @@
 // containerd's side of the Snapshots service, over a real socket.
 import { create } from '@bufbuild/protobuf';
-import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
-import { Client, credentials } from '@grpc/grpc-js';
+import type { DescMessage, DescMethod, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import { Client, Metadata, credentials } from '@grpc/grpc-js';
 import type { ClientUnaryCall } from '@grpc/grpc-js';
 import {
   ListSnapshotsRequestSchema,
@@ -17,13 +17,22 @@ import { serviceDefinition } from '../../src/snapshotter/grpc/service-definition
 export type Labels = Record<string, string>;
 
 const { method } = Snapshots;
-const definitions = serviceDefinition(Snapshots);
+
+/** How containerd itself, as the server, is told whose snapshots are meant. */
+export interface Through {
+  readonly namespace: string;
+  readonly snapshotter: string;
+}
 
 export class SnapshotsClient {
   readonly #client: Client;
+  readonly #metadata = new Metadata();
+  readonly #snapshotter: string;
 
-  constructor(socket: string) {
+  constructor(socket: string, through?: Through) {
     this.#client = new Client(`unix:${socket}`, credentials.createInsecure());
+    if (through !== undefined) this.#metadata.set('containerd-namespace', through.namespace);
+    this.#snapshotter = through?.snapshotter ?? '';
   }
 
   async prepare(
@@ -76,9 +85,15 @@ export class SnapshotsClient {
   }
 
   async list(...filters: string[]): Promise<Info[]> {
-    const { path, requestSerialize, responseDeserialize } = definition('List');
-    const request = create(ListSnapshotsRequestSchema, { filters });
-    const stream = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request);
+    const { path, requestSerialize, responseDeserialize } = definition(method.list);
+    const request = create(ListSnapshotsRequestSchema, { filters, snapshotter: this.#snapshotter });
+    const stream = this.#client.makeServerStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      request,
+      this.#metadata,
+    );
     const found: Info[] = [];
     for await (const message of stream as AsyncIterable<ListSnapshotsResponse>) found.push(...message.info);
     return found;
@@ -88,18 +103,20 @@ export class SnapshotsClient {
     return (await this.list(...filters)).map(({ name }) => name);
   }
 
+  /** Of any service behind the socket. */
   call<I extends DescMessage, O extends DescMessage>(
     of: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     onCall?: (call: ClientUnaryCall) => void,
   ): Promise<MessageShape<O>> {
-    const { path, requestSerialize, responseDeserialize } = definition(of.name);
+    const { path, requestSerialize, responseDeserialize } = definition(of);
     return new Promise((resolve, reject) => {
       const call = this.#client.makeUnaryRequest(
         path,
         requestSerialize,
         responseDeserialize,
-        create(of.input, request),
+        create(of.input, { ...request, snapshotter: this.#snapshotter }),
+        this.#metadata,
         (error, answer) => (error === null ? resolve(answer as MessageShape<O>) : reject(error)),
       );
       onCall?.(call);
@@ -111,8 +128,8 @@ export class SnapshotsClient {
   }
 }
 
-function definition(name: string) {
-  const found = definitions[name];
-  if (found === undefined) throw new Error(`no method ${name}`);
+function definition(of: DescMethod) {
+  const found = serviceDefinition(of.parent)[of.name];
+  if (found === undefined) throw new Error(`no method ${of.name}`);
   return found;
 }

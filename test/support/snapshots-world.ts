@@ -24,12 +24,22 @@ export interface SnapshotsWorld {
   close(): Promise<void>;
 }
 
+export interface SnapshotsWorldOptions
+  extends Partial<Pick<SnapshotterOptions, 'prepareTimeoutMs' | 'onOutcome' | 'userXattr'>> {
+  readonly log?: Logger;
+}
+
+/** Closed when the test ends. */
 export async function snapshotsWorld(
-  options: Partial<Pick<SnapshotterOptions, 'root' | 'prepareTimeoutMs' | 'onOutcome' | 'userXattr'>> & {
-    log?: Logger;
-  } = {},
+  options: SnapshotsWorldOptions & { readonly root?: string } = {},
 ): Promise<SnapshotsWorld> {
-  const root = options.root ?? tempDir('peel-snap-');
+  const world = await openSnapshotsWorld(options.root ?? tempDir('peel-snap-'), options);
+  onTestFinished(() => world.close());
+  return world;
+}
+
+/** The same for `beforeAll`: the caller closes it. */
+export async function openSnapshotsWorld(root: string, options: SnapshotsWorldOptions = {}): Promise<SnapshotsWorld> {
   const log = options.log ?? silentLog();
   const state = openState(root);
   const layers = new DirectoryLayers(root);
@@ -54,6 +64,5 @@ export async function snapshotsWorld(
     layers.close();
     state.close();
   };
-  onTestFinished(close);
   return { root, socket, state, layers, snapshotter, client, close };
 }
