@@ -1,15 +1,18 @@
 // `peel pull` into Debian's containerd, with the snapshotter `native`, which leaves every layer to be unpacked.
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import path from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import { chainIds } from '../../src/snapshotter/pull/chain-ids.ts';
+import { listenUnix } from '../../src/util/listen-unix.ts';
 import { Containerd } from '../support/containerd.ts';
 import { collectGarbage, namespaceState, withSnapshotMounted } from '../support/containerd-state.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { buildImage, nodeArchitecture, pushImage } from '../support/image-builder.ts';
-import type { BuiltImage, LayerSource } from '../support/image-builder.ts';
+import type { BuiltImage } from '../support/image-builder.ts';
 import { PeelNode, canMount } from '../support/peel-node.ts';
 import { run, runOk } from '../support/run.ts';
 import type { RunOptions, RunResult } from '../support/run.ts';
@@ -253,6 +256,34 @@ describe.skipIf(!canMount)('peel pull', () => {
     expect(lines.at(-1)).toMatch(/@sha256:[0-9a-f]{64}: sha256:[0-9a-f]{64}; 5 unpacked, .* fetched$/);
   });
 
+  it('hands the user of --user to the daemon, or says that there is none', async () => {
+    const reference = registry.reference('app');
+    const args = [reference, '--snapshotter', 'peel', '--user', 'ann:secret', '--address', `${containerd.dir}/nothing`];
+    const alone = await pull(args);
+    expect(alone.err).toMatch(/^peel: the daemon at .*control\.sock did not get the user .* \(it is not running\)/);
+    const seen: string[] = [];
+    const daemon = createServer((request, response) => {
+      void text(request).then((body) => {
+        seen.push(`${request.method} ${request.url} ${body}`);
+        response.writeHead(seen.length === 1 ? 204 : 403).end('no: ann:secret');
+      });
+    });
+    await listenUnix(daemon, { path: path.join(node.env['PEEL_RUN_DIR'] ?? '', 'control.sock') });
+    try {
+      const taken = await pull(args);
+      expect(seen).toEqual([
+        `POST /v1/credentials ${JSON.stringify({ image: reference, username: 'ann', password: 'secret' })}`,
+      ]);
+      expect(taken.err).toMatch(/^peel: no containerd/);
+      const refused = await pull(args);
+      expect(refused.err).toMatch(/^peel: the daemon .*\(it answered 403\)/);
+      expect(refused.err).not.toContain('secret');
+    } finally {
+      daemon.closeAllConnections();
+      await new Promise((resolve) => daemon.close(resolve));
+    }
+  });
+
   it('says that there is no containerd', async () => {
     const { code, out, err } = await pull([registry.reference('app'), '--address', `${containerd.dir}/nothing`]);
     expect({ code, out }).toEqual({ code: 1, out: '' });
@@ -335,14 +366,14 @@ async function pushIndex(registry: TestRegistry, name: string, types: 'oci' | 'd
   const manifests: object[] = [];
   for (const platform of platforms) {
     const seed = `${name} ${platform.architecture}`;
-    const tars: LayerSource[] = layersOf(
-      [
-        ...(await makeFixture('bulk', registry.work(`${seed} 1`), '1', seed)),
-        ...(await makeFixture('bulk', registry.work(`${seed} 2`), '1', `${seed} 2`)),
-      ],
-      'gzip',
-    );
-    const image = await buildImage(registry.work(`${seed} image`), tars, { platform, mediaTypes: types });
+    const dir = registry.work(seed);
+    mkdirSync(dir, { recursive: true });
+    const tars = [1, 2].map((number) => {
+      const file = path.join(dir, `${number}.tar`);
+      writeFileSync(file, tarOf({ path: `file-${number}`, data: seed }));
+      return file;
+    });
+    const image = await buildImage(dir, layersOf(tars, 'gzip'), { platform, mediaTypes: types });
     await pushImage(registry.store, name, undefined, image);
     manifests.push({ ...image.manifest.descriptor, platform });
   }

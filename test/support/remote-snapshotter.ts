@@ -60,7 +60,7 @@ export class RemoteSnapshotter {
   async listen(): Promise<void> {
     const { method } = Snapshots;
     this.#listener = await serveGrpc({ path: this.proxy.socket }, (server) =>
-      server.addService(serviceDefinition(Snapshots as unknown as Parameters<typeof serviceDefinition>[0]), {
+      server.addService(serviceDefinition(Snapshots), {
         Prepare: answer(method.prepare, (request) => this.#prepare(request)),
         View: answer(method.view, ({ key, parent }) => this.#add(key, parent, Kind.VIEW, {})),
         Mounts: answer(method.mounts, ({ key }) => ({ mounts: this.#mounts(this.#get(key)) })),

@@ -61,6 +61,7 @@ export async function writeContent(session: ContainerdSession, request: WriteCon
       signal?.throwIfAborted();
       if (isContainerdError(error, 'ERR_CONTAINERD_EXISTS')) {
         await content.setLabels(digest, labels((await content.labels(digest, { signal })) ?? {}), { signal });
+        request.onProgress?.(request.size);
         return 0;
       }
       if (isContainerdError(error, 'ERR_CONTAINERD_UNAVAILABLE')) await others.wait(error);

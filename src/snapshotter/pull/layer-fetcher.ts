@@ -59,9 +59,11 @@ export class LayerFetcher {
 
   /** Ends what is under way and throws the halves away. Whoever wants such a layer later fetches it anew. */
   async abandon(): Promise<void> {
-    await this.#stop(async (ref) => {
-      const content = new ContentService(this.#options.session);
-      await content.abort(ref, { timeoutMs: abortTimeoutMs }).catch(() => {});
+    const { session, onProgress } = this.#options;
+    await this.#stop(async (digest) => {
+      await new ContentService(session).abort(refOf(digest), { timeoutMs: abortTimeoutMs }).catch(() => {});
+      // Nothing more will come.
+      onProgress({ what: `layer ${digest}`, done: 0, total: 0 });
     });
   }
 
@@ -70,7 +72,7 @@ export class LayerFetcher {
     await this.#stop(() => Promise.resolve());
   }
 
-  async #stop(clean: (ref: string) => Promise<void>): Promise<void> {
+  async #stop(clean: (digest: Digest) => Promise<void>): Promise<void> {
     const running = [...this.#fetches].filter(([, { ended }]) => !ended);
     await Promise.all(
       running.map(async ([digest, { bytes, stop }]) => {
@@ -80,7 +82,7 @@ export class LayerFetcher {
           () => true,
           () => false,
         );
-        if (!written) await clean(refOf(digest));
+        if (!written) await clean(digest);
       }),
     );
   }
