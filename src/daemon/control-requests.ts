@@ -5,6 +5,7 @@ import { isDigest } from '../oci/digest.ts';
 import { parsePlatform } from '../oci/platform.ts';
 import type { Platform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
+import type { Credentials } from '../registry/auth/credentials.ts';
 import { DaemonError } from './errors.ts';
 
 const absolutePath = z
@@ -53,13 +54,26 @@ export const mountRequest = z
 
 export const unmountRequest = z.strictObject({ dir: absolutePath, detach: z.boolean().default(false) });
 
-export const credentialsRequest = z.strictObject({
-  image: reference,
-  username: z.string().max(4096).optional(),
-  password: z.string().max(32_768).optional(),
-  identityToken: z.string().max(32_768).optional(),
-  registryToken: z.string().max(32_768).optional(),
-});
+const secret = z.string().min(1).max(32_768);
+
+/** One of a password, an identity token and a registry token, as in docker's configuration. */
+export const credentialsRequest = z
+  .strictObject({
+    image: reference,
+    username: z.string().max(4096).optional(),
+    password: secret.optional(),
+    identityToken: secret.optional(),
+    registryToken: secret.optional(),
+  })
+  .transform(({ image, username, password, identityToken, registryToken }, context) => {
+    let credentials: Credentials | undefined;
+    if (registryToken !== undefined) credentials = { kind: 'access-token', token: registryToken };
+    else if (identityToken !== undefined) credentials = { kind: 'refresh-token', token: identityToken, username };
+    else if (username !== undefined && password !== undefined) credentials = { kind: 'password', username, password };
+    if (credentials !== undefined) return { image, credentials };
+    context.addIssue({ code: 'custom', message: 'expected username and password, identityToken, or registryToken' });
+    return z.NEVER;
+  });
 
 export const logsQuery = z.strictObject({
   tail: z.coerce.number().int().min(0).max(100_000).default(1_000),

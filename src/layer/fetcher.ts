@@ -40,6 +40,8 @@ export interface FetcherOptions {
 }
 
 interface Want {
+  /** Of the miss that asked for it; in the log with everything that is said of it. */
+  readonly miss: number;
   readonly deadline: number;
   /** What went wrong last, other than that time ran out. */
   why: string | undefined;
@@ -65,6 +67,7 @@ export class SpanFetcher {
   #seeking = 0;
   readonly #pauses = new Set<NodeJS.Timeout>();
   #pumping = false;
+  #misses = 0;
   #lastFailure: string | undefined;
 
   constructor(options: FetcherOptions) {
@@ -83,9 +86,10 @@ export class SpanFetcher {
       return;
     }
     const deadline = performance.now() + this.#o.readDeadlineMs;
+    this.#misses += 1;
     for (const span of spans) {
       if (this.#wants.has(span)) continue;
-      this.#wants.set(span, { deadline, why: undefined, attempts: 0, wrong: 0 });
+      this.#wants.set(span, { miss: this.#misses, deadline, why: undefined, attempts: 0, wrong: 0 });
       this.#queue.add(span);
     }
     this.#pumpSoon();
@@ -227,7 +231,11 @@ export class SpanFetcher {
     if (want !== undefined && isSpanContentError(error)) {
       want.wrong += 1;
       if (want.wrong === 1) {
-        log.warn({ span: index, blob: source.name, error: errorMessage(error) }, 'span is damaged, fetching it again');
+        const { miss } = want;
+        log.warn(
+          { miss, span: index, blob: source.name, error: errorMessage(error) },
+          'span is damaged, fetching it again',
+        );
         this.#queue.add(index);
         this.#pumpSoon();
         return;
@@ -259,8 +267,9 @@ export class SpanFetcher {
     if (again.length === 0) return;
     const { source, log } = this.#o;
     const delay = Math.max(50, retryAfterMs(error), backoffDelay(backoff, attempts, Math.random()));
+    const miss = this.#wants.get(again[0] ?? -1)?.miss;
     log.debug(
-      { blob: source.name, spans: again.length, attempts, delay, error: errorMessage(error) },
+      { miss, blob: source.name, spans: again.length, attempts, delay, error: errorMessage(error) },
       'fetch failed, trying again',
     );
     // A read must end at its deadline even when the pause would last longer.
@@ -279,10 +288,18 @@ export class SpanFetcher {
 
   #fail(spans: readonly number[], errno: string, error: unknown): void {
     const { source, sink, log } = this.#o;
-    const before = error instanceof OutOfTime ? this.#wants.get(spans[0] ?? -1)?.why : undefined;
+    const first = this.#wants.get(spans[0] ?? -1);
+    const before = error instanceof OutOfTime ? first?.why : undefined;
     this.#lastFailure = before === undefined ? errorMessage(error) : `${errorMessage(error)}: ${before}`;
     log.error(
-      { blob: source.name, spans: spans.slice(0, 16), count: spans.length, errno, error: this.#lastFailure },
+      {
+        miss: first?.miss,
+        blob: source.name,
+        spans: spans.slice(0, 16),
+        count: spans.length,
+        errno,
+        error: this.#lastFailure,
+      },
       'reads fail',
     );
     for (const span of spans) {
