@@ -17,6 +17,11 @@ export const verbs: readonly Verb[] = [
   },
   { name: 'umount', summary: 'unmount a directory that peel mounted', load: () => import('./commands/umount.ts') },
   { name: 'mounts', summary: 'list what is mounted', load: () => import('./commands/mounts.ts') },
+  {
+    name: 'pull',
+    summary: 'pull an image into containerd, its layers mounted lazily',
+    load: () => import('./commands/pull.ts'),
+  },
   { name: 'ls', summary: 'list a directory of an image', load: () => import('./commands/ls.ts') },
   { name: 'tree', summary: 'draw a directory of an image', load: () => import('./commands/tree.ts') },
   { name: 'find', summary: 'list paths of an image that match a glob', load: () => import('./commands/find.ts') },
@@ -48,6 +53,11 @@ export const verbs: readonly Verb[] = [
     name: 'registry',
     summary: 'serve an OCI registry from a directory, and clean it up',
     load: () => import('./commands/registry.ts'),
+  },
+  {
+    name: 'config',
+    summary: "print, check and explain the daemon's configuration",
+    load: () => import('./commands/config.ts'),
   },
   {
     name: 'daemon',

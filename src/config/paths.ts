@@ -36,6 +36,12 @@ export function defaultRoot({ environment, uid }: Omit<PathOptions, 'root'>): st
   return join(environment.xdgCacheHome ?? join(environment.home ?? homedir(), '.cache'), 'peel');
 }
 
+/** Undefined where a user has none: then it is below the state directory. */
+export function defaultRunDir({ environment, uid }: Omit<PathOptions, 'root'>): string | undefined {
+  if (uid === 0) return '/run/peel';
+  return environment.xdgRuntimeDir === undefined ? undefined : join(environment.xdgRuntimeDir, 'peel');
+}
+
 async function prepareRoot(root: string): Promise<void> {
   try {
     await makeDirectory(root, 0o700);
@@ -51,9 +57,7 @@ async function prepareRoot(root: string): Promise<void> {
 
 /** Where the run directory is, if it can be used; undefined where a user has no such place. */
 export function usualRunDir({ environment, uid }: Omit<PathOptions, 'root'>): string | undefined {
-  if (environment.peelRunDir !== undefined) return resolve(environment.peelRunDir);
-  if (uid === 0) return '/run/peel';
-  return environment.xdgRuntimeDir === undefined ? undefined : join(environment.xdgRuntimeDir, 'peel');
+  return environment.peelRunDir === undefined ? defaultRunDir({ environment, uid }) : resolve(environment.peelRunDir);
 }
 
 /** The usual place; under the state directory when neither of the usual ones can. */

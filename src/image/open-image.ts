@@ -76,7 +76,7 @@ export async function openImage(
   });
 }
 
-export async function openOrigin(deps: OpenImageDeps, reference: string): Promise<Origin> {
+export async function openOrigin(deps: Pick<OpenImageDeps, 'openOrigin'>, reference: string): Promise<Origin> {
   try {
     return await deps.openOrigin(parseReference(reference));
   } catch (error) {
@@ -174,7 +174,7 @@ export function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
 }
 
 export function indexOf(
-  deps: OpenImageDeps,
+  deps: Pick<OpenImageDeps, 'content'>,
   origin: Origin,
   descriptor: Descriptor,
   discovery: Discovery,

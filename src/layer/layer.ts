@@ -64,6 +64,7 @@ export class Layer {
     this.cache = init.cache;
     this.#syncs = new SyncSchedule(() => init.cache.sync(), init.log);
     this.#fetcher = new SpanFetcher({
+      layer: init.descriptor.digest,
       spans: init.index.spans,
       sink: init.cache,
       source: init.source,
@@ -98,6 +99,11 @@ export class Layer {
 
   get complete(): boolean {
     return this.cache.complete || this.spans.count === 0;
+  }
+
+  /** Why reads failed last, if any did. */
+  get lastFailure(): string | undefined {
+    return this.#broken ?? this.#fetcher.lastFailure;
   }
 
   /**

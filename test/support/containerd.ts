@@ -19,6 +19,18 @@ const disabled = [
   ...['aufs', 'btrfs', 'devmapper', 'overlayfs', 'zfs'].map((name) => `io.containerd.snapshotter.v1.${name}`),
 ];
 
+/** A snapshotter in another process. */
+export interface ProxySnapshotter {
+  readonly name: string;
+  readonly socket: string;
+  /** Where it keeps its data. */
+  readonly root: string;
+}
+
+export interface ContainerdOptions {
+  readonly proxy?: ProxySnapshotter | undefined;
+}
+
 export class Containerd {
   readonly dir: string;
   readonly #child: ChildProcess;
@@ -28,7 +40,7 @@ export class Containerd {
     this.#child = child;
   }
 
-  static async start(): Promise<Containerd> {
+  static async start({ proxy }: ContainerdOptions = {}): Promise<Containerd> {
     const dir = mkdtempSync(path.join(tmpdir(), 'peel-ctrd-'));
     const config = [
       'version = 2',
@@ -38,6 +50,15 @@ export class Containerd {
       `grpc = { address = "${dir}/socket" }`,
       `ttrpc = { address = "${dir}/ttrpc" }`,
     ];
+    if (proxy !== undefined) {
+      const { name, socket, root } = proxy;
+      config.push(
+        `[proxy_plugins.${name}]`,
+        'type = "snapshot"',
+        `address = "${socket}"`,
+        `exports = { root = "${root}" }`,
+      );
+    }
     writeFileSync(path.join(dir, 'config.toml'), `${config.join('\n')}\n`);
     const log = openSync(path.join(dir, 'log'), 'w');
     const child = spawn('containerd', ['--config', path.join(dir, 'config.toml')], { stdio: ['ignore', log, log] });
@@ -52,9 +73,17 @@ export class Containerd {
     throw new Error(`containerd did not start:\n${text}`);
   }
 
-  /** Output of `ctr`. */
+  get socket(): string {
+    return path.join(this.dir, 'socket');
+  }
+
+  /** Output of `ctr` in the namespace `default`. */
   async ctr(...args: readonly string[]): Promise<string> {
-    return await runOk('ctr', ['--address', `${this.dir}/socket`, ...args]);
+    return await this.ctrIn('default', ...args);
+  }
+
+  async ctrIn(namespace: string, ...args: readonly string[]): Promise<string> {
+    return await runOk('ctr', ['--address', this.socket, '--namespace', namespace, ...args]);
   }
 
   /** Content by digest, as it lies in the store. */

@@ -163,6 +163,11 @@ int Session::tryBacking(int fileFd) {
   return 0;
 }
 
+int Session::withDevice(const std::function<int(int fd)>& use) {
+  std::lock_guard lock(mutex_);
+  return use(fd_.valid() ? fd() : -1);
+}
+
 void Session::report(Opcode opcode, uint64_t node, uint64_t offset, int err) {
   stats_.errors.fetch_add(1, std::memory_order_relaxed);
   if (!options_.onError) return;
