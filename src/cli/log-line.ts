@@ -10,7 +10,9 @@ export function humanLogLine(line: string): string {
   const head = `${clock(time)} ${(levelNames[Number(level)] ?? String(level)).padEnd(5)}`;
   const who = typeof component === 'string' ? `${component}: ` : '';
   const fields = Object.entries(rest).map(([name, value]) => `${name}=${word(value)}`);
-  return printable(`${head} ${who}${String(msg ?? '')}${fields.length === 0 ? '' : `  ${fields.join(' ')}`}`);
+  return printable(
+    `${head} ${who}${typeof msg === 'string' ? msg : ''}${fields.length === 0 ? '' : `  ${fields.join(' ')}`}`,
+  );
 }
 
 /** Whether the line is about the mount. */

@@ -55,24 +55,25 @@ export const mountRequest = z
 export const unmountRequest = z.strictObject({ dir: absolutePath, detach: z.boolean().default(false) });
 
 const secret = z.string().min(1).max(32_768);
-const username = z.string().min(1).max(4096);
 
-/** One of: a user with a password, a refresh token (docker's `identitytoken`), a bearer token (`registrytoken`). */
-export const credentialsRequest = z.union(
-  [
-    z.strictObject({ image: reference, username, password: secret }),
-    z.strictObject({ image: reference, username: username.optional(), identityToken: secret }),
-    z.strictObject({ image: reference, registryToken: secret }),
-  ],
-  'expected image with username and password, identityToken, or registryToken',
-);
-
-export function credentialsIn(request: CredentialsRequest): Credentials {
-  if ('password' in request) return { kind: 'password', username: request.username, password: request.password };
-  if ('identityToken' in request)
-    return { kind: 'refresh-token', token: request.identityToken, username: request.username };
-  return { kind: 'access-token', token: request.registryToken };
-}
+/** One of a password, an identity token and a registry token, as in docker's configuration. */
+export const credentialsRequest = z
+  .strictObject({
+    image: reference,
+    username: z.string().max(4096).optional(),
+    password: secret.optional(),
+    identityToken: secret.optional(),
+    registryToken: secret.optional(),
+  })
+  .transform(({ image, username, password, identityToken, registryToken }, context) => {
+    let credentials: Credentials | undefined;
+    if (registryToken !== undefined) credentials = { kind: 'access-token', token: registryToken };
+    else if (identityToken !== undefined) credentials = { kind: 'refresh-token', token: identityToken, username };
+    else if (username !== undefined && password !== undefined) credentials = { kind: 'password', username, password };
+    if (credentials !== undefined) return { image, credentials };
+    context.addIssue({ code: 'custom', message: 'expected username and password, identityToken, or registryToken' });
+    return z.NEVER;
+  });
 
 export const logsQuery = z.strictObject({
   tail: z.coerce.number().int().min(0).max(100_000).default(1_000),

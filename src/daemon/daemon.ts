@@ -12,7 +12,6 @@ import type { AdjustableLog } from '../observe/log.ts';
 import { DaemonMetrics } from '../observe/metrics.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { restartKeys } from './config-changes.ts';
-import { credentialsIn } from './control-requests.ts';
 import type { ControlBackend } from './control-routes.ts';
 import { serveControl } from './control-server.ts';
 import type { ControlServer } from './control-server.ts';
@@ -200,7 +199,7 @@ class RunningDaemon implements Daemon {
       status: async () => await this.status(),
       mount: async (options) => await (this.#mounts as DaemonMounts).mount(options),
       unmount: async (dir, { detach, signal }) => await node.unmount(dir, { detach, signal }),
-      remember: async (request) => await this.#credentials?.remember(request.image, credentialsIn(request)),
+      remember: async ({ image, credentials }) => await this.#credentials?.remember(image, credentials),
       reload: async () => await this.reload(),
       metrics: async () => {
         const metrics = this.#metrics as DaemonMetrics;

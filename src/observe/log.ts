@@ -50,7 +50,7 @@ export function createLog(options: LogOptions = {}): Logger {
 export interface AdjustableLog {
   readonly log: Logger;
   /** From now on, also for the children there are. */
-  setLevel(level: string): void;
+  readonly setLevel: (level: string) => void;
 }
 
 export function createAdjustableLog(options: LogOptions = {}): AdjustableLog {

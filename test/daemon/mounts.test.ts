@@ -9,7 +9,7 @@ import { DaemonProcess } from '../support/daemon-process.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { fileSystemAt, mountsBelow, processesUsing } from '../support/leftovers.ts';
 import { canMount, PeelNode } from '../support/peel-node.ts';
-import { run, runOk } from '../support/run.ts';
+import { runOk } from '../support/run.ts';
 import { layersOf, TestRegistry } from '../support/test-registry.ts';
 
 let registry: TestRegistry;
@@ -52,6 +52,9 @@ describe.skipIf(!canMount)('a mount of the daemon', () => {
     const text = await node.ok(['status']);
     expect(text).toContain(`process ${daemon.pid}`);
     expect(text).toMatch(new RegExp(`^${dir} .* served by the daemon \\(${daemon.pid}\\)$`, 'm'));
+    expect(await node.ok(['logs', dir])).toMatch(
+      new RegExp(`info +mount: mounted {2}mount=${mounts[0]?.id} dir=${dir}`),
+    );
     await node.umount(dir);
     expect([mountsBelow(node.dir), await mountsOf(node)]).toEqual([[], []]);
     expect(await daemon.end()).toBe(0);
@@ -102,7 +105,12 @@ describe.skipIf(!canMount)('a mount of the daemon', () => {
     }
     expect((await second.status()).mounts).toMatchObject(
       before.map(({ id, reference, digest, transport, why, mountedAt }) => ({
-        ...{ id, reference, digest, transport, why, mountedAt },
+        id,
+        reference,
+        digest,
+        transport,
+        why,
+        mountedAt,
         state: 'serving',
         pid: second.pid,
       })),
@@ -151,7 +159,8 @@ describe.skipIf(!canMount)('a mount of the daemon', () => {
     process.kill(second.pid, 'SIGHUP');
     await second.said(/configuration was read again/);
     expect(await read(covered)).toBe('1');
-    expect((await second.status()).mounts).toMatchObject([{ dir: covered, state: 'serving', error: undefined }]);
+    const [made] = (await second.status()).mounts;
+    expect([made?.dir, made?.state, made?.error]).toEqual([covered, 'serving', undefined]);
   });
 
   it('whose directory is gone can be given up', async () => {
@@ -190,7 +199,7 @@ describe.skipIf(!canMount)('a mount of the daemon', () => {
       ({ url }) => url?.includes('/slow/blobs/') === true,
       () => void person?.kill('SIGINT'),
     );
-    onTestFinished(() => void stop());
+    onTestFinished(stop);
     const waiting = node.peel(['mount', registry.reference('slow'), dir], { onStart: (child) => (person = child) });
     expect((await waiting).code).toBe(130);
     expect([mountsBelow(node.dir), (await daemon.status()).mounts]).toEqual([[], []]);

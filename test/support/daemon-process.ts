@@ -37,7 +37,7 @@ export class DaemonProcess {
   ): Promise<DaemonProcess> {
     const configFile = join(node.dir, 'config.toml');
     writeFileSync(configFile, config);
-    const [command = '', ...args] = [...through, process.execPath, peelMain, 'daemon', '--config', configFile];
+    const [command, ...args] = [...through, process.execPath, peelMain, 'daemon', '--config', configFile];
     const child = spawn(command, args, {
       env: { ...process.env, ...node.env, ...env },
       stdio: ['ignore', 'ignore', 'pipe'],

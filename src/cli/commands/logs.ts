@@ -101,7 +101,8 @@ async function* fileLines(
   };
   const past = await more();
   yield* lines === 0 ? [] : past.slice(-lines);
-  while (follow && !signal.aborted && (await isRunning(mount))) {
+  if (follow !== true) return;
+  while (!signal.aborted && (await isRunning(mount))) {
     await delay(pollMs, undefined, { signal }).catch(() => undefined);
     yield* await more();
   }
