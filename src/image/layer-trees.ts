@@ -66,6 +66,9 @@ export class LayerTrees {
     for (const key of keys) await rm(this.#path(key), { force: true });
   }
 
+  /** Idempotent. */
+  async close(): Promise<void> {}
+
   async #compile(key: string, layer: LayerRef, signal: AbortSignal): Promise<LayerTree> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     const path = this.#path(key);
