@@ -5,6 +5,7 @@ import type { ContentFetcher } from '../image/content.ts';
 import type { IndexChoice } from '../image/index-choice.ts';
 import { IndexFinder } from '../image/index-finder.ts';
 import type { Discovery, IndexFormats } from '../image/index-finder.ts';
+import type { LayerRef } from '../image/layer-trees.ts';
 import { openOrigin } from '../image/open-image.ts';
 import type { OpenLayers, LayerLease } from '../image/open-layers.ts';
 import type { OpenOrigin, Origin } from '../image/origin.ts';
@@ -20,6 +21,7 @@ import { untilAborted } from '../util/until-aborted.ts';
 import { deferralOf } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
 import type { LabelledImage } from './image-labels.ts';
+import { layerRef } from './layer-ref.ts';
 import { openSessionLayer } from './session-layer.ts';
 
 export interface SessionDeps {
@@ -34,6 +36,8 @@ export interface SessionDeps {
   /** Bytes of blob; a layer without a zTOC is downloaded whole up to this. */
   readonly wholeLayerLimit: number;
   readonly downloadsPerImage: number;
+  /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
+  readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
 }
 
 export type LayerOutcome = { readonly kind: 'open'; readonly lease: LayerLease } | Deferral;
@@ -68,6 +72,8 @@ export class ImageSession {
   #isBegun = false;
   #closed: Promise<void> | undefined;
   readonly #uses = new Set<Promise<unknown>>();
+  /** Of the layers that have been open. */
+  readonly #refs = new Map<number, LayerRef>();
 
   constructor(deps: SessionDeps, labels: LabelledImage) {
     this.#d = deps;
@@ -105,7 +111,6 @@ export class ImageSession {
     for (const [position, { outcome }] of this.#openings) {
       if (outcome?.kind !== 'open' || outcome.lease.layer.descriptor.digest !== layer) continue;
       this.#openings.delete(position);
-      this.#isBegun = false;
       await outcome.lease.release();
     }
   }
@@ -165,11 +170,6 @@ export class ImageSession {
       signal,
     });
     for (const warning of image.warnings) this.#d.log.warn({ image: this.image }, warning);
-    // Only now is it known that this repository lets us have them.
-    state.layerSources.put(
-      image.manifest.layers.map(({ digest }) => digest),
-      this.image,
-    );
     return { origin, image };
   }
 
@@ -187,8 +187,32 @@ export class ImageSession {
     if (known !== undefined) return known;
     const opening: Opening = { promise: this.#open(position), outcome: undefined };
     this.#openings.set(position, opening);
-    void opening.promise.then((outcome) => (opening.outcome = outcome));
+    void opening.promise.then((outcome) => {
+      opening.outcome = outcome;
+      if (outcome.kind === 'open') this.#opened(position, layerRef(outcome.lease.layer));
+    });
     return opening;
+  }
+
+  #opened(position: number, layer: LayerRef): void {
+    if (this.#refs.has(position)) return;
+    this.#refs.set(position, layer);
+    for (let at = position, below = this.#below(at); below !== undefined; at += 1, below = this.#below(at)) {
+      const ref = this.#refs.get(at);
+      if (ref === undefined) return;
+      this.#d.onOpened(ref, below);
+    }
+  }
+
+  /** The layers below, when all of them have been open. */
+  #below(position: number): LayerRef[] | undefined {
+    const below: LayerRef[] = [];
+    for (let at = 0; at < position; at += 1) {
+      const ref = this.#refs.get(at);
+      if (ref === undefined) return undefined;
+      below.push(ref);
+    }
+    return below;
   }
 
   /** Never rejects: a layer that fails is no reason for the others to. */
@@ -196,6 +220,9 @@ export class ImageSession {
     const { signal } = this.#ending;
     try {
       const { origin, image } = await this.#resolve();
+      const layer = image.manifest.layers[position]?.digest;
+      // Only now is it known that this repository has it for us.
+      if (layer !== undefined) this.#d.state.layerSources.put([layer], this.image);
       const where = { image, origin, position, slots: this.slots, index: this.#labels.index };
       return await this.#turns.run(
         () => openSessionLayer(this.#d, where, { discover: () => this.#discover(), signal }),

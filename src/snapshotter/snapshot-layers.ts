@@ -1,4 +1,5 @@
 // Layers for snapshots: labels → image → index → layer → mount. What stands in the way is answered as a reason, and containerd unpacks.
+import { setMaxListeners } from 'node:events';
 import { LRUCache } from 'lru-cache';
 import type { ContentFetcher } from '../image/content.ts';
 import type { IndexChoice } from '../image/index-choice.ts';
@@ -16,7 +17,6 @@ import type { OpenOrigin } from '../image/origin.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
 import { fuseDeviceRefusal } from '../image/transports/fuse-device.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
-import type { Layer } from '../layer/layer.ts';
 import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
 import { isDigest } from '../oci/digest.ts';
@@ -26,10 +26,11 @@ import type { State } from '../state/state.ts';
 import { OnceMap } from '../util/once-map.ts';
 import { defer, deferralOf } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
-import { layerUsage } from './layer-usage.ts';
 import { readImageLabels } from './image-labels.ts';
 import type { LabelledImage } from './image-labels.ts';
 import { ImageSession } from './image-session.ts';
+import { layerRef } from './layer-ref.ts';
+import { layerUsage } from './layer-usage.ts';
 import type { DiskUsage, LayerProvider, LayerWish, ProvideOutcome, RootAttributes } from './layer-provider.ts';
 import { SlotPins } from './slot-pins.ts';
 
@@ -72,9 +73,11 @@ export class SnapshotLayers implements LayerProvider {
   readonly #sessions: LRUCache<string, ImageSession>;
   readonly #providing = new OnceMap<string, ProvideOutcome>();
   readonly #pins = new SlotPins();
+  readonly #ending = new AbortController();
 
   private constructor(parts: Parts) {
     this.#p = parts;
+    setMaxListeners(0, this.#ending.signal);
     this.#sessions = new LRUCache({
       max: maxSessions,
       ttl: parts.sessionMs ?? sessionMs,
@@ -192,10 +195,12 @@ export class SnapshotLayers implements LayerProvider {
 
   /** Stops serving and unmounts nothing: what is complete stays readable, the rest when it is opened again. Idempotent. */
   async close(): Promise<void> {
+    this.#ending.abort(new DOMException('the layers are being closed', 'AbortError'));
     const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
     await Promise.all(sessions.map((session) => session.close()));
     await this.#p.mounts.close();
+    await this.#p.trees.close();
   }
 
   async #provide(labels: LabelledImage, wish: LayerWish): Promise<ProvideOutcome> {
@@ -225,10 +230,12 @@ export class SnapshotLayers implements LayerProvider {
   async #mount(lease: LayerLease, below: LayerWish['below'], signal: AbortSignal): Promise<number> {
     const { trees, mounts, userXattr } = this.#p;
     try {
-      const request = { layer: refOf(lease.layer), below: this.#below(below), base: below.length === 0, userXattr };
+      const request = { layer: layerRef(lease.layer), below: this.#below(below), base: below.length === 0, userXattr };
       const tree = await trees.compiled(request, { signal });
       signal.throwIfAborted();
-      return await mounts.mount(tree, lease, (slot) => this.#pins.add(slot));
+      const slot = await mounts.mount(tree, lease, (claimed) => this.#pins.add(claimed));
+      this.#pins.renew(slot);
+      return slot;
     } catch (error) {
       await lease.release();
       throw error;
@@ -240,17 +247,23 @@ export class SnapshotLayers implements LayerProvider {
     for (const slot of slots) {
       const layer = slot === undefined ? undefined : this.#p.mounts.get(slot)?.lease?.layer;
       if (layer === undefined) return undefined;
-      refs.push(refOf(layer));
+      refs.push(layerRef(layer));
     }
     return refs;
   }
 
   #session(labels: LabelledImage): ImageSession {
-    const { state, store, open, content, openOrigin, log, config } = this.#p;
+    const { state, store, open, content, openOrigin, log, config, trees, userXattr } = this.#p;
     const key = JSON.stringify([formatReference(labels.reference), labels.manifest, labels.index]);
     const known = this.#sessions.get(key);
     if (known !== undefined) return known;
-    const session = new ImageSession({ state, store, open, content, openOrigin, log, ...config }, labels);
+    // In the time in which containerd has the layers below: it is asked for them one by one.
+    const onOpened = (layer: LayerRef, below: readonly LayerRef[]) => {
+      const request = { layer, below, base: below.length === 0, userXattr };
+      void trees.compiled(request, { signal: this.#ending.signal }).catch(() => {});
+    };
+    const deps = { state, store, open, content, openOrigin, log, onOpened, ...config };
+    const session = new ImageSession(deps, labels);
     this.#sessions.set(key, session);
     return session;
   }
@@ -275,8 +288,4 @@ function positionOf(
       `layer ${digest} of ${image} has ${position} layers below it, but was asked for above ${below}`,
     );
   return position;
-}
-
-function refOf({ descriptor, fingerprint, paths, streamSize }: Layer): LayerRef {
-  return { digest: descriptor.digest, fingerprint, indexPath: paths.index, streamSize };
 }

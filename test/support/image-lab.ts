@@ -99,6 +99,8 @@ export class ImageLab {
       spanSize: number;
       change?: (ztoc: Uint8Array, layer: LabLayer) => Uint8Array;
       repository?: string;
+      /** The index's own annotation of that name. */
+      created?: string;
     },
   ): Promise<SociIndexFiles> {
     const repository = o.repository ?? this.repository;
@@ -110,8 +112,9 @@ export class ImageLab {
     const subject = { mediaType: 'application/vnd.oci.image.manifest.v1+json', digest: image.digest, size };
     const files = createSociIndex({ subject, buildTool: 'test', ztocs });
     for (const { descriptor, bytes } of files.blobs) await this.#pushBlob(descriptor, Buffer.from(bytes), repository);
-    await this.registry.pushManifest(repository, undefined, files.manifest.bytes, files.manifest.descriptor.mediaType);
-    return files;
+    const { bytes, descriptor } = o.created === undefined ? files.manifest : createdAt(files.manifest, o.created);
+    await this.registry.pushManifest(repository, undefined, bytes, descriptor.mediaType);
+    return { ...files, manifest: { bytes, descriptor } };
   }
 
   async #pushBlob(descriptor: Descriptor, bytes: Uint8Array, repository: string): Promise<void> {
@@ -158,6 +161,12 @@ export function storedZtoc(layer: LabLayer, spanSize: number): Uint8Array {
 
 export function sha256(bytes: Uint8Array): Digest {
   return digestFromSha256(createHash('sha256').update(bytes).digest());
+}
+
+function createdAt(manifest: SociIndexFiles['manifest'], created: string): SociIndexFiles['manifest'] {
+  const value = JSON.parse(Buffer.from(manifest.bytes).toString()) as { annotations: Record<string, string> };
+  value.annotations['org.opencontainers.image.created'] = created;
+  return jsonBlob(manifest.descriptor.mediaType, value);
 }
 
 function jsonBlob(mediaType: string, value: unknown): { descriptor: Descriptor; bytes: Buffer } {

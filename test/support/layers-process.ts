@@ -24,6 +24,8 @@ export interface Wish {
   readonly timeout?: number;
 }
 
+export type ProcessConfig = Partial<SnapshotLayersConfig> & { readonly readDeadlineMs?: number };
+
 export class LayersProcess {
   readonly child: ChildProcess;
   readonly root: string;
@@ -31,9 +33,9 @@ export class LayersProcess {
   #calls = 0;
   readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
 
-  private constructor(root: string, config: Partial<SnapshotLayersConfig>) {
+  private constructor(root: string, { readDeadlineMs = 10_000, ...config }: ProcessConfig) {
     this.root = root;
-    const options = JSON.stringify({ root, runDir: `${root}-run`, config });
+    const options = JSON.stringify({ root, runDir: `${root}-run`, config, readDeadlineMs });
     this.child = spawn(process.execPath, ['--input-type=module', '-e', program, options], {
       env: { ...process.env, PEEL_RUN_DIR: `${root}-run` },
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -49,7 +51,7 @@ export class LayersProcess {
   }
 
   /** Everything that is mounted below `root` goes when the test ends. Rejects when the process cannot open the state directory. */
-  static async start(root: string, config: Partial<SnapshotLayersConfig> = {}): Promise<LayersProcess> {
+  static async start(root: string, config: ProcessConfig = {}): Promise<LayersProcess> {
     mkdirSync(root, { recursive: true });
     const made = new LayersProcess(root, config);
     onTestFinished(async () => {
@@ -79,7 +81,7 @@ export class LayersProcess {
   /** A snapshot that shows the slot. */
   async commit(key: string, slot: number): Promise<void> {
     await this.sql(
-      "INSERT INTO snapshots (key, kind, slot, created_at, updated_at) VALUES (?, 'committed', ?, 0, 0)",
+      "INSERT OR REPLACE INTO snapshots (key, kind, slot, created_at, updated_at) VALUES (?, 'committed', ?, 0, 0)",
       key,
       slot,
     );
@@ -166,12 +168,12 @@ const program = `
   const { openState } = await load('state/state');
   const { Semaphore } = await load('util/semaphore');
   const { SnapshotLayers } = await load('snapshotter/snapshot-layers');
-  const { root, runDir, config } = JSON.parse(process.argv[1]);
+  const { root, runDir, config, readDeadlineMs } = JSON.parse(process.argv[1]);
   const log = createLog({ level: 'debug' });
   const state = openState(root);
   const db = new Sqlite(root + '/peel.db');
   const directories = await LayerDirectories.open(root, runDir);
-  const store = new LayerStore({ directories, table: state.layers, slots: new Semaphore(16), log, readDeadlineMs: 10000 });
+  const store = new LayerStore({ directories, table: state.layers, slots: new Semaphore(16), log, readDeadlineMs });
   const origins = new Origins({ environment: readEnvironment(), log });
   const layers = await SnapshotLayers.open({
     root, runDir, state, store, openOrigin: origins.open, log, userXattr: false,

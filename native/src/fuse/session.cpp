@@ -141,6 +141,8 @@ void Session::endWith(const std::string& reason) {
 void Session::finish() {
   watch_->stop();
   parked_->drain(ENOTCONN);
+  // Whoever holds the session for its numbers must not hold the layers.
+  options_.filesystem.reset();
   std::string reason;
   {
     std::lock_guard lock(mutex_);
