@@ -14,6 +14,7 @@ import path from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/observe/log.ts';
+import { SnapshotDirectories } from '../../src/snapshotter/directories.ts';
 import { Snapshotter } from '../../src/snapshotter/snapshotter.ts';
 import { run, runOk } from '../support/run.ts';
 import { snapshotsWorld } from '../support/snapshots-world.ts';
@@ -95,15 +96,16 @@ describe('the directories of snapshots', () => {
     await client.prepare('a');
     const point = `${root}/s/1/fs/mnt`;
     mkdirSync(point);
+    writeFileSync(`${root}/s/1/fs/beside`, '');
     const before = await client.usage('a');
     await runOk('mount', ['-t', 'tmpfs', 'tmpfs', point]);
     try {
       writeFileSync(`${point}/file`, 'x'.repeat(100_000));
       expect((await client.usage('a')).inodes).toBe(before.inodes - 1);
-      // Nor is what is mounted there removed with it.
+      // Nor is anything removed while it is in use.
       await client.remove('a');
       await client.cleanup();
-      expect(readdirSync(point)).toEqual(['file']);
+      expect([readdirSync(point), readdirSync(`${root}/s/1/fs`)]).toEqual([['file'], ['beside', 'mnt']]);
     } finally {
       await run('umount', ['-l', point]);
     }
@@ -127,20 +129,18 @@ describe('the directories of snapshots', () => {
   });
 
   it('are safe from a cleanup while they are made', async () => {
-    const { client, root } = await snapshotsWorld();
-    const keys = Array.from({ length: 60 }, (_, at) => `key${at}`);
-    const made = new AbortController();
-    const cleaning = (async () => {
-      while (!made.signal.aborted) await client.cleanup();
-    })();
-    await Promise.all(keys.map((key) => client.prepare(key)));
-    made.abort();
-    await cleaning;
-    for (const key of keys) {
-      const [mount] = await client.mounts(key);
-      expect(existsSync(mount?.source ?? '')).toBe(true);
-    }
-    expect(readdirSync(`${root}/s`)).toHaveLength(keys.length);
+    const root = tempDir('peel-snap-');
+    const directories = new SnapshotDirectories(root);
+    const fresh = await directories.make({ mode: 0o755, uid: 0, gid: 0 }, { work: true });
+    const clean = (...ids: number[]) =>
+      directories.clean(() => new Set(ids), { log: silentLog(), signal: new AbortController().signal });
+    await clean();
+    directories.adopt(fresh, 77);
+    await directories.discard(fresh);
+    await clean(77);
+    expect(readdirSync(directories.of(77).work)).toEqual([]);
+    await clean();
+    expect(readdirSync(`${root}/s`)).toEqual([]);
   });
 
   it('replace one of the same number that a killed process left', async () => {

@@ -1,12 +1,14 @@
 // containerd's protocol for layers that need no unpacking.
+import { readdirSync } from 'node:fs';
 import { status } from '@grpc/grpc-js';
 import { describe, expect, it, vi } from 'vitest';
+import { parseDigest } from '../../src/oci/digest.ts';
 import { Kind } from '../../src/snapshotter/gen/containerd/services/snapshots/v1/snapshots_pb.ts';
 import type { PrepareReport } from '../../src/snapshotter/outcomes.ts';
 import type { SnapshotsClient } from '../support/snapshots-client.ts';
 import { snapshotsWorld } from '../support/snapshots-world.ts';
 import type { SnapshotsWorld } from '../support/snapshots-world.ts';
-import { noIndex } from '../support/directory-layers.ts';
+import { Deferred } from '../../src/util/deferred.ts';
 import type { LayerWish } from '../../src/snapshotter/layer-provider.ts';
 
 const ref = 'containerd.io/snapshot.ref';
@@ -75,7 +77,13 @@ describe('a Prepare of a layer', () => {
 
   it('is one snapshot for calls that come together', async () => {
     const { client, layers } = await snapshotsWorld();
-    const { slot } = layers.offer(chain(1));
+    const slot = layers.makeSlot();
+    const all = new Deferred<void>();
+    layers.answer(chain(1), async () => {
+      if (layers.wishes.length === 6) all.resolve();
+      await all.promise;
+      return { kind: 'served', slot, image: 'app:1', layer: parseDigest(chain(9)) };
+    });
     await Promise.all(Array.from({ length: 6 }, (_, at) => pull(client, 1, '', `ns${at}/1/x`)));
     expect(await client.list()).toHaveLength(1);
     expect(layers.freed).toEqual([]);
@@ -146,6 +154,27 @@ describe('a Prepare of a layer', () => {
     expect(await client.list()).toEqual([]);
   });
 
+  it('makes no snapshot for a caller who went away', async () => {
+    const { client, layers, root } = await snapshotsWorld();
+    layers.offer(chain(1));
+    await pull(client, 1);
+    const [asked, answer] = [new Deferred<void>(), new Deferred<undefined>()];
+    layers.rootOf = () => {
+      asked.resolve();
+      return answer.promise;
+    };
+    let cancel = () => {};
+    const call = client.prepare('container', await found(client, 1), {}, (made) => (cancel = () => made.cancel()));
+    await asked.promise;
+    cancel();
+    await expect(call).rejects.toMatchObject({ code: status.CANCELLED });
+    // The service has seen it go when it answers another call.
+    await client.list();
+    answer.resolve(undefined);
+    await vi.waitFor(() => expect(readdirSync(`${root}/s`)).toEqual([]));
+    await expect(client.stat('container')).rejects.toMatchObject({ code: status.NOT_FOUND });
+  });
+
   it('falls back also when whoever provides layers fails', async () => {
     const world = await snapshotsWorld();
     world.layers.answer(chain(1), () => Promise.reject(new Error('out of luck')));
@@ -158,10 +187,9 @@ describe('a Prepare of a layer', () => {
     const { client, layers } = world;
     await client.committed('parent');
     const slot = layers.makeSlot();
-    layers.answer(chain(1), async (wish) => {
+    layers.answer(chain(1), async () => {
       await client.remove('parent');
-      const { layer } = await noIndex(wish);
-      return { kind: 'served', slot, image: 'app:1', layer: layer ?? `sha256:${'0'.repeat(64)}` } as never;
+      return { kind: 'served', slot, image: 'app:1', layer: parseDigest(chain(9)) };
     });
     const call = client.prepare('key', 'parent', { [ref]: chain(1) });
     await expect(call).rejects.toMatchObject({ code: status.NOT_FOUND });
@@ -171,7 +199,7 @@ describe('a Prepare of a layer', () => {
   it('frees a slot with the last snapshot that shows it', async () => {
     const { client, layers } = await snapshotsWorld();
     const { slot } = layers.offer(chain(1));
-    layers.answer(chain(2), () => ({ kind: 'served', slot, image: 'b', layer: chain(7) as never }));
+    layers.answer(chain(2), () => ({ kind: 'served', slot, image: 'b', layer: parseDigest(chain(7)) }));
     await pull(client, 1);
     await pull(client, 2);
     await client.remove(await found(client, 1));

@@ -118,9 +118,9 @@ describe('the Snapshots service', () => {
     expect(await client.names('parent==""')).toEqual(['c1', 'a2', 'v2']);
     await expect(client.names('kind=active')).rejects.toEqual(failsWith(status.INVALID_ARGUMENT, /expected one of/));
     const big = Object.fromEntries(Array.from({ length: 250 }, (_, at) => [`label${at}`, 'x'.repeat(4000)]));
-    for (let at = 0; at < 20; at += 1) await client.prepare(`big${at}`, '', big);
+    for (let at = 0; at < 6; at += 1) await client.prepare(`big${at}`, '', big);
     const found = await client.list('name~=^big');
-    expect(found.map(({ labels }) => Object.keys(labels).length)).toEqual(Array.from({ length: 20 }, () => 250));
+    expect(found.map(({ labels }) => Object.keys(labels).length)).toEqual(Array.from({ length: 6 }, () => 250));
   });
 
   it('takes names and labels up to their limits, whatever is in them', async () => {
