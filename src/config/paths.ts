@@ -55,10 +55,15 @@ async function prepareRoot(root: string): Promise<void> {
   }
 }
 
-/** The first place that can be written; under the state directory when neither of the usual ones can. */
+/** Where the run directory is, if it can be used; undefined where a user has no such place. */
+export function usualRunDir({ environment, uid }: Omit<PathOptions, 'root'>): string | undefined {
+  return environment.peelRunDir === undefined ? defaultRunDir({ environment, uid }) : resolve(environment.peelRunDir);
+}
+
+/** The usual place; under the state directory when neither of the usual ones can. */
 async function prepareRunDir(root: string, { environment, uid }: PathOptions): Promise<string> {
-  const wanted = environment.peelRunDir === undefined ? defaultRunDir({ environment, uid }) : environment.peelRunDir;
-  if (wanted !== undefined && (await usable(resolve(wanted), uid))) return resolve(wanted);
+  const usual = usualRunDir({ environment, uid });
+  if (usual !== undefined && (await usable(usual, uid))) return usual;
   const fallback = join(root, 'run');
   await makeDirectory(fallback, 0o700);
   return fallback;
