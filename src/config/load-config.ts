@@ -9,7 +9,7 @@ import { KeyLines } from './key-lines.ts';
 import { showKey } from './key-path.ts';
 import { parseConfig } from './parse-config.ts';
 import type { OtherValue } from './parse-config.ts';
-import { defaultRoot, defaultRunDir } from './paths.ts';
+import { defaultRoot, usualRunDir } from './paths.ts';
 import { problemsError } from './problem.ts';
 import type { DaemonConfig } from './schema.ts';
 
@@ -97,7 +97,7 @@ function decode(bytes: Uint8Array): string | undefined {
 /** Of a user who is not root. */
 function userDefaults(environment: Environment, uid: number, chosenRoot: string | undefined): OtherValue[] {
   const root = resolve(chosenRoot ?? defaultRoot({ environment, uid }));
-  const runDir = defaultRunDir({ environment, uid }) ?? resolve(root, 'run');
+  const runDir = usualRunDir({ environment, uid }) ?? resolve(root, 'run');
   return [
     { path: ['root'], value: root, source: 'the default' },
     { path: ['run_dir'], value: resolve(runDir), source: 'the default' },

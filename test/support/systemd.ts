@@ -13,7 +13,7 @@ const cgroups = existsSync('/sys/fs/cgroup/cgroup.procs') ? '/sys/fs/cgroup' : '
 
 export const canRunSystemd = process.getuid?.() === 0 && existsSync(manager) && existsSync(`${cgroups}/cgroup.procs`);
 
-/** /run is empty, the folders in `tmpfs` are as well, and everything else is the machine's. Mounts are shared within, as on a machine. */
+/** /run is empty, the folders of `hidden` are as well, and everything else is the machine's. Mounts are shared within, as on a machine. */
 const script = `
 mount --make-rprivate /
 mount --make-rshared /
@@ -22,15 +22,15 @@ mkdir /run/lock
 mount -t proc proc /proc
 while umount /sys/fs/cgroup 2>/dev/null || umount -R /sys/fs/cgroup 2>/dev/null; do :; done
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-for folder in $BOX_TMPFS; do mkdir -p "$folder" && mount -t tmpfs tmpfs "$folder"; done
+for folder in $BOX_HIDDEN; do mkdir -p "$BOX_DIR/hidden$folder" && mount --bind "$BOX_DIR/hidden$folder" "$folder"; done
 exec ${manager} --system --unit=box.target --log-target=console --show-status=no
 `;
 
 export interface SystemdOptions {
   /** Name → text, drop-ins as `x.service.d/y.conf`. All of them are started. `@DIR@` is the box's folder. */
   readonly units: Readonly<Record<string, string>>;
-  /** Existing folders that are empty in it. */
-  readonly tmpfs?: readonly string[] | undefined;
+  /** Existing folders that are empty in it; what is written there is in `dir`, below `hidden`. */
+  readonly hidden?: readonly string[] | undefined;
   /** Files in its folder, name → text. */
   readonly files?: Readonly<Record<string, string>> | undefined;
 }
@@ -46,7 +46,7 @@ export class Systemd {
   }
 
   /** Ends with the test. */
-  static start({ units, tmpfs = [], files = {} }: SystemdOptions): Systemd {
+  static start({ units, hidden = [], files = {} }: SystemdOptions): Systemd {
     const dir = tempDir('peel-systemd-');
     const place = path.join(dir, 'units');
     for (const folder of [place, path.join(dir, 'out')]) mkdirSync(folder);
@@ -68,7 +68,8 @@ export class Systemd {
       env: {
         PATH: process.env['PATH'],
         BOX: script,
-        BOX_TMPFS: tmpfs.join(' '),
+        BOX_DIR: dir,
+        BOX_HIDDEN: hidden.join(' '),
         container: 'test',
         SYSTEMD_UNIT_PATH: place,
       },

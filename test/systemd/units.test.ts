@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { Finding } from '../../src/cli/doctor/checks.ts';
 import { peelMain, run } from '../support/run.ts';
 import { canRunSystemd, Systemd } from '../support/systemd.ts';
 import { tempDir } from '../support/tmp.ts';
@@ -165,15 +166,18 @@ describe.skipIf(!canRunSystemd)('a real systemd', () => {
     expect(lines).toContain('NoNewPrivs:\t1');
     expect(lines).toContain('Seccomp:\t2');
     expect(lines).not.toContain('unshared');
-    const [sandboxed, free] = ['peel', 'plain'].map((name) =>
-      readFileSync(path.join(box.dir, `out/doctor.${name}`), 'utf8'),
-    );
-    expect(JSON.parse(sandboxed ?? '')).toEqual(JSON.parse(free ?? ''));
-    expect(sandboxed).toMatch(/"\/dev\/fuse",\s+"state": "ok"/);
+    const [sandboxed, free] = ['peel', 'plain'].map((name) => {
+      const found = JSON.parse(readFileSync(path.join(box.dir, `out/doctor.${name}`), 'utf8')) as Finding[];
+      // How much is free on the disk is not the sandbox's doing.
+      const words = found.map(({ what, state, found }) => `${what}: ${what === 'cache disk' ? state : found}`);
+      return words.map((line) => line.replace(/\.probe-\w+/, '.probe'));
+    });
+    expect(sandboxed).toEqual(free);
+    expect(sandboxed).toContain('/dev/fuse: can be opened');
   });
 
   function start(units: Readonly<Record<string, string>>): Systemd {
-    return Systemd.start({ units, tmpfs: ['/var/lib'], files: { key: 'a key' } });
+    return Systemd.start({ units, hidden: ['/var/lib'], files: { key: 'a key' } });
   }
 });
 
