@@ -55,14 +55,16 @@ export class LayerTreeFiles {
 
   /** Undefined when there is no such tree, or not all of it. */
   async find(key: string): Promise<TreeRecord | undefined> {
-    const [record, exists] = await Promise.all([
-      this.#record(key),
-      stat(this.path(key)).then(
-        () => true,
-        () => false,
-      ),
-    ]);
+    const [record, exists] = await Promise.all([this.#record(key), this.has(key)]);
     return record === undefined || 'below' in record || exists ? record : undefined;
+  }
+
+  /** Whether the tree itself is there; it is written before what is known of it. */
+  async has(key: string): Promise<boolean> {
+    return await stat(this.path(key)).then(
+      () => true,
+      () => false,
+    );
   }
 
   /** Errors: those of the file system. */
