@@ -117,8 +117,13 @@ export class LayerMounts {
           if (entry.lease !== undefined) await lease.release();
           return slot;
         }
-        await this.#clear(slot, mountsAt(await readMountInfo(), this.directory(slot)));
-        await this.#mountAt(slot, tree, lease);
+        try {
+          await this.#clear(slot, mountsAt(await readMountInfo(), this.directory(slot)));
+          await this.#mountAt(slot, tree, lease);
+        } catch (error) {
+          await this.#fail(slot, errorMessage(error));
+          throw error;
+        }
         return slot;
       });
     } catch (error) {
@@ -207,7 +212,7 @@ export class LayerMounts {
     }
   }
 
-  /** Never rejects. */
+  /** Leaves no directory that could be taken for the layer. Never rejects. */
   async #fail(slot: number, why: string): Promise<void> {
     try {
       this.#d.state.slots.setError(slot, why);

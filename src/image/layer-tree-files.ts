@@ -59,8 +59,9 @@ export class LayerTreeFiles {
     return record === undefined || 'below' in record || exists ? record : undefined;
   }
 
-  has(key: string): Promise<boolean> {
-    return stat(this.path(key)).then(
+  /** Whether the tree itself is there; it is written before what is known of it. */
+  async has(key: string): Promise<boolean> {
+    return await stat(this.path(key)).then(
       () => true,
       () => false,
     );

@@ -66,11 +66,11 @@ export class LayerTrees {
     );
   }
 
-  /** A tree that is on the node, also when what was known of it besides is lost. Errors: those of the file system. */
+  /** A tree of an earlier process, also when a power cut took what was known of it; undefined when it is gone. */
   async find(key: string): Promise<LayerTree | undefined> {
     const record = await this.#files.find(key);
-    if (record !== undefined && !('below' in record)) return this.#treeOf(key, record);
-    return (await this.#files.has(key)) ? this.#treeOf(key, { root: null }) : undefined;
+    if (record === undefined) return (await this.#files.has(key)) ? this.#treeOf(key, { root: null }) : undefined;
+    return 'below' in record ? undefined : this.#treeOf(key, record);
   }
 
   /** Deletes trees; those that are mounted stay until they are unmounted. Errors: those of the file system. */

@@ -4,7 +4,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { FuseServer } from '../../src/native/fuse-server.ts';
 import { LayerCache } from '../../src/native/layer-cache.ts';
 import { fuseMount, openFuseDevice, unmount } from '../../src/native/mounts.ts';
-import { attached } from '../support/mounted.ts';
+import { attached, mountPoint } from '../support/mounted.ts';
 import { run, runOk } from '../support/run.ts';
 import { StoredLayer } from '../support/stored-layer.ts';
 import { tempDir } from '../support/tmp.ts';
@@ -118,6 +118,26 @@ describe('FuseServer.blobs', () => {
     await layer.cache.close();
     server.removeBlob('stays');
     expect(await LayerCache.tryRemove(layer.dir, layer.livePath)).toBe(true);
+  });
+
+  it('keeps nothing of a removed blob open, so that its disk can go', async () => {
+    const { server, dir } = await serveBlobs();
+    const disk = mountPoint();
+    await runOk('mount', ['-t', 'tmpfs', 'tmpfs', disk]);
+    const layer = new StoredLayer(disk, { size: MiB, spanSize: MiB });
+    await layer.complete();
+    for (const [name, passthrough] of [
+      ['plain', false],
+      ['direct', true],
+    ] as const) {
+      server.addBlob(name, layer.cache, { passthrough });
+      expect(await sumOf(`${dir}/${name}`)).toBe(sha256(layer.bytes));
+    }
+    await layer.cache.close();
+    server.removeBlob('plain');
+    server.removeBlob('direct');
+    // RELEASE of the file that was read reaches us after its close(2).
+    await expect.poll(async () => (await run('umount', [disk])).code).toBe(0);
   });
 
   it('answers the error that a span failed with, and reads it again when asked again', async () => {

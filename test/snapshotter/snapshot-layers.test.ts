@@ -255,6 +255,20 @@ describe.skipIf(!canMount)('a layer is left to containerd', () => {
     expect(await generous.status()).toMatchObject([{ serving: 'complete' }]);
   });
 
+  it('when it cannot stand by itself, and the one above it is served', async () => {
+    const lab = await ImageLab.start();
+    const linked = labLayer(tarOf({ path: 'again', type: 'hardlink', link: 'big' }));
+    const image = await lab.push('1', [lazyLayer(), linked, lazyLayer(randomBytes(1000))]);
+    await lab.pushIndex(image, { spanSize });
+    const layers = await start(lab);
+    expect(await layers.pull(image)).toMatchObject([
+      { kind: 'served', slot: 1 },
+      { code: 'layer', reason: expect.stringContaining('no tree of its own') },
+      { kind: 'served', slot: 2 },
+    ]);
+    expect(await layers.call('rootOf', 1)).toMatchObject({ mode: 0o751, uid: 0, gid: 0 });
+  });
+
   it('when the registry fails, without remembering it', async () => {
     const lab = await ImageLab.start();
     const image = await indexed(lab);
