@@ -1,3 +1,5 @@
+import { ConfigError } from '../config/errors.ts';
+
 /** The command line itself was wrong: exit code 2. */
 export class UsageError extends Error {
   readonly code = 'ERR_USAGE';
@@ -34,8 +36,13 @@ export function failureOf(error: unknown, interrupted: boolean): Failure {
   if (error instanceof OutputClosedError) return { exitCode: exitCodes.ok, message: undefined, code: 'EPIPE' };
   if (interrupted) return { exitCode: exitCodes.interrupted, message: 'interrupted', code: 'ERR_INTERRUPTED' };
   const code = codeOf(error);
-  if (error instanceof UsageError) return { exitCode: exitCodes.usage, message: error.message, code };
+  if (isWrongInput(error)) return { exitCode: exitCodes.usage, message: error.message, code };
   return { exitCode: exitCodes.failed, message: messageOf(error), code };
+}
+
+function isWrongInput(error: unknown): error is Error {
+  if (error instanceof ConfigError) return error.code !== 'ERR_CONFIG_ROOT';
+  return error instanceof UsageError;
 }
 
 function messageOf(error: unknown): string {

@@ -6,12 +6,12 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { readEnvironment } from '../config/environment.ts';
 import { preparePaths } from '../config/paths.ts';
+import { type MountReport, parseMountReport } from '../daemon/mount-report.ts';
 import { accessOf, handedOn } from './access-options.ts';
 import type { MountWish } from './commands/mount.ts';
 import type { CliContext } from './context.ts';
 import { CommandError, UsageError } from './errors.ts';
 import { announce } from './mount-foreground.ts';
-import { type MountReport, parseMountReport } from './mount-report.ts';
 
 const main = new URL('./main.js', import.meta.url).pathname;
 

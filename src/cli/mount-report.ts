@@ -1,12 +1,7 @@
-// What a mount process tells the one that started it: JSON lines on a pipe, the last of them `ready` or `failed`.
 import { closeSync, writeSync } from 'node:fs';
-import type { Progress } from '../image/image.ts';
+import type { MountReport } from '../daemon/mount-report.ts';
 
-export type MountReport =
-  | { readonly kind: 'progress'; readonly progress: Progress }
-  | { readonly kind: 'ready'; readonly mount: Readonly<Record<string, unknown>>; readonly warnings: readonly string[] }
-  | { readonly kind: 'failed'; readonly code: string; readonly message: string; readonly usage: boolean };
-
+/** How a mount process reports to the one that started it: on a pipe. */
 export class MountReporter {
   #fd: number | undefined;
 
@@ -29,8 +24,4 @@ export class MountReporter {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
   }
-}
-
-export function parseMountReport(line: string): MountReport {
-  return JSON.parse(line) as MountReport;
 }

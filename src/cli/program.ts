@@ -18,7 +18,8 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     interrupt.abort();
   };
   // A closed terminal ends a foreground mount as well, which must not stay without its process.
-  process.on('SIGINT', onSignal).on('SIGTERM', onSignal).on('SIGHUP', onSignal);
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  if (verbs.find(({ name }) => name === chosenVerb(argv))?.ownsHangup !== true) process.on('SIGHUP', onSignal);
   process.stderr.on('error', () => undefined);
 
   const program = emptyProgram();

@@ -4,6 +4,8 @@ export interface Verb {
   readonly name: string;
   readonly summary: string;
   readonly load: () => Promise<CommandModule>;
+  /** SIGHUP means something else to it than the end of a terminal. */
+  readonly ownsHangup?: true;
 }
 
 /** Every command, in the order of `peel --help`. A module is loaded only when its verb is typed. */
@@ -15,6 +17,11 @@ export const verbs: readonly Verb[] = [
   },
   { name: 'umount', summary: 'unmount a directory that peel mounted', load: () => import('./commands/umount.ts') },
   { name: 'mounts', summary: 'list what is mounted', load: () => import('./commands/mounts.ts') },
+  {
+    name: 'pull',
+    summary: 'pull an image into containerd, its layers mounted lazily',
+    load: () => import('./commands/pull.ts'),
+  },
   { name: 'ls', summary: 'list a directory of an image', load: () => import('./commands/ls.ts') },
   { name: 'tree', summary: 'draw a directory of an image', load: () => import('./commands/tree.ts') },
   { name: 'find', summary: 'list paths of an image that match a glob', load: () => import('./commands/find.ts') },
@@ -47,6 +54,19 @@ export const verbs: readonly Verb[] = [
     summary: 'serve an OCI registry from a directory, and clean it up',
     load: () => import('./commands/registry.ts'),
   },
+  {
+    name: 'config',
+    summary: "print, check and explain the daemon's configuration",
+    load: () => import('./commands/config.ts'),
+  },
+  {
+    name: 'daemon',
+    summary: 'serve mounts and containerd snapshots until SIGTERM',
+    load: () => import('./commands/daemon.ts'),
+    ownsHangup: true,
+  },
+  { name: 'status', summary: 'show what the daemon serves, and how', load: () => import('./commands/status.ts') },
+  { name: 'logs', summary: 'show what the daemon or a mount logged', load: () => import('./commands/logs.ts') },
   {
     name: 'doctor',
     summary: 'say what this machine can do and what to mend',

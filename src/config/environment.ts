@@ -22,6 +22,13 @@ export interface Environment {
   readonly httpsProxy: string | undefined;
   readonly noProxy: string | undefined;
   readonly noColor: boolean;
+  /** Where systemd puts the credentials of a service. */
+  readonly credentialsDirectory: string | undefined;
+  /** Where programs are found. */
+  readonly path: string | undefined;
+  /** The path of containerd's socket and the namespace, as `ctr` takes them. */
+  readonly containerdAddress: string | undefined;
+  readonly containerdNamespace: string | undefined;
 }
 
 export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
@@ -44,5 +51,9 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     httpsProxy: value('HTTPS_PROXY') ?? value('https_proxy'),
     noProxy: value('NO_PROXY') ?? value('no_proxy'),
     noColor: value('NO_COLOR') !== undefined,
+    credentialsDirectory: value('CREDENTIALS_DIRECTORY'),
+    path: value('PATH'),
+    containerdAddress: value('CONTAINERD_ADDRESS'),
+    containerdNamespace: value('CONTAINERD_NAMESPACE'),
   });
 }

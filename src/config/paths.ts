@@ -36,6 +36,12 @@ export function defaultRoot({ environment, uid }: Omit<PathOptions, 'root'>): st
   return join(environment.xdgCacheHome ?? join(environment.home ?? homedir(), '.cache'), 'peel');
 }
 
+/** Undefined where a user has none: then it is below the state directory. */
+export function defaultRunDir({ environment, uid }: Omit<PathOptions, 'root'>): string | undefined {
+  if (uid === 0) return '/run/peel';
+  return environment.xdgRuntimeDir === undefined ? undefined : join(environment.xdgRuntimeDir, 'peel');
+}
+
 async function prepareRoot(root: string): Promise<void> {
   try {
     await makeDirectory(root, 0o700);
@@ -49,15 +55,15 @@ async function prepareRoot(root: string): Promise<void> {
   }
 }
 
-/** The first place that can be written; under the state directory when neither of the usual ones can. */
+/** Where the run directory is, if it can be used; undefined where a user has no such place. */
+export function usualRunDir({ environment, uid }: Omit<PathOptions, 'root'>): string | undefined {
+  return environment.peelRunDir === undefined ? defaultRunDir({ environment, uid }) : resolve(environment.peelRunDir);
+}
+
+/** The usual place; under the state directory when neither of the usual ones can. */
 async function prepareRunDir(root: string, { environment, uid }: PathOptions): Promise<string> {
-  const candidates: string[] = [];
-  if (environment.peelRunDir !== undefined) candidates.push(resolve(environment.peelRunDir));
-  else if (uid === 0) candidates.push('/run/peel');
-  else if (environment.xdgRuntimeDir !== undefined) candidates.push(join(environment.xdgRuntimeDir, 'peel'));
-  for (const dir of candidates) {
-    if (await usable(dir, uid)) return dir;
-  }
+  const usual = usualRunDir({ environment, uid });
+  if (usual !== undefined && (await usable(usual, uid))) return usual;
   const fallback = join(root, 'run');
   await makeDirectory(fallback, 0o700);
   return fallback;

@@ -1,20 +1,27 @@
-// The daemon's configuration: every key, its form and its default. `{}` is valid.
+// The daemon's configuration: every key, its form and its default. `{}` is valid. Messages complete "expected …".
 import { z } from 'zod';
+import { isSocketPath, maxSocketPath, parseListenAddress } from './listen-address.ts';
 import { byteSize, duration } from './units.ts';
 
-const absolutePath = z.string().regex(/^\//, 'expected an absolute path');
-const logLevel = z.enum(['debug', 'info', 'warn', 'error', 'silent']);
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+
+const absolutePath = text('an absolute path', (path) => /^\/[^\0]*$/.test(path) && path.length <= 4096);
+const socketPath = text(`an absolute path of at most ${maxSocketPath} bytes`, isSocketPath);
+const listenAddress = text(
+  'an address like "127.0.0.1:9464", "[::1]:9464" or "unix:/run/peel/metrics.sock"',
+  (address) => parseListenAddress(address) !== undefined,
+);
 
 export const configSchema = z.strictObject({
   root: absolutePath.default('/var/lib/peel'),
   run_dir: absolutePath.default('/run/peel'),
-  log: z.strictObject({ level: logLevel.default('info') }).prefault({}),
-  control: z.strictObject({ socket: absolutePath.optional() }).prefault({}),
-  metrics: z.strictObject({ address: z.string().optional() }).prefault({}),
+  log: z.strictObject({ level: z.enum(logLevels).default('info') }).prefault({}),
+  control: z.strictObject({ socket: socketPath.optional() }).prefault({}),
+  metrics: z.strictObject({ address: listenAddress.optional() }).prefault({}),
   snapshotter: z
     .strictObject({
       enabled: z.boolean().default(true),
-      socket: absolutePath.optional(),
+      socket: socketPath.optional(),
       mode: z.enum(['lazy', 'defer']).default('lazy'),
       transport: z.enum(['auto', 'kernel', 'native']).default('auto'),
       prepare_timeout: duration.default(60_000),
@@ -28,16 +35,12 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   read: z.strictObject({ deadline: duration.default(60_000) }).prefault({}),
-  download: z
-    .strictObject({
-      per_node: z.int().min(1).max(1024).default(16),
-      per_image: z.int().min(1).max(1024).default(8),
-    })
-    .prefault({}),
+  download: z.strictObject({ per_node: count(1024).default(16), per_image: count(1024).default(8) }).prefault({}),
   registry: z
     .strictObject({
       certs_dirs: z
         .array(absolutePath)
+        .max(64, 'at most 64 folders')
         .default(['/etc/peel/certs.d', '/etc/containerd/certs.d', '/etc/docker/certs.d']),
     })
     .prefault({}),
@@ -48,8 +51,8 @@ export const configSchema = z.strictObject({
       cri: z
         .strictObject({
           enabled: z.boolean().default(false),
-          socket: absolutePath.optional(),
-          upstream: absolutePath.default('/run/containerd/containerd.sock'),
+          socket: socketPath.optional(),
+          upstream: socketPath.default('/run/containerd/containerd.sock'),
         })
         .prefault({}),
       kubelet: z.strictObject({ config: absolutePath.optional(), bin_dir: absolutePath.optional() }).prefault({}),
@@ -60,3 +63,12 @@ export const configSchema = z.strictObject({
 
 /** As it is used: ms for times, bytes for sizes. Frozen. */
 export type DaemonConfig = z.infer<typeof configSchema>;
+
+function text(expected: string, isRight: (value: string) => boolean) {
+  return z.string(expected).refine(isRight, expected);
+}
+
+function count(max: number) {
+  const expected = `a whole number from 1 to ${max}`;
+  return z.int(expected).min(1, expected).max(max, expected);
+}

@@ -27,6 +27,8 @@ import type { RegistryAccess } from './registry-access.ts';
 export interface ConnectOptions extends Pick<RemoteRegistryOptions, 'onBytes' | 'onWarning'> {
   readonly environment: Environment;
   readonly access?: RegistryAccess | undefined;
+  /** What credentials are taken from; default those that this process's user has stored. */
+  readonly credentials?: CredentialSource | undefined;
   readonly backoff?: BackoffPolicy | undefined;
 }
 
@@ -51,7 +53,7 @@ export async function connectRegistry(host: string, options: ConnectOptions): Pr
   config?.warnings.forEach(onWarning);
   const endpoints = config?.endpoints ?? [ownEndpoint];
   checkAccess(host, endpoints, options.access);
-  const stored = userCredentials(credentialPlaces(environment, process.getuid?.() ?? 0));
+  const stored = options.credentials ?? userCredentials(credentialPlaces(environment, process.getuid?.() ?? 0));
   const proxy = proxyFromVariables(environment);
   const remotes = endpoints.map((endpoint, i) => {
     const backoff = options.backoff ?? defaultBackoff;

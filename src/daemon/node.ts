@@ -1,6 +1,7 @@
 // Everything one process needs of a node, put together: the commands and the serving process start here.
 import { join } from 'node:path';
 import { readEnvironment } from '../config/environment.ts';
+import type { Environment } from '../config/environment.ts';
 import { preparePaths } from '../config/paths.ts';
 import type { NodePaths } from '../config/paths.ts';
 import { pruneCache, cacheEntries, removeCached } from '../image/cache-service.ts';
@@ -13,7 +14,7 @@ import type { LoadedImage } from '../image/loaded-image.ts';
 import { mountSystem } from '../image/mount-system.ts';
 import { openImage } from '../image/open-image.ts';
 import type { OpenImageDeps } from '../image/open-image.ts';
-import type { ServedMount, ServeMountOptions } from '../image/serve-mount.ts';
+import type { ServedMount, ServeMountDeps, ServeMountOptions } from '../image/serve-mount.ts';
 import { TreeBuilder } from '../image/tree-builder.ts';
 import type { MountStatus, UmountOptions } from '../image/umount.ts';
 import { listMounts, umount } from '../image/umount.ts';
@@ -21,10 +22,12 @@ import { LayerDirectories } from '../layer/layer-paths.ts';
 import { LayerStore } from '../layer/layer-store.ts';
 import { createLog } from '../observe/log.ts';
 import type { Logger } from '../observe/log.ts';
+import type { MountRow } from '../state/mounts.ts';
 import { openState } from '../state/state.ts';
 import type { State } from '../state/state.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import { Origins } from './origins.ts';
+import type { OriginsOptions } from './origins.ts';
 import type { RegistryAccess } from './registry-access.ts';
 
 export interface NodeOptions {
@@ -36,35 +39,56 @@ export interface NodeOptions {
   readonly readDeadlineMs?: number | undefined;
   /** How the registries that are named are reached; default as docker's configuration and hosts.toml say. */
   readonly access?: RegistryAccess | undefined;
+  /** Default that of the process. */
+  readonly environment?: Environment | undefined;
+  /** In place of one to stderr at `logLevel`. */
+  readonly log?: Logger | undefined;
+  /** Requests to registries at once; default 16 of the process and 8 of each image. */
+  readonly downloads?: Downloads | undefined;
+  /** What else is to be known about registries, e.g. credentials that are kept in the state. */
+  readonly originsOptions?: ((state: State) => Promise<Partial<OriginsOptions>>) | undefined;
+  /** Called with the number of spans that a reader wants and that are not here. */
+  readonly onMiss?: ((spans: number) => void) | undefined;
 }
 
-const downloadsPerNode = 16;
-const downloadsPerImage = 8;
+export interface Downloads {
+  readonly perNode: number;
+  readonly perImage: number;
+}
+
+const defaultDownloads: Downloads = { perNode: 16, perImage: 8 };
 const readDeadlineMs = 60_000;
 
 /** Errors: ConfigError when the state directory cannot be used, StateError. */
 export async function openNode(options: NodeOptions = {}): Promise<Node> {
-  const environment = readEnvironment();
+  const environment = options.environment ?? readEnvironment();
   const uid = process.getuid?.() ?? 0;
   const paths = await preparePaths({ root: options.root, environment, uid });
-  const log = createLog({ level: options.logLevel ?? environment.peelLogLevel ?? 'error' });
+  const log = options.log ?? createLog({ level: options.logLevel ?? environment.peelLogLevel ?? 'error' });
   const directories = await LayerDirectories.open(paths.root, paths.runDir);
   const state = openState(paths.root);
+  const downloads = options.downloads ?? defaultDownloads;
+  const slots = new Semaphore(downloads.perNode);
   const layers = new LayerStore({
     directories,
     table: state.layers,
-    slots: new Semaphore(downloadsPerNode),
+    slots,
     log: log.child({ component: 'layer' }),
     readDeadlineMs: options.readDeadlineMs ?? readDeadlineMs,
+    onMiss: options.onMiss,
   });
-  return new Node({
-    paths,
-    uid,
-    log,
-    state,
-    layers,
-    origins: new Origins({ environment, log: log.child({ component: 'registry' }), access: options.access }),
-  });
+  try {
+    const origins = new Origins({
+      environment,
+      log: log.child({ component: 'registry' }),
+      access: options.access,
+      ...(await options.originsOptions?.(state)),
+    });
+    return new Node({ paths, uid, log, state, layers, slots, origins, downloadsPerImage: downloads.perImage });
+  } catch (error) {
+    state.close();
+    throw error;
+  }
 }
 
 interface NodeParts {
@@ -73,17 +97,19 @@ interface NodeParts {
   readonly log: Logger;
   readonly state: State;
   readonly layers: LayerStore;
+  readonly slots: Semaphore;
   readonly origins: Origins;
+  readonly downloadsPerImage: number;
 }
 
 export class Node {
   readonly paths: NodePaths;
   readonly indexes: IndexService;
   readonly #parts: NodeParts;
-  readonly #imageDeps: OpenImageDeps;
+  #imageDeps: OpenImageDeps;
 
   constructor(parts: NodeParts) {
-    const { paths, state, layers, log, origins } = parts;
+    const { paths, state, layers, log, origins, downloadsPerImage } = parts;
     this.paths = paths;
     this.#parts = parts;
     const store = new ContentStore(paths.root);
@@ -112,23 +138,51 @@ export class Node {
     return await inspectImage(reference, this.#imageDeps, options);
   }
 
+  get uid(): number {
+    return this.#parts.uid;
+  }
+
+  get state(): State {
+    return this.#parts.state;
+  }
+
+  /** For those that open layers by themselves. */
+  get imageDeps(): OpenImageDeps {
+    return this.#imageDeps;
+  }
+
+  /** Counts from now on; what is under way or open goes on as it began. */
+  setLimits({ downloads, readDeadlineMs }: { readonly downloads: Downloads; readonly readDeadlineMs: number }): void {
+    this.#parts.slots.resize(downloads.perNode);
+    this.#parts.layers.readDeadlineMs = readDeadlineMs;
+    this.#imageDeps = { ...this.#imageDeps, downloadsPerImage: downloads.perImage };
+  }
+
   /** Mounts and serves in this process. Errors: ImageError. */
   async mount(options: ServeMountOptions): Promise<ServedMount> {
-    const { paths, uid, log, state } = this.#parts;
     const { serveMount } = await import('../image/serve-mount.ts');
+    return await serveMount(await this.#mountDeps(), options);
+  }
+
+  /** Makes a mount of an earlier daemon again. Errors: ImageError. */
+  async remount(row: MountRow, options: { readonly signal?: AbortSignal | undefined }): Promise<ServedMount> {
+    const { remakeMount } = await import('../image/remake-mount.ts');
+    return await remakeMount(await this.#mountDeps(), row, options);
+  }
+
+  async #mountDeps(): Promise<ServeMountDeps> {
+    const { paths, uid, log, state } = this.#parts;
     const { transportsOf } = await import('./transports.ts');
-    return await serveMount(
-      {
-        openImage: (reference, open) => this.openImage(reference, open),
-        transports: transportsOf(uid, paths),
-        system: mountSystem(uid),
-        mounts: state.mounts,
-        root: paths.root,
-        uid,
-        log: log.child({ component: 'mount' }),
-      },
-      options,
-    );
+    return {
+      openImage: (reference, open, mount) =>
+        openImage(reference, { ...this.#imageDeps, layerLog: log.child({ component: 'layer', mount }) }, open),
+      transports: transportsOf(uid, paths),
+      system: mountSystem(uid),
+      mounts: state.mounts,
+      root: paths.root,
+      uid,
+      log: log.child({ component: 'mount' }),
+    };
   }
 
   /** Errors: ImageError. Returns what was unmounted. */

@@ -3,6 +3,7 @@ import type { Environment } from '../config/environment.ts';
 import type { Origin } from '../image/origin.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Reference } from '../oci/reference.ts';
+import type { CredentialSource } from '../registry/auth/credentials.ts';
 import { LayoutRegistry } from '../registry/layout-registry.ts';
 import { defaultBackoff } from '../util/backoff.ts';
 import type { ConnectedRegistry } from './connect-registry.ts';
@@ -10,8 +11,12 @@ import type { RegistryAccess } from './registry-access.ts';
 
 export interface OriginsOptions {
   readonly environment: Environment;
+  /** Bytes of bodies that arrived. */
+  readonly onBytes?: ((bytes: number) => void) | undefined;
   readonly log: Logger;
   readonly access?: RegistryAccess | undefined;
+  /** Default those that this process's user has stored. */
+  readonly credentials?: CredentialSource | undefined;
 }
 
 /** Connections to registries, one client per host, opened when first needed. */
@@ -70,15 +75,17 @@ export class Origins {
   }
 
   async #connect(host: string): Promise<ConnectedRegistry> {
-    const { environment, log, access } = this.#options;
+    const { environment, log, access, credentials } = this.#options;
     // The HTTP client takes a tenth of a second to load; an image that is all here does not need it.
     const { connectRegistry } = await import('./connect-registry.ts');
     return await connectRegistry(host, {
       environment,
       access,
+      credentials,
       // Reads have their own deadline and try again until it: the reason of a failure must come back before.
       backoff: { ...defaultBackoff, attempts: 3 },
       onWarning: (warning) => log.warn({ host }, warning),
+      onBytes: this.#options.onBytes,
     });
   }
 }

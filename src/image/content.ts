@@ -12,16 +12,19 @@ export interface Content {
   readonly bytes: Uint8Array;
 }
 
+export type SmallStore = Pick<ContentStore, 'get' | 'put'>;
+export type MediaTypes = Pick<ImageTable, 'mediaType' | 'putContent'>;
+
 interface FetchOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Small content by digest: from the node where it is, else from the origin, verified and kept. */
 export class ContentFetcher {
-  readonly #store: ContentStore;
-  readonly #images: ImageTable;
+  readonly #store: SmallStore;
+  readonly #images: MediaTypes;
 
-  constructor(store: ContentStore, images: ImageTable) {
+  constructor(store: SmallStore, images: MediaTypes) {
     this.#store = store;
     this.#images = images;
   }

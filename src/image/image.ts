@@ -44,6 +44,8 @@ export interface LayerStatus {
   /** Bytes of the layer stream, and how many of them are in the block cache. */
   readonly streamSize: number | undefined;
   readonly presentBytes: number;
+  /** Why reads of it failed last. */
+  readonly lastError?: string | undefined;
 }
 
 /** What is known of an image without fetching any of its layers. */

@@ -137,19 +137,20 @@ export class LoadedImage implements Image {
 }
 
 export function statusOf(layer: Layer): LayerStatus {
-  const { row, descriptor, diffId, spans, cache, complete } = layer;
+  const { row, descriptor, diffId, spans, present } = layer;
   return {
     descriptor,
     diffId,
-    serving: complete ? 'complete' : 'lazy',
+    serving: present.complete ? 'complete' : 'lazy',
     reason: row.reason,
     index:
       row.indexFormat === 'node'
         ? undefined
         : { format: row.indexFormat, digest: row.indexDigest, source: row.indexSource },
     spans: spans.count,
-    presentSpans: cache.presentSpans,
+    presentSpans: present.spans,
     streamSize: spans.streamSize,
-    presentBytes: cache.presentBytes,
+    presentBytes: present.bytes,
+    lastError: layer.lastError,
   };
 }

@@ -35,6 +35,8 @@ export interface OpenImageDeps {
   readonly layers: LayerStore;
   readonly trees: TreeBuilder;
   readonly log: Logger;
+  /** Where the layers' reads are told of; default the log of the layer store. */
+  readonly layerLog?: Logger | undefined;
   /** Requests for one image at once. */
   readonly downloadsPerImage: number;
 }
@@ -74,7 +76,7 @@ export async function openImage(
   });
 }
 
-export async function openOrigin(deps: OpenImageDeps, reference: string): Promise<Origin> {
+export async function openOrigin(deps: Pick<OpenImageDeps, 'openOrigin'>, reference: string): Promise<Origin> {
   try {
     return await deps.openOrigin(parseReference(reference));
   } catch (error) {
@@ -131,6 +133,7 @@ async function openLayers(
       accepts: acceptance(options.index),
       slots,
       signal,
+      log: deps.layerLog,
       onProgress: options.onProgress,
       onWarning: (message) => warnings.push(message),
     });
@@ -171,7 +174,7 @@ export function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
 }
 
 export function indexOf(
-  deps: OpenImageDeps,
+  deps: Pick<OpenImageDeps, 'content'>,
   origin: Origin,
   descriptor: Descriptor,
   discovery: Discovery,

@@ -30,7 +30,7 @@ export interface ResolvedImage {
 }
 
 export interface ResolveDeps {
-  readonly images: ImageTable;
+  readonly images: Pick<ImageTable, 'get' | 'put'>;
   readonly content: ContentFetcher;
 }
 

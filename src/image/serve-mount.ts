@@ -7,10 +7,11 @@ import type { Logger } from '../observe/log.ts';
 import type { MountRow, MountTable } from '../state/mounts.ts';
 import { mountWithTransport } from './choose-transport.ts';
 import { ImageError } from './errors.ts';
-import type { OpenImageOptions } from './image.ts';
+import type { LayerStatus, OpenImageOptions } from './image.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import type { MountSystem } from './mount-system.ts';
 import { checkMountTarget } from './mount-target.ts';
+import { mountsAt, readMountInfo } from './mountinfo.ts';
 import { releaseMemory } from './release-memory.ts';
 import { ownIdentity } from './process-identity.ts';
 import type { Served, Transport, TransportChoice } from './transports/transport.ts';
@@ -27,10 +28,13 @@ export interface ServeMountOptions extends OpenImageOptions {
   readonly upper: string | undefined;
   /** Where this process logs, for `peel mounts`. */
   readonly logPath: string | undefined;
+  /** This process is the daemon, which makes the mount again when it starts the next time. */
+  readonly daemon?: boolean | undefined;
 }
 
 export interface ServeMountDeps {
-  readonly openImage: (reference: string, options: OpenImageOptions) => Promise<LoadedImage>;
+  /** `id`: of the mount, for the log. */
+  readonly openImage: (reference: string, options: OpenImageOptions, id: string) => Promise<LoadedImage>;
   /** Best first. */
   readonly transports: readonly Transport[];
   readonly system: MountSystem;
@@ -45,8 +49,14 @@ export interface ServedMount {
   readonly warnings: readonly string[];
   /** Settles when the mount is gone, whoever unmounted it, and everything behind it is put away. Never rejects. */
   readonly closed: Promise<{ readonly reason: string }>;
+  /** How its layers are served now, lowest first. */
+  layers(): readonly LayerStatus[];
+  /** Requests of the kernel that were answered with an error of ours. */
+  errors(): number;
   /** Unmounts; a busy mount is detached and ends with its last user. */
   unmount(): Promise<void>;
+  /** Ends the serving and leaves the mount, its row and its directories for the process that makes it again. */
+  leave(): Promise<void>;
 }
 
 /** Errors: ImageError; nothing is left mounted or open then. Resolves once the directory serves. */
@@ -58,7 +68,7 @@ export async function serveMount(deps: ServeMountDeps, options: ServeMountOption
   let image: LoadedImage | undefined;
   try {
     const writable = options.writable ? await prepareWritable(mountDir, { upper: options.upper }, deps.uid) : undefined;
-    image = await deps.openImage(options.reference, options);
+    image = await deps.openImage(options.reference, options, id);
     return await mountImage(deps, options, { id, dir, mountDir, image, writable });
   } catch (error) {
     await image?.close();
@@ -76,17 +86,25 @@ async function refuseSharedUpper(deps: ServeMountDeps, upper: string | undefined
     throw new ImageError('ERR_MOUNT_UPPER', `${upper} already holds the changes of the mount on ${user.dir}`);
 }
 
-interface Mounting {
+export interface Mounting {
   readonly id: string;
   readonly dir: string;
   readonly mountDir: string;
   readonly image: LoadedImage;
   readonly writable: WritablePaths | undefined;
+  /** What it was before, when it is made again. */
+  readonly earlier?: MountRow | undefined;
 }
 
-async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, mounting: Mounting): Promise<ServedMount> {
-  const { dir, image, writable, mountDir, id } = mounting;
-  const { log, system } = deps;
+/** Puts the open image at its place. Errors: ImageError; nothing is mounted then, and the image is still open. */
+export async function mountImage(
+  deps: ServeMountDeps,
+  options: Pick<ServeMountOptions, 'transport' | 'logPath' | 'daemon' | 'signal'>,
+  mounting: Mounting,
+): Promise<ServedMount> {
+  const { dir, image, writable, mountDir, id, earlier } = mounting;
+  const { system } = deps;
+  const log = deps.log.child({ mount: id });
   const request = { image, dir: writable?.lower ?? dir, finalDir: dir, log, signal: options.signal };
   if (writable !== undefined) await dressUpper(writable.upper, image.rootEntry());
   const { transport, served, why } = await mountWithTransport(deps.transports, options.transport, request);
@@ -99,32 +117,49 @@ async function mountImage(deps: ServeMountDeps, options: ServeMountOptions, moun
     const row: MountRow = {
       id,
       dir,
-      reference: image.reference,
+      reference: earlier?.reference ?? image.reference,
       digest: image.digest,
       transport: transport.name,
-      why,
-      writable: options.writable,
+      why: earlier?.transport === transport.name ? earlier.why : why,
+      writable: writable !== undefined,
       upper: writable?.upper,
       ...(await ownIdentity()),
       log: options.logPath,
-      mountedAt: Date.now(),
+      mountedAt: earlier?.mountedAt ?? Date.now(),
+      daemon: options.daemon === true,
+      error: undefined,
       layers: [...new Set(image.openLayers.map((layer) => layer.descriptor.digest))],
     };
     deps.mounts.put(row);
     // After the answer: whoever waits for the mount need not wait for this.
-    setImmediate(() => log.info({ dir, reference: image.reference, transport: transport.name, why }, 'mounted'));
+    setImmediate(() => log.info({ dir, reference: row.reference, transport: transport.name, why }, 'mounted'));
     void releaseMemory().catch((error: unknown) =>
       log.debug({ error: errorMessage(error) }, 'memory was not given back'),
     );
     let unmounted = false;
     void served.closed.then(({ reason }) => (unmounted = reason === 'unmounted'));
-    const closed = finish(deps, served, image, mountDir, row);
+    let isLeft = false;
+    const closed = finish({ ...deps, log }, served, image, mountDir, { row, isLeft: () => isLeft });
     const unmount = async () => {
       // What is there now may be somebody else's.
       if (!unmounted) await unmountOrDetach(system, dir);
       await closed;
     };
-    return { row, warnings: [...image.warnings, ...served.warnings], closed, unmount };
+    const leave = async () => {
+      // One that was detached and has users left is over with this process.
+      isLeft = mountsAt(await readMountInfo(), dir).length > 0;
+      await served.stop();
+      await closed;
+    };
+    return {
+      row,
+      warnings: [...image.warnings, ...served.warnings],
+      closed,
+      layers: () => image.layers(),
+      errors: () => served.errors?.() ?? 0,
+      unmount,
+      leave,
+    };
   } catch (error) {
     if (attached) await unmountOrDetach(system, dir);
     await served.stop();
@@ -137,14 +172,15 @@ async function finish(
   served: Served,
   image: LoadedImage,
   mountDir: string,
-  row: MountRow,
+  { row, isLeft }: { readonly row: MountRow; readonly isLeft: () => boolean },
 ): Promise<{ reason: string }> {
   const ended = await served.closed;
+  const isOver = ended.reason === 'unmounted' || !isLeft();
   const steps = [
     () => served.stop(),
     () => image.close(),
-    () => removeMountDir(mountDir),
-    async () => void deps.mounts.delete(row.id),
+    async () => (isOver ? await removeMountDir(mountDir) : undefined),
+    async () => void (isOver && deps.mounts.delete(row.id)),
   ];
   for (const step of steps) {
     try {

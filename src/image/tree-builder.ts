@@ -1,22 +1,24 @@
 import { createHash } from 'node:crypto';
 import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import type { Layer } from '../layer/layer.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { Tree } from '../tree/tree.ts';
 import { OnceMap } from '../util/once-map.ts';
+import { writeWhole } from '../util/write-whole.ts';
 import { ImageError } from './errors.ts';
-import type { TreeJob, TreeJobResult } from './tree-worker.ts';
+import { treeBlockSize } from './tree-job.ts';
+import { TreeThreads } from './tree-threads.ts';
 
 /** Raised when the same layers give other bytes: what older releases compiled is then not found any more. */
 const treeVersion = 1;
-const blockSize = 512;
 
 /** The merged tree of an image: in memory for those who look at it, compiled on disk for those who mount it. */
 export class TreeBuilder {
   readonly #dir: string;
   readonly #compiling = new OnceMap<string, string>();
+  /** None is kept: its heap, which holds all entries of an image, goes with it. */
+  readonly #threads = new TreeThreads({ keepMs: 0 });
 
   constructor(root: string) {
     this.#dir = join(root, 'trees', 'sha256');
@@ -40,12 +42,16 @@ export class TreeBuilder {
       path,
       async (signal) => {
         await mkdir(this.#dir, { recursive: true, mode: 0o700 });
-        const job = {
-          out: path,
-          blockSize,
-          layers: layers.map(({ paths, streamSize }) => ({ index: paths.index, streamSize })),
-        } as const;
-        await runJob(job, signal);
+        const indexed = layers.map(({ paths, streamSize, fingerprint }) => {
+          return { index: paths.index, fingerprint, streamSize };
+        });
+        try {
+          const { image } = await this.#threads.run({ kind: 'merged', layers: indexed }, signal);
+          await writeWhole(path, [image]);
+        } catch (cause) {
+          signal.throwIfAborted();
+          throw new ImageError('ERR_IMAGE_TREE', `the layers make no tree: ${errorMessage(cause)}`, { cause });
+        }
         return path;
       },
       options,
@@ -55,28 +61,10 @@ export class TreeBuilder {
 
 /** The same layers with the same indexes make the same tree, whatever the image is called. */
 function treeKey(layers: readonly Layer[]): string {
-  const hash = createHash('sha256').update(`peel tree ${treeVersion} ${blockSize}\n`);
+  const hash = createHash('sha256').update(`peel tree ${treeVersion} ${treeBlockSize}\n`);
   for (const { descriptor, fingerprint } of layers)
     hash.update(`${descriptor.digest} ${Buffer.from(fingerprint).toString('hex')}\n`);
   return hash.digest('hex');
-}
-
-async function runJob(job: TreeJob, signal: AbortSignal): Promise<void> {
-  const worker = new Worker(new URL('./tree-worker.js', import.meta.url), { workerData: job, execArgv: [] });
-  const stop = () => void worker.terminate();
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    const result = await new Promise<TreeJobResult>((resolve, reject) => {
-      worker.once('message', resolve);
-      worker.once('error', reject);
-      worker.once('exit', () => reject(new Error('the thread that compiles the tree ended without a result')));
-    });
-    signal.throwIfAborted();
-    if (result.error !== undefined) throw new ImageError('ERR_IMAGE_TREE', `the layers make no tree: ${result.error}`);
-  } finally {
-    signal.removeEventListener('abort', stop);
-    await worker.terminate();
-  }
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -1,7 +1,7 @@
 // Taking mounts away, whoever serves them and whether or not he still lives.
 import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { MountRow, MountTable } from '../state/mounts.ts';
 import { ImageError } from './errors.ts';
@@ -9,7 +9,7 @@ import type { MountSystem } from './mount-system.ts';
 import { mountPath } from './mount-target.ts';
 import { mountsAt, readMountInfo } from './mountinfo.ts';
 import type { MountInfo } from './mountinfo.ts';
-import { isRunning } from './process-identity.ts';
+import { bootId, isRunning } from './process-identity.ts';
 import { removeMountDir } from './writable.ts';
 
 export interface UmountDeps {
@@ -19,8 +19,11 @@ export interface UmountDeps {
 }
 
 export interface MountStatus extends MountRow {
-  /** `serving`; `dead`: the process is gone and the directory is still mounted; `gone`: unmounted, the process is finishing. */
-  readonly state: 'serving' | 'dead' | 'gone';
+  /**
+   * `serving`; `dead`: the process is gone and the directory is still mounted; `gone`: unmounted, the process is finishing;
+   * `waiting`: not mounted, the daemon makes it again when it starts, or tells in `error` why it could not.
+   */
+  readonly state: 'serving' | 'dead' | 'gone' | 'waiting';
   /** Whether the process that serves it runs. */
   readonly alive: boolean;
 }
@@ -42,7 +45,7 @@ export async function umount(
   dir: string,
   options: UmountOptions = {},
 ): Promise<{ readonly dir: string }> {
-  const path = await mountPath(dir);
+  const path = await placeOf(deps.mounts, dir);
   const rows = deps.mounts.at(path);
   const mounted = mountsAt(await readMountInfo(), path);
   const top = mounted.at(-1);
@@ -59,10 +62,16 @@ export async function umount(
   for (const row of rows) {
     // A detached mount may be used for days; its process puts everything away when it ends.
     if (options.detach === true && alive) continue;
-    await waitForEnd(row, options.signal);
+    await waitForEnd(deps.mounts, row, options.signal);
     await clearAway(deps, row);
   }
   return { dir: path };
+}
+
+/** Where a mount waits to be made again, the directory itself may be gone. */
+async function placeOf(mounts: MountTable, dir: string): Promise<string> {
+  const path = resolve(dir);
+  return mounts.at(path).length > 0 ? path : await mountPath(dir);
 }
 
 /** What a process leaves that ended without putting it away. */
@@ -80,15 +89,17 @@ async function clearAway({ root, mounts }: Pick<UmountDeps, 'mounts' | 'root'>, 
 /** What is recorded as mounted, with what is left of it. What is left of mounts that ended without their process is cleared away. */
 export async function listMounts(deps: Pick<UmountDeps, 'mounts' | 'root'>): Promise<MountStatus[]> {
   const mounted = await readMountInfo();
+  const boot = await bootId();
   const found: MountStatus[] = [];
   for (const row of deps.mounts.list()) {
     const there = mountsAt(mounted, row.dir).some((mount) => isOurs(mount, [row]));
     const alive = await isRunning(row);
-    if (!there && !alive) {
+    const isWaiting = !there && !alive && row.daemon && (row.boot !== boot || row.error !== undefined);
+    if (!there && !alive && !isWaiting) {
       await clearAway(deps, row);
       continue;
     }
-    found.push({ ...row, alive, state: there ? (alive ? 'serving' : 'dead') : 'gone' });
+    found.push({ ...row, alive, state: isWaiting ? 'waiting' : there ? (alive ? 'serving' : 'dead') : 'gone' });
   }
   return found;
 }
@@ -98,8 +109,8 @@ async function anyRunning(rows: readonly MountRow[]): Promise<boolean> {
   return false;
 }
 
-/** Also of a mount that is in no table: its state directory is another one, or was deleted. */
-function isOurs({ fsType, source }: MountInfo, rows: readonly MountRow[]): boolean {
+/** Whether what is seen at the directory is ours. Also of a mount that is in no table: its state directory is another one, or was deleted. */
+export function isOurs({ fsType, source }: MountInfo, rows: readonly MountRow[]): boolean {
   if (fsType === 'fuse.peel' || source === 'peel') return true;
   // The kernel is given a short name for a path that is too long for it.
   return fsType === 'erofs' && (isTree(source) || rows.some(({ transport }) => transport === 'kernel'));
@@ -128,15 +139,18 @@ async function takeAway(system: MountSystem, path: string, options: { detach: bo
   }
 }
 
-/** The process ends by itself once its mount is gone; nothing is killed. Errors: ERR_MOUNT_PROCESS when it does not. */
-async function waitForEnd(row: MountRow, signal: AbortSignal | undefined): Promise<void> {
-  if (row.pid === process.pid) return;
+/**
+ * The process ends by itself once its mount is gone, and the daemon puts the mount away; nothing is killed.
+ * Errors: ERR_MOUNT_PROCESS when that does not happen.
+ */
+async function waitForEnd(mounts: MountTable, row: MountRow, signal: AbortSignal | undefined): Promise<void> {
+  if (row.pid === process.pid && !row.daemon) return;
   const deadline = performance.now() + processEndMs;
-  while (await isRunning(row)) {
+  while ((await isRunning(row)) && (!row.daemon || mounts.get(row.id) !== undefined)) {
     if (performance.now() > deadline) {
       throw new ImageError(
         'ERR_MOUNT_PROCESS',
-        `${row.dir} is unmounted, but process ${row.pid} that served it has not ended${row.log === undefined ? '' : ` (see ${row.log})`}`,
+        `${row.dir} is unmounted, but ${row.daemon ? `the daemon (process ${row.pid}) has not put it away` : `process ${row.pid} that served it has not ended`}${row.log === undefined ? '' : ` (see ${row.log})`}`,
       );
     }
     await delay(20, undefined, { signal });

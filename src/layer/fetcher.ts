@@ -1,8 +1,10 @@
 // Brings missing spans from the registry into the block cache: wanted spans are merged into few requests, several requests run
 // at once, and a span is decoded as soon as its own bytes are in while the rest of the body still streams.
+import { randomUUID } from 'node:crypto';
 import type { Span, SpanTable } from '../index/layer-index.ts';
 import type { DecodeRequest } from '../native/layer-cache.ts';
 import type { Logger } from '../observe/log.ts';
+import type { Digest } from '../oci/digest.ts';
 import { backoffDelay } from '../util/backoff.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import type { BlobSource } from './blob-source.ts';
@@ -22,6 +24,8 @@ export interface SpanSink {
 }
 
 export interface FetcherOptions {
+  /** For the log. */
+  readonly layer: Digest;
   readonly spans: SpanTable;
   readonly sink: SpanSink;
   readonly source: BlobSource;
@@ -150,6 +154,9 @@ export class SpanFetcher {
   }
 
   async #fetch(run: readonly number[], permits: { release(): void }): Promise<void> {
+    // Of this read miss, on every line about it.
+    const miss = randomUUID().slice(0, 8);
+    const started = performance.now();
     const left = new Set(run);
     const decoding = new Set<Promise<void>>();
     const deadline = Math.min(...run.map((span) => this.#wants.get(span)?.deadline ?? Infinity));
@@ -174,11 +181,13 @@ export class SpanFetcher {
     this.#closing.signal.addEventListener('abort', onClosing, { once: true });
     const take = async (span: Span, data: Uint8Array) => {
       left.delete(span.index);
-      const work = this.#decode(span, data).finally(() => decoding.delete(work));
+      bytes += data.length;
+      const work = this.#decode(span, data, miss).finally(() => decoding.delete(work));
       decoding.add(work);
       if (decoding.size >= maxDecodes) await Promise.race(decoding);
     };
     let failure: unknown;
+    let bytes = 0;
     try {
       await receiveRun(this.#o, run, { signal, alive, take });
     } catch (error) {
@@ -190,11 +199,14 @@ export class SpanFetcher {
       clearTimeout(stall);
     }
     await Promise.all(decoding);
-    if (failure !== undefined && left.size > 0) this.#retryOrFail([...left], failure);
+    const { layer, source, log } = this.#o;
+    const ms = Math.round(performance.now() - started);
+    log.debug({ miss, layer, spans: run.length - left.size, bytes, ms, source: source.name }, 'spans fetched');
+    if (failure !== undefined && left.size > 0) this.#retryOrFail([...left], failure, miss);
   }
 
   /** Never rejects. */
-  async #decode(span: Span, data: Uint8Array): Promise<void> {
+  async #decode(span: Span, data: Uint8Array, miss: string): Promise<void> {
     const { spans, sink, onLanded } = this.#o;
     const { index } = span;
     try {
@@ -216,31 +228,34 @@ export class SpanFetcher {
       this.#wants.delete(index);
       onLanded(index);
     } catch (error) {
-      this.#decodeFailed(index, error);
+      this.#decodeFailed(index, error, miss);
     }
   }
 
   /** Bytes that are wrong are asked for once more, in case they were damaged on the way. */
-  #decodeFailed(index: number, error: unknown): void {
+  #decodeFailed(index: number, error: unknown, miss: string): void {
     const want = this.#wants.get(index);
     const { source, log } = this.#o;
     if (want !== undefined && isSpanContentError(error)) {
       want.wrong += 1;
       if (want.wrong === 1) {
-        log.warn({ span: index, blob: source.name, error: errorMessage(error) }, 'span is damaged, fetching it again');
+        log.warn(
+          { miss, span: index, blob: source.name, error: errorMessage(error) },
+          'span is damaged, fetching it again',
+        );
         this.#queue.add(index);
         this.#pumpSoon();
         return;
       }
-      this.#fail([index], 'EIO', error);
+      this.#fail([index], 'EIO', error, miss);
       this.#o.onSuspect(`span ${index} of ${source.name} does not match its index: ${errorMessage(error)}`);
       return;
     }
     const code = errorCode(error);
-    this.#fail([index], code === 'ENOSPC' || code === 'EDQUOT' ? code : 'EIO', error);
+    this.#fail([index], code === 'ENOSPC' || code === 'EDQUOT' ? code : 'EIO', error, miss);
   }
 
-  #retryOrFail(spans: number[], error: unknown): void {
+  #retryOrFail(spans: number[], error: unknown, miss: string): void {
     if (this.#closing.signal.aborted) return;
     const now = performance.now();
     const again: number[] = [];
@@ -254,13 +269,13 @@ export class SpanFetcher {
       attempts = Math.max(attempts, want.attempts);
       (want.deadline > now && !isFinalFetchError(error, want.attempts) ? again : over).push(span);
     }
-    if (over.length > 0) this.#fail(over, 'EIO', error);
+    if (over.length > 0) this.#fail(over, 'EIO', error, miss);
     if (errorCode(error) === 'ERR_LAYER_SHORT') this.#o.onSuspect(errorMessage(error));
     if (again.length === 0) return;
     const { source, log } = this.#o;
     const delay = Math.max(50, retryAfterMs(error), backoffDelay(backoff, attempts, Math.random()));
     log.debug(
-      { blob: source.name, spans: again.length, attempts, delay, error: errorMessage(error) },
+      { miss, blob: source.name, spans: again.length, attempts, delay, error: errorMessage(error) },
       'fetch failed, trying again',
     );
     // A read must end at its deadline even when the pause would last longer.
@@ -268,7 +283,7 @@ export class SpanFetcher {
     const timer = setTimeout(
       () => {
         this.#pauses.delete(timer);
-        if (delay >= latest) return this.#retryOrFail(again, error);
+        if (delay >= latest) return this.#retryOrFail(again, error, miss);
         for (const span of again) this.#queue.add(span);
         this.#pumpSoon();
       },
@@ -277,12 +292,12 @@ export class SpanFetcher {
     this.#pauses.add(timer);
   }
 
-  #fail(spans: readonly number[], errno: string, error: unknown): void {
+  #fail(spans: readonly number[], errno: string, error: unknown, miss: string): void {
     const { source, sink, log } = this.#o;
     const before = error instanceof OutOfTime ? this.#wants.get(spans[0] ?? -1)?.why : undefined;
     this.#lastFailure = before === undefined ? errorMessage(error) : `${errorMessage(error)}: ${before}`;
     log.error(
-      { blob: source.name, spans: spans.slice(0, 16), count: spans.length, errno, error: this.#lastFailure },
+      { miss, blob: source.name, spans: spans.slice(0, 16), count: spans.length, errno, error: this.#lastFailure },
       'reads fail',
     );
     for (const span of spans) {

@@ -42,6 +42,8 @@ export interface OpenLayerRequest {
   readonly slots: Semaphore;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ProgressSink | undefined;
+  /** Default the store's. */
+  readonly log?: Logger | undefined;
   /** Something a person should know: an index that cannot be used. */
   readonly onWarning: (message: string) => void;
 }
@@ -53,16 +55,21 @@ export interface LayerStoreOptions {
   readonly slots: Semaphore;
   readonly log: Logger;
   readonly readDeadlineMs: number;
+  /** Called with the number of spans that a reader wants and that are not here. */
+  readonly onMiss?: ((spans: number) => void) | undefined;
 }
 
 /** Others may remove a layer between its making and its opening, so it is made again, but not for ever. */
 const maxRounds = 20;
 
 export class LayerStore {
+  /** For layers that are opened from now on. */
+  readDeadlineMs: number;
   readonly #o: LayerStoreOptions;
 
   constructor(options: LayerStoreOptions) {
     this.#o = options;
+    this.readDeadlineMs = options.readDeadlineMs;
   }
 
   paths(layer: Digest): LayerPaths {
@@ -162,7 +169,7 @@ export class LayerStore {
     cache: LayerCache,
   ): Layer {
     const { descriptor, diffId, source, slots } = request;
-    const { table, log, readDeadlineMs } = this.#o;
+    const { table, log, onMiss } = this.#o;
     return new Layer({
       descriptor,
       diffId,
@@ -172,9 +179,10 @@ export class LayerStore {
       cache,
       source,
       slots: [slots, this.#o.slots],
-      readDeadlineMs,
+      readDeadlineMs: this.readDeadlineMs,
       table,
-      log,
+      log: request.log ?? log,
+      onMiss,
     });
   }
 

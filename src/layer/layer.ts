@@ -28,6 +28,8 @@ export interface LayerInit {
   readonly readDeadlineMs: number;
   readonly table: LayerTable;
   readonly log: Logger;
+  /** Called with the number of spans that a reader wants and that are not here. */
+  readonly onMiss?: ((spans: number) => void) | undefined;
 }
 
 export interface ReadOptions {
@@ -62,6 +64,7 @@ export class Layer {
     this.cache = init.cache;
     this.#syncs = new SyncSchedule(() => init.cache.sync(), init.log);
     this.#fetcher = new SpanFetcher({
+      layer: init.descriptor.digest,
       spans: init.index.spans,
       sink: init.cache,
       source: init.source,
@@ -71,7 +74,10 @@ export class Layer {
       onLanded: () => this.#landed(),
       onSuspect: (why) => this.#suspect(why),
     });
-    init.cache.onMiss((spans) => this.#fetcher.request(spans));
+    init.cache.onMiss((spans) => {
+      init.onMiss?.(spans.length);
+      this.#fetcher.request(spans);
+    });
     this.#completeIfWhole();
   }
 
@@ -80,8 +86,24 @@ export class Layer {
     return this.spans.streamSize;
   }
 
+  /** What is in the cache; nothing once the layer is closed or not served any more. */
+  get present(): { readonly spans: number; readonly bytes: number; readonly complete: boolean } {
+    if (this.#closed !== undefined || this.#broken !== undefined) return { spans: 0, bytes: 0, complete: false };
+    return { spans: this.cache.presentSpans, bytes: this.cache.presentBytes, complete: this.complete };
+  }
+
+  /** Why reads failed last, or why nothing is read any more. */
+  get lastError(): string | undefined {
+    return this.#broken ?? this.#fetcher.lastFailure;
+  }
+
   get complete(): boolean {
     return this.cache.complete || this.spans.count === 0;
+  }
+
+  /** Why reads failed last, if any did. */
+  get lastFailure(): string | undefined {
+    return this.#broken ?? this.#fetcher.lastFailure;
   }
 
   /**

@@ -44,6 +44,7 @@ interface Native {
     caches: readonly object[],
   ): object;
   fuseServerAddBlob(handle: object, name: string, cache: object, passthrough: boolean): void;
+  fuseServerRemoveBlob(handle: object, name: string): void;
   fuseServerStats(handle: object): FuseServerStats;
   fuseServerTryBacking(handle: object, fd: number): string;
   fuseServerStop(handle: object): void;
@@ -105,6 +106,14 @@ export class FuseServer {
    */
   addBlob(name: string, cache: LayerCache, o: { readonly passthrough: boolean }): void {
     this.#native.fuseServerAddBlob(this.#handle, name, nativeLayerCache(cache), o.passthrough);
+  }
+
+  /**
+   * Takes a file away: its name answers ENOENT from now on, a file that is still open ESTALE, and nothing here holds the cache
+   * any more once the reads under way are done. Throws ENOENT for a name that is not there.
+   */
+  removeBlob(name: string): void {
+    this.#native.fuseServerRemoveBlob(this.#handle, name);
   }
 
   stats(): FuseServerStats {

@@ -20,6 +20,10 @@ export interface MountRow {
   readonly log: string | undefined;
   /** ms since the epoch. */
   readonly mountedAt: number;
+  /** Served by the daemon, which makes it again when it starts. */
+  readonly daemon: boolean;
+  /** Why the daemon could not make it again. */
+  readonly error: string | undefined;
   /** Each once, in no particular order. */
   readonly layers: readonly Digest[];
 }
@@ -38,6 +42,8 @@ interface RawRow {
   boot: string;
   log: string | null;
   mounted_at: number;
+  daemon: number;
+  error: string | null;
 }
 
 /** What is mounted, by which process, and which layers that pins. */
@@ -48,13 +54,15 @@ export class MountTable {
     this.#db = db;
   }
 
+  /** In the place of an earlier one with its id. */
   put(row: MountRow): void {
     const mount = this.#db.prepare(
-      `INSERT INTO mounts (id, dir, reference, digest, transport, why, writable, upper, pid, pid_start, boot, log, mounted_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO mounts (id, dir, reference, digest, transport, why, writable, upper, pid, pid_start, boot, log, mounted_at, daemon, error)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     const pin = this.#db.prepare('INSERT OR IGNORE INTO mount_layers (mount, layer) VALUES (?, ?)');
     this.#db.transaction(() => {
+      this.delete(row.id);
       mount.run(
         row.id,
         row.dir,
@@ -69,6 +77,8 @@ export class MountTable {
         row.boot,
         row.log ?? null,
         row.mountedAt,
+        row.daemon ? 1 : 0,
+        row.error ?? null,
       );
       for (const layer of row.layers) pin.run(row.id, layer);
     })();
@@ -76,6 +86,16 @@ export class MountTable {
 
   delete(id: string): boolean {
     return this.#db.prepare('DELETE FROM mounts WHERE id = ?').run(id).changes > 0;
+  }
+
+  get(id: string): MountRow | undefined {
+    const row = this.#db.prepare<[string], RawRow>('SELECT * FROM mounts WHERE id = ?').get(id);
+    return row === undefined ? undefined : this.#fromRaw(row);
+  }
+
+  /** That the daemon could not make it again. */
+  fail(id: string, error: string): void {
+    this.#db.prepare('UPDATE mounts SET error = ? WHERE id = ?').run(error, id);
   }
 
   /** Oldest first; several when somebody mounted over a mount, or a killed process left its row. */
@@ -110,6 +130,8 @@ export class MountTable {
       boot: row.boot,
       log: row.log ?? undefined,
       mountedAt: row.mounted_at,
+      daemon: row.daemon !== 0,
+      error: row.error ?? undefined,
       layers: layers.map(({ layer }) => parseDigest(layer)),
     };
   }

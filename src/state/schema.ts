@@ -70,6 +70,7 @@ export const migrations: readonly string[] = [
     layer      TEXT NOT NULL,
     reason     TEXT NOT NULL,                     -- why it is served as it is
     error      TEXT,                              -- what went wrong with it last
+    direct     INTEGER NOT NULL DEFAULT 0,        -- what is mounted reads the layer's file itself and needs no process
     created_at INTEGER NOT NULL
   ) STRICT;
   CREATE INDEX slots_layer ON slots (layer);
@@ -113,5 +114,6 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
 
   ALTER TABLE mounts ADD COLUMN daemon INTEGER NOT NULL DEFAULT 0; -- served by the daemon, which makes it again when it starts
+  ALTER TABLE mounts ADD COLUMN error TEXT;                        -- why it could not be made again
   `,
 ];

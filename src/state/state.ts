@@ -2,15 +2,25 @@ import { join } from 'node:path';
 import { openDatabase } from './database.ts';
 import { ImageTable } from './images.ts';
 import { IndexTable } from './indexes.ts';
+import { LayerSourceTable } from './layer-sources.ts';
 import { LayerTable } from './layers.ts';
 import { MountTable } from './mounts.ts';
+import { SecretTable } from './secrets.ts';
+import { SlotTable } from './slots.ts';
+import { SnapshotTable } from './snapshots.ts';
 
 /** The node's durable facts, one table group per property. */
 export interface State {
   readonly images: ImageTable;
   readonly indexes: IndexTable;
   readonly layers: LayerTable;
+  readonly layerSources: LayerSourceTable;
   readonly mounts: MountTable;
+  readonly secrets: SecretTable;
+  readonly slots: SlotTable;
+  readonly snapshots: SnapshotTable;
+  /** Throws when the database does not answer. */
+  check(): void;
   /** Idempotent. */
   close(): void;
 }
@@ -22,7 +32,14 @@ export function openState(root: string): State {
     images: new ImageTable(db),
     indexes: new IndexTable(db),
     layers: new LayerTable(db),
+    layerSources: new LayerSourceTable(db),
     mounts: new MountTable(db),
+    secrets: new SecretTable(db),
+    slots: new SlotTable(db),
+    snapshots: new SnapshotTable(db),
+    check: () => {
+      db.prepare('SELECT count(*) FROM sqlite_schema').get();
+    },
     close: () => {
       db.close();
     },

@@ -23,3 +23,11 @@ export function whiteoutOf(name: ByteString): Whiteout | undefined {
   if (name.startsWith(META_PREFIX)) return meta;
   return { kind: 'name', name: name.slice(WHITEOUT_PREFIX.length) as ByteString };
 }
+
+/** What an entry at the clean path `path` marks, AUFS's bookkeeping in folders included; undefined for an ordinary entry. */
+export function whiteoutAt(path: ByteString): Whiteout | undefined {
+  const start = path.lastIndexOf('/') + 1;
+  const whiteout = path.startsWith(WHITEOUT_PREFIX, start) ? whiteoutOf(path.slice(start) as ByteString) : undefined;
+  if (start > 0 && path.startsWith(META_PREFIX)) return meta;
+  return whiteout;
+}

@@ -7,6 +7,12 @@ export type TreeErrorCode =
   | 'ERR_TREE_LOOP'
   /** A hard link whose target is missing, outside the tree, a directory or itself. */
   | 'ERR_TREE_HARDLINK'
+  /** A hard link to a file that a lower layer brings: a tree of this layer alone cannot hold it. */
+  | 'ERR_TREE_LOWER_LINK'
+  /** A device that means "nothing here" to overlayfs. */
+  | 'ERR_TREE_DEVICE'
+  /** What the layer's tree is depends on the layers below it, which are not known. */
+  | 'ERR_TREE_BELOW'
   /** A symbolic link's target is empty, has a NUL or is longer than the kernel reads. */
   | 'ERR_TREE_SYMLINK'
   /** A whiteout that names nothing. */

@@ -6,9 +6,9 @@ import { TreeError } from './errors.ts';
 /**
  * Checks that every entry's data lie inside its file, behind its own header, inside the stream (`streamSize` bytes; Infinity
  * when unknown), and that no two entries share a byte of stream.
- * Errors: ERR_TREE_EXTENT, naming the entry.
+ * Errors: ERR_TREE_EXTENT, naming the entry and `layer`.
  */
-export function checkExtents(entries: readonly TarEntry[], layer: number, streamSize: number): void {
+export function checkExtents(entries: readonly TarEntry[], layer: string, streamSize: number): void {
   let end = 0;
   let ascending = true;
   for (const entry of entries) {
@@ -25,7 +25,7 @@ export function checkExtents(entries: readonly TarEntry[], layer: number, stream
   }
 }
 
-function checkEntry(entry: TarEntry, layer: number, streamSize: number): void {
+function checkEntry(entry: TarEntry, layer: string, streamSize: number): void {
   const { headerOffset, dataOffset, size, extents } = entry;
   if (!isOffset(headerOffset) || !isOffset(dataOffset) || !isOffset(size) || dataOffset < headerOffset) {
     throw refuse(entry, layer, 'has impossible offsets');
@@ -55,6 +55,6 @@ function isOffset(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
 }
 
-function refuse(entry: TarEntry, layer: number, detail: string): TreeError {
-  return new TreeError('ERR_TREE_EXTENT', `entry ${displayBytes(entry.path)} of layer ${layer} ${detail}`);
+function refuse(entry: TarEntry, layer: string, detail: string): TreeError {
+  return new TreeError('ERR_TREE_EXTENT', `entry ${displayBytes(entry.path)} of ${layer} ${detail}`);
 }

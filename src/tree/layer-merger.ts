@@ -1,7 +1,8 @@
 import type { TarEntry } from '../tar/entry.ts';
-import { whiteoutOf } from '../tar/whiteout.ts';
+import { whiteoutAt } from '../tar/whiteout.ts';
 import { type ByteString, displayBytes } from '../util/byte-string.ts';
 import { TreeError, type TreeErrorCode } from './errors.ts';
+import type { MergeTarget } from './merge-target.ts';
 import { type DirectoryNode, isDirectory, newDirectory, newNode } from './node.ts';
 import { cleanPath, NAME_MAX } from './path.ts';
 import { descend, type ResolveOptions, resolvePath } from './resolve.ts';
@@ -21,16 +22,19 @@ export interface MergeBudget {
 
 /** Applies one layer's entries to the tree of the layers below it. */
 export class LayerMerger {
-  readonly #root: DirectoryNode;
+  readonly #target: MergeTarget;
   readonly #layer: number;
   readonly #budget: MergeBudget;
+  readonly #layerName: string;
   /** The entry at hand, for messages. */
   #entry: TarEntry | undefined;
 
-  constructor(root: DirectoryNode, layer: number, budget: MergeBudget) {
-    this.#root = root;
+  /** `layer`: what the extents of its files name. `layerName` is for messages. */
+  constructor(target: MergeTarget, layer: number, budget: MergeBudget, layerName: string) {
+    this.#target = target;
     this.#layer = layer;
     this.#budget = budget;
+    this.#layerName = layerName;
   }
 
   apply(entries: readonly TarEntry[]): void {
@@ -47,7 +51,7 @@ export class LayerMerger {
     }
   }
 
-  readonly #name = (): string => `entry ${displayBytes((this.#entry as TarEntry).path)} of layer ${this.#layer}`;
+  readonly #name = (): string => `entry ${displayBytes((this.#entry as TarEntry).path)} of ${this.#layerName}`;
 
   /** Returns which entries are not whiteouts (1), or undefined when all are ordinary. */
   #applyWhiteouts(entries: readonly TarEntry[], paths: readonly ByteString[]): Uint8Array | undefined {
@@ -61,17 +65,17 @@ export class LayerMerger {
     for (let i = 0; i < paths.length; i++) {
       const path = paths[i] as ByteString;
       const slash = path.lastIndexOf('/');
-      const whiteout = path.startsWith('.wh.', slash + 1) ? whiteoutOf(path.slice(slash + 1) as ByteString) : undefined;
-      const plink = path.startsWith('.wh..wh.') && whiteout?.kind !== 'opaque';
-      if (whiteout === undefined && !plink) continue;
+      const whiteout = whiteoutAt(path);
+      if (whiteout === undefined) continue;
       ordinary ??= new Uint8Array(paths.length).fill(1);
       ordinary[i] = 0;
-      if (whiteout === undefined || whiteout.kind === 'meta') continue;
+      if (whiteout.kind === 'meta') continue;
       this.#entry = entries[i] as TarEntry;
       if (whiteout.kind === 'name') this.#checkWhiteout(whiteout.name);
       const parent = this.#folder(path, slash, { onLink });
-      if (whiteout.kind === 'opaque') parent?.children.clear();
-      else parent?.children.delete(whiteout.name);
+      if (parent === undefined) continue;
+      if (whiteout.kind === 'opaque') this.#target.hideAll(parent);
+      else this.#target.hide(parent, whiteout.name);
     }
     return ordinary;
   }
@@ -84,21 +88,24 @@ export class LayerMerger {
   #add(entry: TarEntry, path: ByteString): void {
     if (path === '') {
       if (entry.type !== 'dir') throw this.#refuse('ERR_TREE_PATH', 'has no name');
-      describe(this.#root, entry);
+      this.#describe(this.#target.root, entry);
       return;
     }
     const slash = path.lastIndexOf('/');
-    const parent = slash === -1 ? this.#root : this.#parentAt(path, slash);
+    const parent = slash === -1 ? this.#target.root : this.#parentAt(path, slash);
     const name = (slash === -1 ? path : path.slice(slash + 1)) as ByteString;
-    const existing = parent.children.get(name);
+    const existing = this.#target.child(parent, name);
     if (entry.type === 'dir' && existing !== undefined && isDirectory(existing)) {
-      describe(existing, entry);
+      this.#describe(existing, entry);
       return;
     }
-    parent.children.set(
-      name,
-      entry.type === 'hardlink' ? this.#linked(entry, parent, name) : this.#made(entry, entry.type),
-    );
+    const node = entry.type === 'hardlink' ? this.#linked(entry, parent, name) : this.#made(entry, entry.type);
+    this.#target.put(parent, name, node);
+  }
+
+  #describe(directory: DirectoryNode, entry: TarEntry): void {
+    this.#target.describes(directory);
+    describe(directory, entry);
   }
 
   #made(entry: TarEntry, type: NodeType): TreeNode {
@@ -133,13 +140,15 @@ export class LayerMerger {
     const slash = target.lastIndexOf('/');
     const folder = this.#folder(target, slash);
     const base = target.slice(slash + 1) as ByteString;
-    const node = folder?.children.get(base);
+    const node = folder && this.#target.child(folder, base);
     const what = `is a hard link to ${displayBytes(entry.link)}`;
     if (target === '' || (node !== undefined && isDirectory(node))) {
       throw this.#refuse('ERR_TREE_HARDLINK', `${what}, a directory`);
     }
     if (node === undefined) throw this.#refuse('ERR_TREE_HARDLINK', `${what}, which is not there`);
     if (folder === parent && base === name) throw this.#refuse('ERR_TREE_HARDLINK', `${what}, itself`);
+    if (folder?.children.get(base) !== node)
+      throw this.#refuse('ERR_TREE_LOWER_LINK', `${what}, a file of a lower layer`);
     return node;
   }
 
@@ -150,7 +159,8 @@ export class LayerMerger {
     how: Pick<ResolveOptions, 'onLink' | 'onMissing'> = {},
   ): DirectoryNode | undefined {
     const end = Math.max(slash, 0);
-    const straight = descend(this.#root, path, end);
+    const { root } = this.#target;
+    const straight = descend(root, path, end);
     if (straight !== undefined) return straight;
     const onLink = (link: TreeNode, linkPath: () => string): boolean => {
       this.#budget.linkBytes -= link.link.length;
@@ -158,8 +168,9 @@ export class LayerMerger {
         throw this.#refuse('ERR_TREE_LIMIT', 'needs more symbolic links followed than the limit');
       return how.onLink?.(link, linkPath) ?? true;
     };
+    const child = (dir: DirectoryNode, name: ByteString) => this.#target.child(dir, name);
     try {
-      const found = resolvePath(this.#root, path.slice(0, end), { maxLinks, followLast: true, ...how, onLink });
+      const found = resolvePath(root, path.slice(0, end), { maxLinks, followLast: true, ...how, child, onLink });
       return found !== undefined && isDirectory(found) ? found : undefined;
     } catch (error) {
       if (!(error instanceof TreeError) || error.code !== 'ERR_TREE_LOOP') throw error;
@@ -175,7 +186,7 @@ export class LayerMerger {
         if (name.length > NAME_MAX) throw this.#refuse('ERR_TREE_PATH', 'leads through a link with too long a name');
         this.#charge();
         const made = newDirectory();
-        above.children.set(name, made);
+        this.#target.put(above, name, made);
         return made;
       },
     });

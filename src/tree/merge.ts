@@ -1,6 +1,7 @@
 import type { TarEntry } from '../tar/entry.ts';
 import { checkExtents } from './extents.ts';
-import { LayerMerger } from './layer-merger.ts';
+import { LayerMerger, type MergeBudget } from './layer-merger.ts';
+import { MergedTree } from './merge-target.ts';
 import { type DirectoryNode, isDirectory, newDirectory } from './node.ts';
 import type { Tree } from './tree.ts';
 
@@ -26,16 +27,23 @@ export interface MergeOptions {
  */
 export function mergeLayers(layers: readonly LayerEntries[], options: MergeOptions = {}): Tree {
   const root = newDirectory();
-  const budget = { nodes: options.maxNodes ?? 16_000_000, linkBytes: 64 * 1024 * 1024 };
+  const target = new MergedTree(root);
+  const budget = newBudget(options);
   layers.forEach(({ entries, streamSize }, layer) => {
-    checkExtents(entries, layer, streamSize ?? Infinity);
-    new LayerMerger(root, layer, budget).apply(entries);
+    const name = `layer ${layer}`;
+    checkExtents(entries, name, streamSize ?? Infinity);
+    new LayerMerger(target, layer, budget, name).apply(entries);
   });
   countLinks(root);
   return { root, layers: layers.length };
 }
 
-function countLinks(root: DirectoryNode): void {
+export function newBudget(options: MergeOptions): MergeBudget {
+  return { nodes: options.maxNodes ?? 16_000_000, linkBytes: 64 * 1024 * 1024 };
+}
+
+/** Fills in how many names each node has. */
+export function countLinks(root: DirectoryNode): void {
   const todo: DirectoryNode[] = [root];
   root.nlink = 2;
   for (let dir = todo.pop(); dir !== undefined; dir = todo.pop()) {

@@ -10,6 +10,8 @@ export interface ResolveOptions {
   readonly maxLinks: number;
   /** Whether a link in the last place is followed too. */
   readonly followLast: boolean;
+  /** What stands at a name; default: what the directory's own map says. */
+  readonly child?: (parent: DirectoryNode, name: ByteString) => TreeNode | undefined;
   /** Called for a missing name; may make it. */
   readonly onMissing?: (parent: DirectoryNode, name: ByteString) => DirectoryNode | undefined;
   /** Called before a link is followed, with a way to its path from the root; false: treat it as missing. */
@@ -28,6 +30,7 @@ interface Step {
 export function resolvePath(root: DirectoryNode, path: string, options: ResolveOptions): TreeNode | undefined {
   const todo = path.split('/').reverse();
   const steps: Step[] = [{ node: root, name: '' }];
+  const childOf = options.child ?? ((dir, name) => dir.children.get(name));
   let links = 0;
   for (;;) {
     const name = todo.pop() as ByteString | undefined;
@@ -38,7 +41,7 @@ export function resolvePath(root: DirectoryNode, path: string, options: ResolveO
       if (steps.length > 1) steps.pop();
       continue;
     }
-    const node = here.children.get(name) ?? options.onMissing?.(here, name);
+    const node = childOf(here, name) ?? options.onMissing?.(here, name);
     if (node === undefined) return undefined;
     if (isDirectory(node)) {
       steps.push({ node, name });

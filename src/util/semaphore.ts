@@ -14,15 +14,27 @@ interface Waiter {
 
 /** Counts units of something scarce (slots, bytes in flight). First come, first served: a heavy waiter is never overtaken. */
 export class Semaphore {
-  readonly capacity: number;
+  #capacity: number;
   #available: number;
   // A Set keeps the order of arrival and removes an aborted waiter in constant time.
   readonly #waiters = new Set<Waiter>();
 
   constructor(capacity: number) {
     if (!(capacity > 0)) throw new TypeError(`semaphore capacity must be positive: ${capacity}`);
-    this.capacity = capacity;
+    this.#capacity = capacity;
     this.#available = capacity;
+  }
+
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** What is held already stays held: with less capacity, nobody gets anything until enough came back. */
+  resize(capacity: number): void {
+    if (!(capacity > 0)) throw new TypeError(`semaphore capacity must be positive: ${capacity}`);
+    this.#available += capacity - this.#capacity;
+    this.#capacity = capacity;
+    this.#grantWaiting();
   }
 
   get available(): number {
@@ -41,7 +53,7 @@ export class Semaphore {
     const { signal } = options;
     if (!(weight >= 0)) return Promise.reject(new TypeError(`semaphore weight must not be negative: ${weight}`));
     if (signal?.aborted) return Promise.reject(signal.reason as Error);
-    const wanted = Math.min(weight, this.capacity);
+    const wanted = Math.min(weight, this.#capacity);
     if (this.#waiters.size === 0 && wanted <= this.#available) return Promise.resolve(this.#take(wanted));
     return new Promise<Permit>((resolve, reject) => {
       const waiter: Waiter = {
@@ -64,7 +76,7 @@ export class Semaphore {
 
   /** Undefined when the units are not free right now or somebody is waiting already. */
   tryAcquire(weight = 1): Permit | undefined {
-    const wanted = Math.min(weight, this.capacity);
+    const wanted = Math.min(weight, this.#capacity);
     return this.#waiters.size === 0 && wanted <= this.#available ? this.#take(wanted) : undefined;
   }
 
@@ -88,9 +100,10 @@ export class Semaphore {
 
   #grantWaiting(): void {
     for (const waiter of this.#waiters) {
-      if (waiter.weight > this.#available) return;
+      const weight = Math.min(waiter.weight, this.#capacity);
+      if (weight > this.#available) return;
       this.#waiters.delete(waiter);
-      waiter.grant(this.#take(waiter.weight));
+      waiter.grant(this.#take(weight));
     }
   }
 }

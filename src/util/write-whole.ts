@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { syncDirectory } from './sync-directory.ts';
 
 /**
  * Puts a file with these bytes at `path`: whole or not at all, also across a power cut; what was there is replaced. Only its owner
@@ -44,13 +45,4 @@ function withoutFirst(pieces: readonly Uint8Array[], bytes: number): Uint8Array[
   const rest = pieces.slice(index);
   if (rest[0] !== undefined) rest[0] = rest[0].subarray(skip);
   return rest;
-}
-
-async function syncDirectory(dir: string): Promise<void> {
-  const directory = await open(dir, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }

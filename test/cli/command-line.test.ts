@@ -67,6 +67,9 @@ describe('peel', () => {
     [['--log-level', 'loud', 'ls', 'debian'], /Allowed choices/],
     [['index', 'create', 'debian', '--span-size', 'big'], /size like/],
     [['index', 'create', 'debian', '--span-size', '0'], /at least one byte/],
+    [['pull', 'oci:/tmp/layout'], /containerd pulls from registries/],
+    [['pull', 'debian', '--index', 'auto'], /expected a digest/],
+    [['pull', 'debian', '--namespace', 'a b'], /expected letters and digits/],
     [['--root', '', 'ls', 'debian'], /expected a directory/],
   ])('answers %j with exit code 2 and a reason', async (args, reason) => {
     const { code, out, err } = await peel(args);

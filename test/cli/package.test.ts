@@ -43,6 +43,8 @@ it('holds what is needed to install', () => {
     'dist/registry/registry.js',
     'dist/registry/registry.d.ts',
     'native/binding.gyp',
+    'systemd/config.example.toml',
+    'systemd/peel.service',
   ]) {
     expect(files).toContain(needed);
   }

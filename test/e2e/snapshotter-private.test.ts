@@ -45,9 +45,9 @@ describe.skipIf(!canMount)('a private image', () => {
 
   it('is unpacked by containerd while only the kubelet has its password', async () => {
     await world.containerd.cri.pull(first.reference, { username: user, password });
-    const { layers, deferred } = await world.daemon.status();
+    const { layers, deferrals } = await world.daemon.status();
     expect(layers).toEqual([]);
-    expect(deferred.map(({ code }) => code)).toContain('registry');
+    expect(deferrals['registry']).toBeGreaterThan(0);
     expect((await runs(first)).out).toBe('first');
     await world.containerd.cri.remove(first.reference);
   });

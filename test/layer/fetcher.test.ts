@@ -64,6 +64,7 @@ function rig(answer: Answer, options: { readDeadlineMs?: number; present?: (span
   };
   const suspects: string[] = [];
   const fetcher = new SpanFetcher({
+    layer: blob.descriptor.digest,
     spans,
     sink,
     source,

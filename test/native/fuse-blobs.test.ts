@@ -2,8 +2,9 @@ import type { ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { FuseServer } from '../../src/native/fuse-server.ts';
+import { LayerCache } from '../../src/native/layer-cache.ts';
 import { fuseMount, openFuseDevice, unmount } from '../../src/native/mounts.ts';
-import { attached } from '../support/mounted.ts';
+import { attached, mountPoint } from '../support/mounted.ts';
 import { run, runOk } from '../support/run.ts';
 import { StoredLayer } from '../support/stored-layer.ts';
 import { tempDir } from '../support/tmp.ts';
@@ -92,6 +93,51 @@ describe('FuseServer.blobs', () => {
     expect(reads).toBeGreaterThan(0);
     expect(await sumOf(`${dir}/direct`)).toBe(padded);
     if (server.stats().passthrough) expect(server.stats().reads).toBe(reads);
+  });
+
+  it('removes a blob for good, plain or left to the kernel', async () => {
+    const { server, dir } = await serveBlobs();
+    const layer = newLayer(MiB, MiB);
+    await layer.complete();
+    server.addBlob('plain', layer.cache, { passthrough: false });
+    server.addBlob('direct', layer.cache, { passthrough: true });
+    server.addBlob('stays', layer.cache, { passthrough: true });
+    await runOk('cat', [`${dir}/plain`, `${dir}/direct`, `${dir}/stays`]);
+    server.removeBlob('plain');
+    server.removeBlob('direct');
+    expect(await runOk('ls', [dir])).toBe('stays\n');
+    for (const name of ['plain', 'direct']) {
+      expect((await run('stat', [`${dir}/${name}`])).err).toContain('No such file');
+      expect((await run('cat', [`${dir}/${name}`])).err).toContain('No such file');
+      expect(() => server.removeBlob(name)).toThrow(expect.objectContaining({ code: 'ENOENT' }));
+      expect(() => server.addBlob(name, layer.cache, { passthrough: false })).toThrow(
+        expect.objectContaining({ code: 'EEXIST' }),
+      );
+    }
+    expect(await sumOf(`${dir}/stays`)).toBe(sha256(layer.bytes));
+    await layer.cache.close();
+    server.removeBlob('stays');
+    expect(await LayerCache.tryRemove(layer.dir, layer.livePath)).toBe(true);
+  });
+
+  it('keeps nothing of a removed blob open, so that its disk can go', async () => {
+    const { server, dir } = await serveBlobs();
+    const disk = mountPoint();
+    await runOk('mount', ['-t', 'tmpfs', 'tmpfs', disk]);
+    const layer = new StoredLayer(disk, { size: MiB, spanSize: MiB });
+    await layer.complete();
+    for (const [name, passthrough] of [
+      ['plain', false],
+      ['direct', true],
+    ] as const) {
+      server.addBlob(name, layer.cache, { passthrough });
+      expect(await sumOf(`${dir}/${name}`)).toBe(sha256(layer.bytes));
+    }
+    await layer.cache.close();
+    server.removeBlob('plain');
+    server.removeBlob('direct');
+    // RELEASE of the file that was read reaches us after its close(2).
+    await expect.poll(async () => (await run('umount', [disk])).code).toBe(0);
   });
 
   it('answers the error that a span failed with, and reads it again when asked again', async () => {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <atomic>
 #include <filesystem>
 #include <set>
@@ -183,6 +184,38 @@ TEST(a_closed_cache_answers_eio) {
   bench.layer.cache->shutdown();
   CHECK_EQ(bench.kernel->receive().header.error, -EIO);
   CHECK_EQ(bench.kernel->call(bench.read(4, 0, 512)).header.error, -EIO);
+}
+
+TEST(a_removed_blob_lets_go_of_its_layer_once_the_reads_under_way_are_done) {
+  Bench bench;
+  std::weak_ptr<LayerCache> held;
+  {
+    Layer other;
+    held = other.cache;
+    CHECK_EQ(bench.blobs->add("b", other.cache, false), 0);
+    ReadIn in{};
+    in.size = 512;
+    bench.kernel->send(bench.kernel->request(Opcode::kRead, 2, 3, in));
+    bench.waitForParked(1);
+    CHECK_EQ(bench.kernel->session->withDevice([&](int fd) { return bench.blobs->remove(fd, "b"); }), 0);
+    other.bring(0);
+    const Answer answer = bench.kernel->receive();
+    CHECK_EQ(answer.header.error, 0);
+    CHECK(std::equal(answer.body.begin(), answer.body.end(), other.bytes.begin()));
+    for (int i = 0; i < 2000 && other.cache.use_count() != 1; ++i) ::usleep(1000);
+    CHECK_EQ(other.cache.use_count(), 1);
+    CHECK_EQ(bench.kernel->call(bench.kernel->request(Opcode::kRead, 4, 3, in)).header.error, -ESTALE);
+    CHECK_EQ(bench.kernel->call(bench.kernel->request(Opcode::kOpen, 6, 3, OpenIn{})).header.error, -ESTALE);
+    CHECK_EQ(bench.blobs->add("b", other.cache, false), -EEXIST);
+  }
+  CHECK(held.expired());
+  const std::array<char, 2> name{'b', 0};
+  CHECK_EQ(bench.kernel->call(bench.kernel->request(Opcode::kLookup, 8, 1, name)).header.error, -ENOENT);
+  CHECK_EQ(bench.blobs->remove(-1, "b"), -ENOENT);
+  CHECK_EQ(bench.blobs->remove(-1, "c"), -ENOENT);
+  // Its neighbours do not notice.
+  bench.layer.bring(0);
+  CHECK(bench.right(bench.kernel->call(bench.read(10, 0, 512)), 0, 512));
 }
 
 TEST(every_read_is_answered_once_under_load) {

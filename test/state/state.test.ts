@@ -40,6 +40,8 @@ const mount = {
   boot: 'x',
   log: undefined,
   mountedAt: 5,
+  daemon: true,
+  error: 'gone',
   layers: [a, b],
 };
 

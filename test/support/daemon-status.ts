@@ -1,26 +1,28 @@
 // What tests read of `peel status --json`.
+import type { StatusReport } from '../../src/daemon/status-report.ts';
 
 export interface SeenLayer {
   readonly slot: number;
   readonly image: string;
   readonly layer: string;
-  /** `lazy`, `complete`, … */
   readonly served: string;
-  readonly percent: number;
-}
-
-export interface SeenDeferral {
-  readonly code: string;
-  readonly reason: string;
-  readonly image: string | undefined;
 }
 
 export interface SeenStatus {
+  /** Mounted ones. */
   readonly layers: readonly SeenLayer[];
-  /** Layers that were left to containerd. */
-  readonly deferred: readonly SeenDeferral[];
+  /** Layers that were left to containerd, with the reason. */
+  readonly deferred: readonly { readonly layer: string; readonly reason: string }[];
+  /** By the code of the reason, since the daemon's start. */
+  readonly deferrals: Readonly<Record<string, number>>;
 }
 
-export function seenStatus(value: unknown): SeenStatus {
-  return value as SeenStatus;
+export function seenStatus({ snapshotter }: StatusReport): SeenStatus {
+  const layers: SeenLayer[] = [];
+  const deferred: { layer: string; reason: string }[] = [];
+  for (const { slot, layer, images, serving, why } of snapshotter?.layers ?? []) {
+    if (slot === undefined) deferred.push({ layer, reason: why });
+    else layers.push({ slot, image: images[0] ?? '', layer, served: serving });
+  }
+  return { layers, deferred, deferrals: snapshotter?.deferrals ?? {} };
 }

@@ -72,14 +72,14 @@ export class ImageLab {
     return node;
   }
 
-  async push(tag: string, layers: readonly LabLayer[]): Promise<LabImage> {
-    for (const { blob, descriptor } of layers) await this.#pushBlob(descriptor, blob);
+  async push(tag: string, layers: readonly LabLayer[], repository = this.repository): Promise<LabImage> {
+    for (const { blob, descriptor } of layers) await this.#pushBlob(descriptor, blob, repository);
     const config = jsonBlob('application/vnd.oci.image.config.v1+json', {
       architecture: nodeArchitecture(),
       os: 'linux',
       rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
     });
-    await this.#pushBlob(config.descriptor, config.bytes);
+    await this.#pushBlob(config.descriptor, config.bytes, repository);
     const mediaType = 'application/vnd.oci.image.manifest.v1+json';
     const manifest = jsonBlob(mediaType, {
       schemaVersion: 2,
@@ -87,35 +87,38 @@ export class ImageLab {
       config: config.descriptor,
       layers: layers.map(({ descriptor }) => descriptor),
     });
-    const { digest } = await this.registry.pushManifest(this.repository, tag, manifest.bytes, mediaType);
-    const name = `${this.front.host}/${this.repository}`;
+    const { digest } = await this.registry.pushManifest(repository, tag, manifest.bytes, mediaType);
+    const name = `${this.front.host}/${repository}`;
     return { reference: `${name}:${tag}`, byDigest: `${name}@${digest}`, digest, layers };
   }
 
   /** Pushes zTOCs of uncompressed layers as a referrer. `change` may make them wrong. */
   async pushIndex(
     image: LabImage,
-    o: { spanSize: number; change?: (ztoc: Uint8Array, layer: LabLayer) => Uint8Array },
+    o: {
+      spanSize: number;
+      change?: (ztoc: Uint8Array, layer: LabLayer) => Uint8Array;
+      repository?: string;
+      /** The index's own annotation of that name. */
+      created?: string;
+    },
   ): Promise<SociIndexFiles> {
-    const { size } = await this.registry.resolveManifest(this.repository, image.digest);
+    const repository = o.repository ?? this.repository;
+    const { size } = await this.registry.resolveManifest(repository, image.digest);
     const ztocs = image.layers.map((layer) => {
       const ztoc = storedZtoc(layer, o.spanSize);
       return { layer: layer.descriptor, ztoc: o.change?.(ztoc, layer) ?? ztoc, spanSize: o.spanSize };
     });
     const subject = { mediaType: 'application/vnd.oci.image.manifest.v1+json', digest: image.digest, size };
     const files = createSociIndex({ subject, buildTool: 'test', ztocs });
-    for (const { descriptor, bytes } of files.blobs) await this.#pushBlob(descriptor, Buffer.from(bytes));
-    await this.registry.pushManifest(
-      this.repository,
-      undefined,
-      files.manifest.bytes,
-      files.manifest.descriptor.mediaType,
-    );
-    return files;
+    for (const { descriptor, bytes } of files.blobs) await this.#pushBlob(descriptor, Buffer.from(bytes), repository);
+    const { bytes, descriptor } = o.created === undefined ? files.manifest : createdAt(files.manifest, o.created);
+    await this.registry.pushManifest(repository, undefined, bytes, descriptor.mediaType);
+    return { ...files, manifest: { bytes, descriptor } };
   }
 
-  async #pushBlob(descriptor: Descriptor, bytes: Uint8Array): Promise<void> {
-    await this.registry.pushBlob(this.repository, descriptor, () => Readable.from([Buffer.from(bytes)]));
+  async #pushBlob(descriptor: Descriptor, bytes: Uint8Array, repository: string): Promise<void> {
+    await this.registry.pushBlob(repository, descriptor, () => Readable.from([Buffer.from(bytes)]));
   }
 }
 
@@ -158,6 +161,12 @@ export function storedZtoc(layer: LabLayer, spanSize: number): Uint8Array {
 
 export function sha256(bytes: Uint8Array): Digest {
   return digestFromSha256(createHash('sha256').update(bytes).digest());
+}
+
+function createdAt(manifest: SociIndexFiles['manifest'], created: string): SociIndexFiles['manifest'] {
+  const value = JSON.parse(Buffer.from(manifest.bytes).toString()) as { annotations: Record<string, string> };
+  value.annotations['org.opencontainers.image.created'] = created;
+  return jsonBlob(manifest.descriptor.mediaType, value);
 }
 
 function jsonBlob(mediaType: string, value: unknown): { descriptor: Descriptor; bytes: Buffer } {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ProxySnapshotter } from './containerd.ts';
+import type { StatusReport } from '../../src/daemon/status-report.ts';
 import { type SeenStatus, seenStatus } from './daemon-status.ts';
 import { mountsBelow, processesUsing } from './leftovers.ts';
 import { nodePrefix } from './peel-node.ts';
@@ -97,7 +98,7 @@ export class PeelDaemon {
   }
 
   async status(): Promise<SeenStatus> {
-    return seenStatus(JSON.parse(await this.ok(['status', '--json'])));
+    return seenStatus(JSON.parse(await this.ok(['status', '--json'])) as StatusReport);
   }
 
   /** A command that uses this daemon. */

@@ -10,6 +10,7 @@ export class StoredLayer {
   readonly spanSize: number;
   /** Where `data` is. */
   readonly dir: string;
+  readonly livePath: string;
   /** Every span that was asked for, in order. */
   readonly misses: number[] = [];
   #stalled = false;
@@ -18,12 +19,13 @@ export class StoredLayer {
     this.bytes = o.bytes ?? randomBytes(o.size);
     this.spanSize = o.spanSize;
     this.dir = path.join(dir, 'blob');
+    this.livePath = path.join(dir, 'live');
     const starts = [];
     for (let at = 0; at < o.size; at += o.spanSize) starts.push(at);
     starts.push(o.size);
     this.cache = LayerCache.open({
       dir: this.dir,
-      livePath: path.join(dir, 'live'),
+      livePath: this.livePath,
       streamSize: o.size,
       spanStarts: Float64Array.from(starts),
       fingerprint: new Uint8Array(32),

@@ -3,31 +3,15 @@ import type { TarEntry } from '../../src/tar/entry.ts';
 import { readTar } from '../../src/tar/reader.ts';
 import { TreeError } from '../../src/tree/errors.ts';
 import { mergeLayers, type MergeOptions } from '../../src/tree/merge.ts';
-import type { Tree, TreeNode } from '../../src/tree/tree.ts';
+import type { Tree } from '../../src/tree/tree.ts';
 import { walk } from '../../src/tree/walk.ts';
-import { type ByteString, byteStringFromText } from '../../src/util/byte-string.ts';
+import type { ByteString } from '../../src/util/byte-string.ts';
+import { describeShort, nodeAt, type Short, shortLayer } from '../support/short-layers.ts';
 import { archive } from '../support/tar-builder.ts';
-import { type Described, tarOf } from '../support/tar-members.ts';
-
-type Short = string | Described;
-
-/** `a/` directory, `a` file, `a -> b` symlink, `a = b` hard link. */
-function describeShort(short: Short): Described {
-  if (typeof short !== 'string') return short;
-  const [path = '', arrow, link] = short.split(/ (->|=) /);
-  if (arrow === '->') return { path, type: 'symlink', link: link ?? '' };
-  if (arrow === '=') return { path, type: 'hardlink', link: link ?? '' };
-  return path.endsWith('/') ? { path, type: 'dir' } : { path, data: path };
-}
+import { tarOf } from '../support/tar-members.ts';
 
 function merged(layers: Short[][], options?: MergeOptions): Tree {
-  return mergeLayers(
-    layers.map((layer) => {
-      const tar = tarOf(...layer.map(describeShort));
-      return { entries: readTar(tar), streamSize: tar.length };
-    }),
-    options,
-  );
+  return mergeLayers(layers.map(shortLayer), options);
 }
 
 function listing(tree: Tree): string[] {
@@ -39,11 +23,6 @@ function listing(tree: Tree): string[] {
 }
 
 const names = (...layers: Short[][]): string[] => listing(merged(layers));
-
-function at(tree: Tree, path: string): TreeNode {
-  for (const step of walk(tree)) if (step.path === byteStringFromText(path)) return step.node;
-  throw new Error(`no ${path}`);
-}
 
 function codeOf(work: () => unknown): string {
   try {
@@ -71,8 +50,8 @@ describe('mergeLayers: one layer', () => {
 
   it('makes missing parents 0755, of root, from the epoch', () => {
     const tree = merged([['a/b/c']]);
-    expect(at(tree, 'a/b')).toMatchObject({ type: 'dir', mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 2 });
-    expect(at(tree, 'a').nlink).toBe(3);
+    expect(nodeAt(tree, 'a/b')).toMatchObject({ type: 'dir', mode: 0o755, uid: 0, gid: 0, mtime: 0, nlink: 2 });
+    expect(nodeAt(tree, 'a').nlink).toBe(3);
   });
 
   it('describes the root', () => {
@@ -82,7 +61,7 @@ describe('mergeLayers: one layer', () => {
 
   it('lets the later entry of a path win', () => {
     expect(names(['a', 'a/', 'a/b', 'c/', 'c/d', 'c'])).toEqual(['a/', 'a/b@0', 'c@0']);
-    expect(at(merged([['a', { path: 'a', data: 'longer', mode: 0o600 }]]), 'a')).toMatchObject({
+    expect(nodeAt(merged([['a', { path: 'a', data: 'longer', mode: 0o600 }]]), 'a')).toMatchObject({
       size: 6,
       mode: 0o600,
     });
@@ -96,7 +75,7 @@ describe('mergeLayers: one layer', () => {
         { path: 'd/', type: 'dir', mtime: 9 },
       ],
     ]);
-    expect(at(tree, 'd')).toMatchObject({ mode: 0o755, mtime: 9, xattrs: new Map() });
+    expect(nodeAt(tree, 'd')).toMatchObject({ mode: 0o755, mtime: 9, xattrs: new Map() });
     expect(listing(tree)).toEqual(['d/', 'd/f@0']);
   });
 
@@ -131,15 +110,15 @@ describe('mergeLayers: one layer', () => {
 
   it('shares the inode of hard links and counts names', () => {
     const tree = merged([['a', 'd/b = a', 'c = ./d/b', 'l -> a', 'm = l', 'b2 = /a']]);
-    expect(at(tree, 'a')).toBe(at(tree, 'd/b'));
-    expect(at(tree, 'a').nlink).toBe(4);
-    expect(at(tree, 'm')).toBe(at(tree, 'l'));
+    expect(nodeAt(tree, 'a')).toBe(nodeAt(tree, 'd/b'));
+    expect(nodeAt(tree, 'a').nlink).toBe(4);
+    expect(nodeAt(tree, 'm')).toBe(nodeAt(tree, 'l'));
   });
 
   it('leaves the other names of a hard linked file alone when one is replaced', () => {
     const tree = merged([['a', 'b = a', { path: 'a', data: 'new one' }]]);
-    expect(at(tree, 'b')).toMatchObject({ nlink: 1, size: 1 });
-    expect(at(tree, 'a').size).toBe(7);
+    expect(nodeAt(tree, 'b')).toMatchObject({ nlink: 1, size: 1 });
+    expect(nodeAt(tree, 'a').size).toBe(7);
   });
 
   it('keeps the attributes of a hard link target', () => {
@@ -149,11 +128,11 @@ describe('mergeLayers: one layer', () => {
         { path: 'b', type: 'hardlink', link: 'a', mode: 0o600 },
       ],
     ]);
-    expect(at(tree, 'b')).toMatchObject({ mode: 0o755, xattrs: new Map([['user.x', Buffer.from('1')]]) });
+    expect(nodeAt(tree, 'b')).toMatchObject({ mode: 0o755, xattrs: new Map([['user.x', Buffer.from('1')]]) });
   });
 
   it('gives symbolic links the mode that Linux gives them', () => {
-    expect(at(merged([['l -> x']]), 'l').mode).toBe(0o777);
+    expect(nodeAt(merged([['l -> x']]), 'l').mode).toBe(0o777);
   });
 
   it.each<[string, Short[], string]>([
@@ -241,7 +220,7 @@ describe('mergeLayers: several layers', () => {
 
   it('keeps attributes of lower directories that a layer only passes through', () => {
     const tree = merged([[{ path: 'tmp', type: 'dir', mode: 0o1777 }], ['tmp/f']]);
-    expect(at(tree, 'tmp').mode).toBe(0o1777);
+    expect(nodeAt(tree, 'tmp').mode).toBe(0o1777);
   });
 
   it('ignores whiteouts of what is not there', () => {

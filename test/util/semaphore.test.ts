@@ -55,6 +55,24 @@ describe('Semaphore', () => {
     await expect(new Semaphore(1).acquire(1, { signal: AbortSignal.abort(new Error('late')) })).rejects.toThrow('late');
   });
 
+  it('takes another capacity while it is in use', async () => {
+    const semaphore = new Semaphore(2);
+    const [first, second] = [await semaphore.acquire(1), await semaphore.acquire(1)];
+    const heavy = semaphore.acquire(2);
+    semaphore.resize(1);
+    expect(semaphore.available).toBe(-1);
+    first();
+    expect(semaphore.waiting).toBe(1);
+    second();
+    (await heavy)();
+    expect([semaphore.available, semaphore.waiting]).toEqual([1, 0]);
+    const [only, more] = [await semaphore.acquire(1), semaphore.acquire(1)];
+    semaphore.resize(3);
+    (await more)();
+    only();
+    expect(semaphore.available).toBe(3);
+  });
+
   it('gives back what run() held when the work fails', async () => {
     const semaphore = new Semaphore(1);
     await expect(semaphore.run(() => Promise.reject(new Error('broken')))).rejects.toThrow('broken');

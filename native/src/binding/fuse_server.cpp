@@ -123,6 +123,17 @@ Napi::Value addBlob(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// (handle, name)
+Napi::Value removeBlob(const Napi::CallbackInfo& info) {
+  const auto box = ServerHandle::get(info[0], kTag);
+  if (!box->blobs) throw Napi::TypeError::New(info.Env(), "a tree server has no blobs");
+  const std::string name = stringArg(info[1]);
+  if (const int err = box->session->withDevice([&](int fd) { return box->blobs->remove(fd, name); })) {
+    throw errnoError(info.Env(), err, "remove blob '" + name + "'");
+  }
+  return info.Env().Undefined();
+}
+
 Napi::Value stats(const Napi::CallbackInfo& info) {
   const auto box = ServerHandle::get(info[0], kTag);
   const fuse::SessionStats& stats = box->session->stats();
@@ -164,6 +175,7 @@ void exportFuseServer(Napi::Env env, Napi::Object exports) {
   exports.Set("fuseServerBlobs", Napi::Function::New(env, blobs));
   exports.Set("fuseServerTree", Napi::Function::New(env, tree));
   exports.Set("fuseServerAddBlob", Napi::Function::New(env, addBlob));
+  exports.Set("fuseServerRemoveBlob", Napi::Function::New(env, removeBlob));
   exports.Set("fuseServerStats", Napi::Function::New(env, stats));
   exports.Set("fuseServerTryBacking", Napi::Function::New(env, tryBacking));
   exports.Set("fuseServerStop", Napi::Function::New(env, stop));

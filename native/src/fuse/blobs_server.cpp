@@ -25,7 +25,7 @@ int BlobsServer::add(const std::string& name, std::shared_ptr<LayerCache> cache,
     return -EINVAL;
   }
   if (passthrough && !cache->complete()) return -EINVAL;
-  auto blob = std::make_unique<Blob>();
+  auto blob = std::make_shared<Blob>();
   blob->name = name;
   blob->size = roundUp(cache->streamSize());
   blob->cache = std::move(cache);
@@ -41,15 +41,36 @@ int BlobsServer::add(const std::string& name, std::shared_ptr<LayerCache> cache,
   return 0;
 }
 
+int BlobsServer::remove(int deviceFd, const std::string& name) {
+  std::shared_ptr<Blob> blob;
+  {
+    std::unique_lock lock(mutex_);
+    const auto found = nodes_.find(name);
+    if (found == nodes_.end()) return -ENOENT;
+    blob = std::move(blobs_[found->second - kFirstBlob]);
+    if (!blob) return -ENOENT;
+  }
+  std::lock_guard lock(blob->mutex);
+  // Files that are open keep the backing file by themselves.
+  if (blob->mode == Mode::Passthrough && deviceFd >= 0) closeBacking(deviceFd, blob->backingId);
+  blob->mode = Mode::Removed;
+  return 0;
+}
+
 // ASYNC_DIO: EROFS with `directio` keeps several requests going. Not for a tree: a program's own O_DIRECT read would wait
 // for it where no signal reaches, SIGKILL included.
 uint64_t BlobsServer::initFlags() const { return init_flag::kPassthrough | init_flag::kAsyncDio; }
 
 void BlobsServer::onInit(uint64_t flags) { canPassthrough_ = (flags & init_flag::kPassthrough) != 0; }
 
-BlobsServer::Blob* BlobsServer::find(uint64_t node) const {
+std::shared_ptr<BlobsServer::Blob> BlobsServer::find(uint64_t node) const {
   std::shared_lock lock(mutex_);
-  return node >= kFirstBlob && node - kFirstBlob < blobs_.size() ? blobs_[node - kFirstBlob].get() : nullptr;
+  return node >= kFirstBlob && node - kFirstBlob < blobs_.size() ? blobs_[node - kFirstBlob] : nullptr;
+}
+
+uint64_t BlobsServer::end() const {
+  std::shared_lock lock(mutex_);
+  return kFirstBlob + blobs_.size();
 }
 
 void BlobsServer::fill(const Blob& blob, uint64_t node, Attr& attr) const {
@@ -85,10 +106,13 @@ int BlobsServer::lookup(uint64_t parent, std::string_view name, EntryOut& out) {
     if (found == nodes_.end()) return ENOENT;
     node = found->second;
   }
+  const auto blob = find(node);
+  if (!blob) return ENOENT;
   out.nodeid = node;
-  out.entryValid = kForever;
+  // The name may go the next moment; who has the file open does not ask again.
+  out.entryValid = 0;
   out.attrValid = kForever;
-  fill(*find(node), node, out.attr);
+  fill(*blob, node, out.attr);
   return 0;
 }
 
@@ -97,8 +121,8 @@ int BlobsServer::getattr(uint64_t node, AttrOut& out) {
     fillRoot(out.attr);
     return 0;
   }
-  const Blob* blob = find(node);
-  if (blob == nullptr) return ESTALE;
+  const auto blob = find(node);
+  if (!blob) return ESTALE;
   out.attrValid = kForever;
   fill(*blob, node, out.attr);
   return 0;
@@ -113,16 +137,17 @@ int BlobsServer::readdir(uint64_t node, uint64_t offset, DirBuffer& out) {
   const EntryOut none{};
   if (offset == 0 && !out.add(".", kRootId, 1, kDir, none)) return 0;
   if (offset <= 1 && !out.add("..", kRootId, 2, kDir, none)) return 0;
-  for (uint64_t at = std::max<uint64_t>(offset, kFirstBlob);; ++at) {
-    const Blob* blob = find(at);
-    if (blob == nullptr) return 0;
+  const uint64_t last = end();
+  for (uint64_t at = std::max<uint64_t>(offset, kFirstBlob); at < last; ++at) {
+    const auto blob = find(at);
+    if (!blob) continue;
     EntryOut entry{};
     entry.nodeid = at;
-    entry.entryValid = kForever;
     entry.attrValid = kForever;
     fill(*blob, at, entry.attr);
     if (!out.add(blob->name, at, at + 1, kFile, entry)) return 0;
   }
+  return 0;
 }
 
 // Never ENOSYS: that would switch xattrs off for the whole connection.
@@ -130,9 +155,11 @@ int BlobsServer::getxattr(uint64_t, std::string_view, std::string_view&) { retur
 int BlobsServer::listxattr(uint64_t, uint32_t, std::string&) { return 0; }
 
 int BlobsServer::open(int deviceFd, uint64_t node, OpenOut& out) {
-  Blob* blob = find(node);
-  if (blob == nullptr) return ESTALE;
+  const auto blob = find(node);
+  if (!blob) return ESTALE;
   std::lock_guard lock(blob->mutex);
+  // Removed since it was found: a backing id made now would never be closed.
+  if (blob->mode == Mode::Removed) return ESTALE;
   if (blob->mode == Mode::Undecided) decide(deviceFd, *blob);
   if (blob->mode == Mode::Passthrough) {
     out.openFlags = kOpenPassthrough | kOpenNoFlush;
@@ -159,8 +186,8 @@ void BlobsServer::decide(int deviceFd, Blob& blob) const {
 }
 
 int BlobsServer::read(uint64_t node, uint64_t offset, uint32_t size, ReadPlan& plan) {
-  const Blob* blob = find(node);
-  if (blob == nullptr) return ESTALE;
+  const auto blob = find(node);
+  if (!blob) return ESTALE;
   if (offset >= blob->size) return 0;
   plan.size = static_cast<uint32_t>(std::min<uint64_t>(size, blob->size - offset));
   const uint64_t end = blob->cache->streamSize();
@@ -171,8 +198,8 @@ int BlobsServer::read(uint64_t node, uint64_t offset, uint32_t size, ReadPlan& p
 }
 
 int BlobsServer::lseek(uint64_t node, uint64_t offset, uint32_t whence, uint64_t& out) {
-  const Blob* blob = find(node);
-  if (blob == nullptr) return ESTALE;
+  const auto blob = find(node);
+  if (!blob) return ESTALE;
   if (offset >= blob->size) return ENXIO;
   out = whence == SEEK_DATA ? offset : blob->size;
   return 0;
@@ -181,8 +208,11 @@ int BlobsServer::lseek(uint64_t node, uint64_t offset, uint32_t whence, uint64_t
 void BlobsServer::statfs(Statfs& out) {
   std::shared_lock lock(mutex_);
   out.bsize = out.frsize = 512;
-  out.files = blobs_.size();
-  for (const auto& blob : blobs_) out.blocks += blob->size / 512;
+  for (const auto& blob : blobs_) {
+    if (!blob) continue;
+    ++out.files;
+    out.blocks += blob->size / 512;
+  }
 }
 
 }  // namespace peel::fuse

@@ -18,6 +18,11 @@ class BlobsServer final : public Filesystem {
    * the data file by itself; only for a complete layer.
    */
   int add(const std::string& name, std::shared_ptr<LayerCache> cache, bool passthrough);
+  /**
+   * 0 or -ENOENT. The name is not there any more and never comes back; reads under way finish, later ones of a file that is
+   * still open are ESTALE. `deviceFd` is the connection, -1 when it has ended.
+   */
+  int remove(int deviceFd, const std::string& name);
   /** Whether the kernel agreed to passthrough at all. */
   bool canPassthrough() const { return canPassthrough_; }
 
@@ -36,7 +41,7 @@ class BlobsServer final : public Filesystem {
 
  private:
   /** How a nodeid is opened never changes: the kernel answers EIO to an inode that is open in both ways. */
-  enum class Mode { Undecided, Plain, Passthrough };
+  enum class Mode { Undecided, Plain, Passthrough, Removed };
   struct Blob {
     std::string name;
     std::shared_ptr<LayerCache> cache;
@@ -46,13 +51,14 @@ class BlobsServer final : public Filesystem {
     Mode mode = Mode::Undecided;
     int32_t backingId = 0;
   };
-  Blob* find(uint64_t node) const;
+  std::shared_ptr<Blob> find(uint64_t node) const;
+  uint64_t end() const;
   void fill(const Blob& blob, uint64_t node, Attr& attr) const;
   void fillRoot(Attr& attr) const;
   void decide(int deviceFd, Blob& blob) const;
 
   mutable std::shared_mutex mutex_;
-  std::vector<std::unique_ptr<Blob>> blobs_;  // never shrinks: nodeid = index + 2
+  std::vector<std::shared_ptr<Blob>> blobs_;  // never shrinks: nodeid = index + 2; null where one was removed
   std::unordered_map<std::string, uint64_t> nodes_;
   int64_t changedSec_ = 0;
   uint32_t changedNs_ = 0;

@@ -100,15 +100,15 @@ void ParkedReads::release() {
 }
 
 void ParkedReads::answer(PendingRead& read, int err) {
+  const uint32_t size = read.plan.size;
+  uint8_t* buffer = answerBuffer(size);
+  if (err == 0) err = collect(read.plan, buffer);
+  // Kept for the next request, it must not keep the layer; and not after the answer, when somebody may want to remove it.
+  read.plan.clear();
   if (err == 0) {
-    uint8_t* buffer = answerBuffer(read.plan.size);
-    err = collect(read.plan, buffer);
-    if (err == 0) {
-      hooks_.onAnswer(read.request, read.plan.size);
-      replyData(fd_, read.request.unique, buffer, read.plan.size);
-    }
-  }
-  if (err != 0) {
+    hooks_.onAnswer(read.request, size);
+    replyData(fd_, read.request.unique, buffer, size);
+  } else {
     hooks_.onError(read.request, err);
     replyError(fd_, read.request.unique, err);
   }

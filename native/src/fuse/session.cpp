@@ -141,6 +141,8 @@ void Session::endWith(const std::string& reason) {
 void Session::finish() {
   watch_->stop();
   parked_->drain(ENOTCONN);
+  // Whoever holds the session for its numbers must not hold the layers.
+  options_.filesystem.reset();
   std::string reason;
   {
     std::lock_guard lock(mutex_);
@@ -161,6 +163,11 @@ int Session::tryBacking(int fileFd) {
   if (id < 0) return -id;
   closeBacking(fd(), id);
   return 0;
+}
+
+int Session::withDevice(const std::function<int(int fd)>& use) {
+  std::lock_guard lock(mutex_);
+  return use(fd_.valid() ? fd() : -1);
 }
 
 void Session::report(Opcode opcode, uint64_t node, uint64_t offset, int err) {

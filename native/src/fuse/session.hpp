@@ -50,6 +50,8 @@ class Session {
   const SessionStats& stats() const { return stats_; }
   /** Whether the kernel would take the open file for passthrough: 0 or an errno, EOPNOTSUPP when it does not know it. */
   int tryBacking(int fileFd);
+  /** Calls `use` with the connection, which stays open meanwhile; -1 when it has ended. `use` must not wait for a request. */
+  int withDevice(const std::function<int(int fd)>& use);
   size_t waiting() const { return parked_->size(); }
 
  private:

@@ -4,6 +4,7 @@ import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { parseDirectory } from '../options.ts';
 import { mountDetached } from '../mount-detached.ts';
+import { mountInDaemon } from '../mount-in-daemon.ts';
 import { mountForeground } from '../mount-foreground.ts';
 import { addImageOptions, checkReference, imageArgument, type ImageOptions, openOptions } from '../with-image.ts';
 
@@ -25,7 +26,9 @@ export interface MountWish {
 
 export function define(command: Command, context: CliContext): void {
   addImageOptions(command)
-    .description('Returns when DIR serves and leaves a process behind that ends with `peel umount DIR`.')
+    .description(
+      'Returns when DIR serves. The daemon serves it where one runs, else a process that ends with `peel umount DIR`.',
+    )
     .argument('<image>', imageArgument)
     .argument('<dir>', 'an empty directory')
     .option('--foreground', 'serve in this process until DIR is unmounted or SIGINT or SIGTERM comes')
@@ -44,7 +47,7 @@ export function define(command: Command, context: CliContext): void {
       if (options.upper !== undefined && !options.rw) throw new UsageError('--upper needs --rw');
       const wish = { reference, dir, options };
       if (options.foreground) await mountForeground(context, wish);
-      else await mountDetached(context, wish);
+      else if (!(await mountInDaemon(context, wish))) await mountDetached(context, wish);
     });
   example(command, 'peel mount docker.io/library/debian:12 /mnt');
 }

@@ -63,7 +63,12 @@ export class KernelTransport implements Transport {
     const tree = await keepResident(source, residentTreeLimit).catch((cause: unknown): undefined => {
       log.debug({ dir, reason: errorMessage(cause) }, 'tree not kept in memory');
     });
-    return { warnings: [], closed: server.closed, stop: () => stop(server, tree) };
+    return {
+      warnings: [],
+      closed: server.closed,
+      errors: () => server.stats().errors,
+      stop: () => stop(server, tree),
+    };
   }
 
   /** Pages are cached once where the devices can be read past the cache; where a disk or kernel refuses that, twice. */

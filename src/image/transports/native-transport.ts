@@ -37,7 +37,12 @@ export class NativeTransport implements Transport {
     };
     try {
       const server = this.#options.uid === 0 ? await mountAsRoot(dir, tree) : await mountAsUser(dir, tree);
-      return { warnings: [], closed: server.closed, stop: () => server.stop() };
+      return {
+        warnings: [],
+        closed: server.closed,
+        errors: () => server.stats().errors,
+        stop: () => server.stop(),
+      };
     } catch (cause) {
       throw new ImageError('ERR_MOUNT_TRANSPORT', `cannot serve ${image.reference} on ${dir}: ${errorMessage(cause)}`, {
         cause,

@@ -20,6 +20,8 @@ export interface Served {
   readonly warnings: readonly string[];
   /** Settles when nobody can reach the tree any more: it was unmounted, by us or by anybody. Never rejects. */
   readonly closed: Promise<{ readonly reason: string }>;
+  /** Requests of the kernel that were answered with an error of ours, ever. */
+  errors?(): number;
   /** Ends the serving after the tree was unmounted. Idempotent. */
   stop(): Promise<void>;
 }

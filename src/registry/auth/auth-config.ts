@@ -52,6 +52,22 @@ export function helperOf(config: AuthConfig, host: string): string | undefined {
   return config.credHelpers.get(host) ?? [...config.credHelpers].find(([key]) => isKeyOf(key, host))?.[1];
 }
 
+/** The registries that `auths` speaks of, as in a reference. */
+export function hostsOf(config: AuthConfig): Set<string> {
+  return new Set([...config.auths.keys()].map(hostOfKey));
+}
+
+/** The registry that a key, or the address of a server, is about. */
+export function hostOfKey(key: string): string {
+  return normalKey(key).replace(/\/.*$/s, '');
+}
+
+/** What the credentials for a repository may be kept under, the most specific first: `host/team/app`, `host/team`, `host`. */
+export function keysOf(host: string, repository: string | undefined): string[] {
+  const parts = [host, ...(repository === undefined ? [] : repository.split('/'))];
+  return parts.map((_, i) => parts.slice(0, parts.length - i).join('/'));
+}
+
 /**
  * The credentials of the most specific key: `host/namespace/repository`, then `host/namespace`, then `host`. An entry that says nothing
  * counts as not there. Errors: CREDENTIALS_INVALID.
@@ -61,15 +77,21 @@ export function credentialsOf(
   host: string,
   repository: string | undefined,
 ): Credentials | undefined {
-  const parts = repository === undefined ? [] : repository.split('/');
-  for (let length = parts.length; length >= 0; length -= 1) {
-    const wanted = [host, ...parts.slice(0, length)].join('/');
-    // A key that is written just so goes before one that only means the same.
-    const keys = [...config.auths.keys()].filter((key) => key !== wanted && normalKey(key) === wanted);
-    for (const key of [wanted, ...keys]) {
-      const found = config.auths.has(key) ? parseEntry(config.auths.get(key), key, config.name) : undefined;
-      if (found !== undefined) return found;
-    }
+  for (const wanted of keysOf(host, repository)) {
+    const found = credentialsAt(config, wanted);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** Those of one of the keys of `keysOf`. Errors: CREDENTIALS_INVALID. */
+export function credentialsAt(config: AuthConfig, wanted: string): Credentials | undefined {
+  // A key that is written just so goes before one that only means the same.
+  const keys = [...config.auths.keys()].filter((key) => key !== wanted && normalKey(key) === wanted);
+  for (const key of [wanted, ...keys]) {
+    const place = `auths[${JSON.stringify(key.slice(0, 200))}]`;
+    const found = config.auths.has(key) ? parseEntry(config.auths.get(key), place, config.name) : undefined;
+    if (found !== undefined) return found;
   }
   return undefined;
 }
@@ -81,8 +103,8 @@ function normalKey(key: string): string {
   return [dockerHubHosts.includes(host) ? 'docker.io' : host, ...rest].join('/');
 }
 
-function parseEntry(entry: unknown, key: string, name: string): Credentials | undefined {
-  const place = `auths[${JSON.stringify(key.slice(0, 200))}]`;
+/** One value of `auths`, or what has its form. Undefined when it says nothing. Errors: CREDENTIALS_INVALID, naming the `place` in `name`. */
+export function parseEntry(entry: unknown, place: string, name: string): Credentials | undefined {
   if (entry === null) return undefined;
   if (!isObject(entry)) throw invalid(name, `${place} is not an object`);
   const field = (field: string): string => (typeof entry[field] === 'string' ? entry[field] : '');

@@ -1,5 +1,6 @@
 // docker-credential-NAME programs: one verb as argument, JSON or a plain server name on standard input.
-import { spawn } from 'node:child_process';
+import { runProgram } from '../../util/run-program.ts';
+import type { ProgramResult } from '../../util/run-program.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
 import type { Credentials } from './credentials.ts';
@@ -11,7 +12,6 @@ export interface CredentialHelperOptions {
   readonly timeoutMs: number;
 }
 
-const maxOutputBytes = 1024 * 1024;
 const notFound = 'credentials not found in native keychain';
 
 /** Undefined when the helper knows no credentials for `server`, `'missing'` when there is no such helper. Errors: CREDENTIALS_INVALID. */
@@ -51,76 +51,25 @@ export async function helperErase(server: string, options: CredentialHelperOptio
   }
 }
 
-interface HelperResult {
-  readonly exitCode: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 function runHelper(
   verb: string,
   input: string,
   options: CredentialHelperOptions & CallOptions,
-): Promise<HelperResult | 'missing'> {
-  if (!/^[A-Za-z0-9_.-]{1,100}$/.test(options.name)) {
+): Promise<ProgramResult | 'missing'> {
+  const { name, timeoutMs, signal } = options;
+  if (!/^[A-Za-z0-9_.-]{1,100}$/.test(name)) {
     return Promise.reject(
-      new RegistryError(
-        'CREDENTIALS_INVALID',
-        `not a credential helper: ${JSON.stringify(options.name.slice(0, 100))}`,
-      ),
+      new RegistryError('CREDENTIALS_INVALID', `not a credential helper: ${JSON.stringify(name.slice(0, 100))}`),
     );
   }
-  options.signal?.throwIfAborted();
-  return new Promise((resolve, reject) => {
-    const child = spawn(`docker-credential-${options.name}`, [verb], { stdio: 'pipe', detached: true });
-    const output = { stdout: '', stderr: '' };
-    let settled = false;
-    const settle = (finish: () => void) => {
-      if (settled) return;
-      settled = true;
-      clearTimeout(timer);
-      options.signal?.removeEventListener('abort', onAbort);
-      finish();
-    };
-    const giveUp = (error: Error) =>
-      settle(() => {
-        killGroup(child.pid);
-        child.stdout.destroy();
-        child.stderr.destroy();
-        reject(error);
-      });
-    const onAbort = () => giveUp(options.signal?.reason as Error);
-    const timer = setTimeout(
-      () => giveUp(fail(options, `did not answer within ${options.timeoutMs} ms`)),
-      options.timeoutMs,
-    );
-    options.signal?.addEventListener('abort', onAbort, { once: true });
-    for (const name of ['stdout', 'stderr'] as const) {
-      child[name].setEncoding('utf8').on('data', (text: string) => {
-        output[name] += text;
-        if (output[name].length > maxOutputBytes) giveUp(fail(options, 'answered with too much'));
-      });
-    }
-    child.once('error', (error: NodeJS.ErrnoException) =>
-      settle(() =>
-        error.code === 'ENOENT' ? resolve('missing') : reject(fail(options, 'could not be started', error)),
-      ),
-    );
-    child.once('close', (exitCode) => settle(() => resolve({ exitCode, ...output })));
-    // A helper that exits without reading its input is judged by its status, not by EPIPE.
-    child.stdin.on('error', () => {});
-    child.stdin.end(input);
+  return runProgram({
+    command: `docker-credential-${name}`,
+    args: [verb],
+    input,
+    timeoutMs,
+    signal,
+    fail: (what, cause) => fail(options, what, cause),
   });
-}
-
-/** The helper leads a process group of its own, so that what it started ends with it. */
-function killGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch {
-    // It ended by itself.
-  }
 }
 
 function parseHelperAnswer(text: string, options: CredentialHelperOptions): Credentials | undefined {

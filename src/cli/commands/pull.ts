@@ -1,0 +1,118 @@
+import type { Command } from 'commander';
+import { InvalidArgumentError } from 'commander';
+import { readEnvironment } from '../../config/environment.ts';
+import { isDigest } from '../../oci/digest.ts';
+import type { Digest } from '../../oci/digest.ts';
+import { parsePlatform } from '../../oci/platform.ts';
+import { formatReference, parseReference } from '../../oci/reference.ts';
+import type { RegistryReference } from '../../oci/reference.ts';
+import type { PulledImage } from '../../snapshotter/pull/pull-to-containerd.ts';
+import { type AccessOptions, accessOf, addAccessOptions } from '../access-options.ts';
+import { example } from '../command.ts';
+import type { CliContext } from '../context.ts';
+import { UsageError } from '../errors.ts';
+import { handCredentials } from '../hand-credentials.ts';
+import { humanBytes } from '../human.ts';
+import { parseFile } from '../options.ts';
+import { usage } from '../with-image.ts';
+import { withOrigins } from '../with-origins.ts';
+
+interface PullCommandOptions extends AccessOptions {
+  readonly namespace?: string;
+  readonly address?: string;
+  readonly snapshotter: string;
+  readonly platform?: string;
+  readonly index?: Digest;
+}
+
+const defaultAddress = '/run/containerd/containerd.sock';
+/** These make nothing by themselves. */
+const ownSnapshotters = ['overlayfs', 'native', 'btrfs', 'devmapper', 'zfs', 'erofs', 'blockfile'];
+
+export function define(command: Command, context: CliContext): void {
+  command
+    .description(
+      'Pull an image into containerd. Layers that the snapshotter can mount lazily are not downloaded, the others are unpacked.',
+    )
+    .argument('<image>', 'image reference, e.g. debian:12 or localhost:5000/app@sha256:…')
+    .option(
+      '--address <socket>',
+      `containerd's socket (default: CONTAINERD_ADDRESS, else ${defaultAddress})`,
+      parseFile,
+    )
+    .option(
+      '--namespace <name>',
+      "containerd's namespace, k8s.io for kubernetes (default: CONTAINERD_NAMESPACE, else default)",
+      parseIdentifier,
+    )
+    .option('--snapshotter <name>', 'what makes the layers readable', parseIdentifier, 'peel')
+    .option('--platform <platform>', 'os/architecture[/variant] to choose from an image index')
+    .option('--index <digest>', 'the SOCI index to mount with, instead of the one that is found', parseIndex);
+  addAccessOptions(command).action(async (image: string, options: PullCommandOptions) => {
+    const reference = registryReference(image);
+    const { platform: wanted } = options;
+    const platform = wanted === undefined ? undefined : usage(() => parsePlatform(wanted));
+    const { containerdAddress, containerdNamespace = 'default' } = readEnvironment();
+    const namespace = options.namespace ?? usage(() => parseIdentifier(containerdNamespace));
+    const address = options.address ?? containerdAddress ?? defaultAddress;
+    const access = await accessOf(context, options);
+    if (!ownSnapshotters.includes(options.snapshotter))
+      await handCredentials(context, formatReference(reference), access.credentials);
+    const { pullToContainerd } = await import('../../snapshotter/pull/pull-to-containerd.ts');
+    const pulled = await withOrigins(context, access, ({ open }) =>
+      pullToContainerd(
+        { openOrigin: open, address },
+        {
+          reference,
+          platform,
+          namespace,
+          snapshotter: options.snapshotter,
+          indexDigest: options.index,
+          signal: context.signal,
+          onProgress: context.progress.report,
+          onWarning: context.warn,
+        },
+      ),
+    );
+    context.progress.close();
+    await print(context, pulled);
+  });
+  example(command, 'peel pull docker.io/library/debian:12 --namespace k8s.io');
+}
+
+async function print({ options, output }: CliContext, pulled: PulledImage): Promise<void> {
+  if (options.json) {
+    await output.value(pulled);
+    return;
+  }
+  const { name, target, layers } = pulled;
+  const rows = layers.map(({ digest, how, size, fetched }) => [digest, how, humanBytes(size), humanBytes(fetched)]);
+  await output.table(
+    [{ title: 'LAYER' }, { title: 'HOW' }, { title: 'SIZE', align: 'right' }, { title: 'FETCHED', align: 'right' }],
+    rows,
+  );
+  const fetched = layers.reduce((sum, layer) => sum + layer.fetched, 0);
+  const counts = (['lazy', 'unpacked', 'present'] as const)
+    .map((how) => ({ how, count: layers.filter((layer) => layer.how === how).length }))
+    .filter(({ count }) => count > 0)
+    .map(({ how, count }) => `${count} ${how}`);
+  await output.line(`${name}: ${target}; ${[...counts, `${humanBytes(fetched)} fetched`].join(', ')}`);
+}
+
+function registryReference(image: string): RegistryReference {
+  const reference = usage(() => parseReference(image));
+  if (reference.kind === 'registry') return reference;
+  throw new UsageError(`${image}: containerd pulls from registries; \`ctr image import\` reads archives`);
+}
+
+function parseIndex(text: string): Digest {
+  if (!isDigest(text)) throw new InvalidArgumentError('expected a digest like sha256:…');
+  return text;
+}
+
+/** containerd's identifiers (pkg/identifiers). */
+function parseIdentifier(text: string): string {
+  if (text.length > 76 || !/^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/.test(text))
+    throw new InvalidArgumentError(`${text}: expected letters and digits, with single . _ - between them`);
+  return text;
+}

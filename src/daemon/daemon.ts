@@ -1,0 +1,322 @@
+// The long-lived process, put together: a node, the mounts it serves, the snapshotter, and who may ask for them.
+import { join } from 'node:path';
+import type { Environment } from '../config/environment.ts';
+import { preparePaths } from '../config/paths.ts';
+import type { NodePaths } from '../config/paths.ts';
+import type { DaemonConfig } from '../config/schema.ts';
+import type { ServiceEnvironment } from '../config/service-environment.ts';
+import { errorMessage } from '../layer/errors.ts';
+import { makeUndumpable } from '../native/sys.ts';
+import type { LogRing } from '../observe/log-ring.ts';
+import type { AdjustableLog } from '../observe/log.ts';
+import { DaemonMetrics } from '../observe/metrics.ts';
+import { untilAborted } from '../util/until-aborted.ts';
+import { restartKeys } from './config-changes.ts';
+import type { ControlBackend } from './control-routes.ts';
+import { serveControl } from './control-server.ts';
+import type { ControlServer } from './control-server.ts';
+import { lockDaemon } from './daemon-lock.ts';
+import { openCredentials } from './credentials.ts';
+import type { DaemonCredentials } from './credentials.ts';
+import { DaemonMounts } from './daemon-mounts.ts';
+import { DaemonError } from './errors.ts';
+import { serveDaemonMetrics } from './metrics-server.ts';
+import type { MetricsServer } from './metrics-server.ts';
+import { openNode } from './node.ts';
+import type { Node } from './node.ts';
+import { ServiceManager } from './service-manager.ts';
+import { startSnapshotter } from './snapshotter-part.ts';
+import type { SnapshotterPart } from './snapshotter-part.ts';
+import type { StatusReport } from './status-report.ts';
+
+export interface DaemonOptions {
+  readonly version: string;
+  readonly config: DaemonConfig;
+  /** Reads it again, for whoever asks for that. Errors: those of a configuration that is wrong. */
+  readonly readConfig: () => Promise<DaemonConfig>;
+  readonly environment: Environment;
+  readonly service: ServiceEnvironment;
+  readonly log: AdjustableLog;
+  readonly logRing: LogRing;
+}
+
+export interface Daemon {
+  status(): Promise<StatusReport>;
+  /** Takes over what can change while it runs; the old configuration stays when the new one is wrong. Returns what needs a restart. */
+  reload(): Promise<readonly string[]>;
+  /** Stops serving and destroys nothing: mounts, snapshots and state wait for the next daemon. Idempotent. Never rejects. */
+  close(reason: string): Promise<void>;
+}
+
+/** ms for all mounts of an earlier daemon together. */
+const remakeMs = 30_000;
+/** ms after which a part that does not stop is left as it is. */
+const closeMs = 10_000;
+
+/** Serves when it resolves. Errors: DaemonError, ConfigError, StateError; nothing is left running then. */
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const daemon = new RunningDaemon(options);
+  try {
+    await daemon.start();
+    return daemon;
+  } catch (error) {
+    await daemon.close(`cannot start: ${errorMessage(error)}`);
+    throw error;
+  }
+}
+
+interface Part {
+  readonly name: string;
+  readonly close: () => Promise<void> | void;
+}
+
+class RunningDaemon implements Daemon {
+  readonly #o: DaemonOptions;
+  readonly #startedAt = Date.now();
+  /** Closed in the reverse order. */
+  readonly #parts: Part[] = [];
+  #config: DaemonConfig;
+  #warnings: readonly string[] = [];
+  #paths: NodePaths | undefined;
+  #node: Node | undefined;
+  #mounts: DaemonMounts | undefined;
+  #metrics: DaemonMetrics | undefined;
+  #metricsServer: MetricsServer | undefined;
+  #credentials: DaemonCredentials | undefined;
+  #snapshotter: SnapshotterPart | undefined;
+  #service: ServiceManager | undefined;
+  #reloading: Promise<readonly string[]> = Promise.resolve([]);
+  #closing: Promise<void> | undefined;
+
+  constructor(options: DaemonOptions) {
+    this.#o = options;
+    this.#config = options.config;
+  }
+
+  async start(): Promise<void> {
+    const { config, environment, service, version } = this.#o;
+    const { log } = this.#o.log;
+    makeUndumpable();
+    const paths = await daemonPaths(config, environment);
+    this.#paths = paths;
+    const lock = lockDaemon([paths.root, paths.runDir]);
+    this.#parts.push({ name: 'lock', close: () => lock[Symbol.dispose]() });
+    const metrics = await DaemonMetrics.create();
+    this.#metrics = metrics;
+    const node = await this.#openNode(metrics);
+    this.#node = node;
+    this.#parts.push({ name: 'node', close: async () => await node.close() });
+    this.#parts.push({ name: 'credentials', close: async () => await this.#credentials?.close() });
+
+    this.#service = new ServiceManager({
+      socket: service.notifySocket,
+      watchdogMs: service.watchdogMs,
+      check: () => node.state.check(),
+      log: log.child({ component: 'service' }),
+    });
+    const mounts = new DaemonMounts(node, log.child({ component: 'mount' }));
+    this.#mounts = mounts;
+    this.#parts.push({ name: 'mounts', close: async () => await mounts.leaveAll() });
+    await mounts.remakeAll(AbortSignal.timeout(remakeMs));
+    this.#snapshotter = await startSnapshotter({
+      config,
+      node,
+      metrics,
+      log: log.child({ component: 'snapshotter' }),
+      listenFd: service.listenFds.get('snapshotter'),
+    });
+    this.#parts.push({ name: 'snapshotter', close: async () => await this.#snapshotter?.close() });
+    await this.#credentials?.serveCri?.();
+    this.#observe(metrics, mounts);
+    await this.#serveMetrics(config);
+    this.#parts.push({ name: 'metrics', close: async () => await this.#metricsServer?.close() });
+    const control = await this.#serveControl(paths);
+    this.#parts.push({ name: 'control', close: async () => await control.close() });
+    for (const name of service.listenFds.keys())
+      if (name !== 'control' && name !== 'snapshotter')
+        log.warn({ name }, 'socket with a name that means nothing here');
+    log.info({ version, root: paths.root, runDir: paths.runDir }, 'daemon serves');
+    this.#service.ready(this.#statusLine());
+  }
+
+  async status(): Promise<StatusReport> {
+    const { version, config } = this.#o;
+    return {
+      version,
+      pid: process.pid,
+      startedAt: this.#startedAt,
+      root: this.#paths?.root ?? config.root,
+      runDir: this.#paths?.runDir ?? config.run_dir,
+      restartNeeded: restartKeys(config, this.#config),
+      warnings: this.#warnings,
+      mounts: (await this.#mounts?.list()) ?? [],
+      snapshotter: this.#snapshotter?.status(),
+    };
+  }
+
+  reload(): Promise<readonly string[]> {
+    const next = this.#reloading.catch(() => []).then(async () => await this.#reload());
+    this.#reloading = next;
+    return next;
+  }
+
+  close(reason: string): Promise<void> {
+    this.#closing ??= this.#close(reason);
+    return this.#closing;
+  }
+
+  async #openNode(metrics: DaemonMetrics): Promise<Node> {
+    const { config, environment } = this.#o;
+    return await openNode({
+      root: config.root,
+      environment: nodeEnvironment(config, environment),
+      log: this.#o.log.log,
+      downloads: downloadsOf(config),
+      readDeadlineMs: config.read.deadline,
+      originsOptions: async ({ secrets }) => {
+        const credentials = await openCredentials(config.credentials, {
+          environment,
+          uid: process.getuid?.() ?? 0,
+          secrets,
+          root: config.root,
+          runDir: config.run_dir,
+          log: this.#o.log.log.child({ component: 'credentials' }),
+        });
+        this.#credentials = credentials;
+        return { onBytes: metrics.fetched, credentials: credentials.source };
+      },
+      onMiss: metrics.missed,
+    });
+  }
+
+  async #serveControl({ root, runDir }: NodePaths): Promise<ControlServer> {
+    const { config, version, logRing, service } = this.#o;
+    const node = this.#node as Node;
+    const backend: ControlBackend = {
+      version,
+      root,
+      logRing,
+      status: async () => await this.status(),
+      mount: async (options) => await (this.#mounts as DaemonMounts).mount(options),
+      unmount: async (dir, { detach, signal }) => await node.unmount(dir, { detach, signal }),
+      remember: async ({ image, credentials }) => await this.#credentials?.remember(image, credentials),
+      reload: async () => await this.reload(),
+      metrics: async () => {
+        const metrics = this.#metrics as DaemonMetrics;
+        return { text: await metrics.text(), contentType: metrics.contentType };
+      },
+    };
+    const fd = service.listenFds.get('control');
+    const path = config.control.socket ?? join(runDir, 'control.sock');
+    try {
+      return await serveControl(
+        fd === undefined ? { path } : { fd },
+        backend,
+        this.#o.log.log.child({ component: 'control' }),
+      );
+    } catch (cause) {
+      throw new DaemonError('ERR_DAEMON_START', `control API: ${errorMessage(cause)}`, { cause });
+    }
+  }
+
+  async #serveMetrics({ metrics: { address } }: DaemonConfig): Promise<void> {
+    await this.#metricsServer?.close();
+    this.#metricsServer = undefined;
+    if (address === undefined) return;
+    this.#metricsServer = await serveDaemonMetrics(this.#metrics as DaemonMetrics, address);
+    this.#o.log.log.info({ address: this.#metricsServer.address }, 'metrics are served');
+  }
+
+  #observe(metrics: DaemonMetrics, mounts: DaemonMounts): void {
+    metrics.observe(() => {
+      const found = this.#snapshotter?.gauges();
+      return {
+        snapshots: found?.snapshots ?? {},
+        layers: found?.layers ?? {},
+        presentBytes: mounts.presentBytes() + (found?.presentBytes ?? 0),
+        mounts: mounts.counts(),
+        fuseErrors: mounts.fuseErrors() + (found?.fuseErrors ?? 0),
+      };
+    });
+  }
+
+  async #reload(): Promise<readonly string[]> {
+    const { log } = this.#o.log;
+    if (this.#closing !== undefined) throw new DaemonError('ERR_DAEMON_STOPPING', 'the daemon is stopping');
+    this.#service?.reloading();
+    try {
+      const config = await this.#o.readConfig();
+      const restart = restartKeys(this.#o.config, config);
+      await this.#takeOver(config);
+      this.#warnings = [];
+      if (restart.length > 0) log.warn({ keys: restart }, 'these keys of the configuration count after a restart');
+      log.info({}, 'configuration was read again');
+      return restart;
+    } catch (error) {
+      this.#warnings = [`the configuration was not taken over: ${errorMessage(error)}`];
+      log.error({ error: errorMessage(error) }, 'configuration was not taken over');
+      throw error;
+    } finally {
+      this.#service?.ready(this.#statusLine());
+    }
+  }
+
+  async #takeOver(config: DaemonConfig): Promise<void> {
+    this.#o.log.setLevel(config.log.level);
+    this.#credentials?.reload();
+    this.#node?.setLimits({ downloads: downloadsOf(config), readDeadlineMs: config.read.deadline });
+    const { address } = this.#config.metrics;
+    this.#config = config;
+    const isServed = this.#metricsServer !== undefined || config.metrics.address === undefined;
+    if (address !== config.metrics.address || !isServed) await this.#serveMetrics(config);
+    // What was missing may be there now.
+    await this.#mounts?.remakeAll(AbortSignal.timeout(remakeMs));
+  }
+
+  async #close(reason: string): Promise<void> {
+    const { log } = this.#o.log;
+    log.info({ reason }, 'daemon stops');
+    this.#service?.stopping();
+    for (const { name, close } of this.#parts.toReversed()) {
+      try {
+        await untilAborted(Promise.resolve(close()), AbortSignal.timeout(closeMs));
+      } catch (error) {
+        log.error({ part: name, error: errorMessage(error) }, 'part of the daemon did not stop in order');
+      }
+    }
+    this.#parts.length = 0;
+  }
+
+  #statusLine(): string {
+    const { serving, failed } = this.#mounts?.counts() ?? { serving: 0, failed: 0 };
+    return `serving ${serving} mounts${failed === 0 ? '' : `, ${failed} could not be made again`}`;
+  }
+}
+
+/** The run directory is where others look for the sockets, so no other one will do. Errors: ConfigError, ERR_DAEMON_START. */
+async function daemonPaths(config: DaemonConfig, environment: Environment): Promise<NodePaths> {
+  const paths = await preparePaths({
+    root: config.root,
+    environment: nodeEnvironment(config, environment),
+    uid: process.getuid?.() ?? 0,
+  });
+  if (paths.runDir !== config.run_dir)
+    throw new DaemonError(
+      'ERR_DAEMON_START',
+      `run directory ${config.run_dir} cannot be used: it must be writable and belong to the user of the daemon`,
+    );
+  return paths;
+}
+
+/** What the configuration says goes before the usual places; variables of the person who starts the daemon go before that. */
+function nodeEnvironment(config: DaemonConfig, environment: Environment): Environment {
+  return {
+    ...environment,
+    peelRunDir: config.run_dir,
+    peelCertsDir: environment.peelCertsDir ?? config.registry.certs_dirs.join(':'),
+  };
+}
+
+function downloadsOf({ download }: DaemonConfig): { readonly perNode: number; readonly perImage: number } {
+  return { perNode: download.per_node, perImage: download.per_image };
+}

@@ -1,0 +1,25 @@
+export type DaemonErrorCode =
+  /** Another daemon has the run directory or the state directory. */
+  | 'ERR_DAEMON_RUNNING'
+  /** A directory of the configuration cannot be used, or an address not be listened on. */
+  | 'ERR_DAEMON_START'
+  /** A request that the control API does not understand. */
+  | 'ERR_DAEMON_REQUEST'
+  /** The daemon cannot do this, because it serves the mount that would have to answer. */
+  | 'ERR_DAEMON_NESTED'
+  /** This daemon has no such part. */
+  | 'ERR_DAEMON_UNSUPPORTED'
+  /** The daemon is about to end. */
+  | 'ERR_DAEMON_STOPPING'
+  /** The daemon went away, or said something that is no answer. */
+  | 'ERR_DAEMON_ANSWER';
+
+export class DaemonError extends Error {
+  override readonly name = 'DaemonError';
+  readonly code: DaemonErrorCode;
+
+  constructor(code: DaemonErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}

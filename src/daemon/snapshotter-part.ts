@@ -1,0 +1,133 @@
+// The containerd snapshotter as a part of the daemon.
+import { join } from 'node:path';
+import type { DaemonConfig } from '../config/schema.ts';
+import { inUserNamespace } from '../config/user-namespace.ts';
+import type { Logger } from '../observe/log.ts';
+import type { DaemonMetrics, Gauges } from '../observe/metrics.ts';
+import { serveGrpc } from '../snapshotter/grpc/serve-grpc.ts';
+import type { GrpcListener } from '../snapshotter/grpc/serve-grpc.ts';
+import { SnapshotLayers } from '../snapshotter/snapshot-layers.ts';
+import { addSnapshotsService } from '../snapshotter/snapshots-service.ts';
+import { Snapshotter } from '../snapshotter/snapshotter.ts';
+import type { SnapshotterStatus } from '../snapshotter/snapshotter.ts';
+import type { UnixAddress } from '../util/listen-unix.ts';
+import type { Node } from './node.ts';
+import type { SnapshotLayerLine, SnapshotterReport } from './status-report.ts';
+
+export interface SnapshotterContext {
+  readonly config: DaemonConfig;
+  /** With its state, and `imageDeps` to open layers by. */
+  readonly node: Node;
+  readonly metrics: DaemonMetrics;
+  readonly log: Logger;
+  /** A socket that the service manager has bound; else `snapshotter.socket`, or `<run_dir>/snapshotter.sock`. */
+  readonly listenFd: number | undefined;
+}
+
+export interface SnapshotterPart {
+  status(): SnapshotterReport;
+  gauges(): Pick<Gauges, 'snapshots' | 'layers' | 'presentBytes' | 'fuseErrors'>;
+  /** Stops serving; mounts and snapshots stay. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** Serves when it resolves, with the layers of all snapshots mounted. Undefined when it is switched off. */
+export async function startSnapshotter(context: SnapshotterContext): Promise<SnapshotterPart | undefined> {
+  const { config, node, metrics, log, listenFd } = context;
+  if (!config.snapshotter.enabled) return undefined;
+  const userXattr = inUserNamespace();
+  const layers = await openLayers(context, userXattr);
+  const snapshotter = new Snapshotter({
+    root: node.paths.root,
+    table: node.state.snapshots,
+    layers,
+    userXattr,
+    prepareTimeoutMs: config.snapshotter.prepare_timeout,
+    log,
+    onOutcome: ({ outcome, milliseconds }) => metrics.prepared(outcome, milliseconds),
+  });
+  const path = config.snapshotter.socket ?? join(node.paths.runDir, 'snapshotter.sock');
+  const address: UnixAddress = listenFd === undefined ? { path } : { fd: listenFd };
+  try {
+    const listener = await serveGrpc(address, (server) => addSnapshotsService(server, snapshotter, log));
+    return new RunningSnapshotter(path, listener, layers, snapshotter);
+  } catch (error) {
+    await layers.close();
+    throw error;
+  }
+}
+
+async function openLayers({ config, node, log }: SnapshotterContext, userXattr: boolean): Promise<SnapshotLayers> {
+  const { content, openOrigin, layers: store } = node.imageDeps;
+  const { mode, transport, whole_layer_limit: wholeLayerLimit } = config.snapshotter;
+  const { formats, choice } = config.index;
+  return await SnapshotLayers.open({
+    root: node.paths.root,
+    runDir: node.paths.runDir,
+    state: node.state,
+    store,
+    content,
+    openOrigin,
+    userXattr,
+    config: { mode, transport, formats, choice, wholeLayerLimit, downloadsPerImage: config.download.per_image },
+    log,
+  });
+}
+
+class RunningSnapshotter implements SnapshotterPart {
+  readonly #socket: string;
+  readonly #listener: GrpcListener;
+  readonly #layers: SnapshotLayers;
+  readonly #snapshotter: Snapshotter;
+
+  constructor(socket: string, listener: GrpcListener, layers: SnapshotLayers, snapshotter: Snapshotter) {
+    this.#socket = socket;
+    this.#listener = listener;
+    this.#layers = layers;
+    this.#snapshotter = snapshotter;
+  }
+
+  status(): SnapshotterReport {
+    const { snapshots, outcomes, left } = this.#snapshotter.status();
+    const { served: _served, found: _found, ...deferrals } = outcomes;
+    return { socket: this.#socket, layers: [...this.#served(), ...left.map(leftLine)], deferrals, snapshots };
+  }
+
+  gauges(): ReturnType<SnapshotterPart['gauges']> {
+    const { layers, snapshots } = this.status();
+    const counts: Record<string, number> = {};
+    for (const { serving } of layers) counts[serving] = (counts[serving] ?? 0) + 1;
+    const presentBytes = layers.reduce((sum, layer) => sum + (layer.presentBytes ?? 0), 0);
+    return { snapshots, layers: counts, presentBytes, fuseErrors: this.#layers.fuseErrors() };
+  }
+
+  async close(): Promise<void> {
+    await this.#listener.close();
+    await this.#layers.close();
+  }
+
+  #served(): SnapshotLayerLine[] {
+    return this.#layers.status().map((status) => ({
+      slot: status.slot,
+      layer: status.layer,
+      // One that is not mounted is lazy at best; its error says the rest.
+      serving: status.serving === 'complete' ? 'complete' : 'lazy',
+      why: status.why,
+      transport: status.direct ? `${status.transport}, straight from the file` : status.transport,
+      presentBytes: status.presentBytes,
+      streamSize: status.streamSize,
+      lastError: status.lastError,
+      images: this.#layers.imagesOf(status.layer),
+    }));
+  }
+}
+
+/** A layer that containerd unpacked, or was told to unpack. */
+function leftLine({ key, kind, image, layer, reason }: SnapshotterStatus['left'][number]): SnapshotLayerLine {
+  return {
+    layer: layer ?? key,
+    serving: kind === 'committed' ? 'unpacked' : 'deferred',
+    why: reason ?? '',
+    images: image === undefined ? [] : [image],
+  };
+}

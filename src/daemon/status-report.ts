@@ -1,0 +1,54 @@
+// What the daemon says of itself: the answer of GET /v1/status, and what `peel status` prints.
+import type { MountStatus } from '../image/umount.ts';
+
+export interface StatusReport {
+  readonly version: string;
+  readonly pid: number;
+  /** ms since the epoch. */
+  readonly startedAt: number;
+  readonly root: string;
+  readonly runDir: string;
+  /** Keys of the configuration that differ from what the daemon started with and count only after a restart. */
+  readonly restartNeeded: readonly string[];
+  /** What else is wrong with the configuration, as sentences. */
+  readonly warnings: readonly string[];
+  /** By directory; also those of other processes. */
+  readonly mounts: readonly DaemonMountStatus[];
+  readonly snapshotter?: SnapshotterReport | undefined;
+}
+
+export interface DaemonMountStatus extends MountStatus {
+  /** Of the mounts that this daemon serves, lowest first. */
+  readonly serving: readonly LayerLine[];
+}
+
+/** `unpacked`: containerd has the files; `deferred`: it was told to unpack them and has not yet. */
+export type Serving = 'lazy' | 'complete' | 'unpacked' | 'deferred';
+
+export interface LayerLine {
+  readonly layer: string;
+  readonly serving: Serving;
+  /** One phrase. */
+  readonly why: string;
+  /** Bytes of the layer stream, and how many of them are on the node. */
+  readonly presentBytes?: number | undefined;
+  readonly streamSize?: number | undefined;
+  readonly lastError?: string | undefined;
+}
+
+export interface SnapshotterReport {
+  readonly socket: string;
+  readonly layers: readonly SnapshotLayerLine[];
+  /** How many layers were left to containerd, by the code of the reason. */
+  readonly deferrals: Readonly<Record<string, number>>;
+  /** By kind: view, active, committed. */
+  readonly snapshots: Readonly<Record<string, number>>;
+}
+
+export interface SnapshotLayerLine extends LayerLine {
+  /** Undefined for a layer that containerd unpacks. */
+  readonly slot?: number | undefined;
+  /** References of images that have it. */
+  readonly images: readonly string[];
+  readonly transport?: string | undefined;
+}

@@ -1,0 +1,93 @@
+import type { BlobSource, SourceOptions } from '../layer/blob-source.ts';
+import { isFinalFetchError } from '../layer/fetch-errors.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import { parseReference } from '../oci/reference.ts';
+import { RegistryError } from '../registry/errors.ts';
+import type { BlobReader } from '../registry/registry.ts';
+import type { LayerSourceTable } from '../state/layer-sources.ts';
+import { sourceOf } from './open-image.ts';
+import type { OpenOrigin } from './origin.ts';
+
+export interface KnownSourceDeps {
+  readonly sources: LayerSourceTable;
+  readonly openOrigin: OpenOrigin;
+}
+
+/**
+ * A layer's blob from the repositories of the images that are known to have it, used last first, and one that gave it before those that
+ * did not: a layer of a public image stays readable when a private one that shares it refuses. Making one asks nobody.
+ */
+export class KnownSource implements BlobSource {
+  readonly #deps: KnownSourceDeps;
+  readonly #descriptor: Descriptor;
+  /** The repository that gave bytes last. */
+  #preferred: string | undefined;
+
+  constructor(deps: KnownSourceDeps, descriptor: Descriptor) {
+    this.#deps = deps;
+    this.#descriptor = descriptor;
+  }
+
+  get name(): string {
+    const where = this.#preferred ?? this.#repositories()[0]?.name;
+    return where === undefined ? `layer ${this.#descriptor.digest}` : `${where}@${this.#descriptor.digest}`;
+  }
+
+  /** Errors: as `Reader.getBlobRange`; of several refusals the one that may pass. */
+  readRange(start: number, end: number, options?: SourceOptions): Promise<BlobReader> {
+    return this.#first((source) => source.readRange(start, end, options), options?.signal);
+  }
+
+  readAll(options?: SourceOptions): Promise<BlobReader> {
+    return this.#first((source) => source.readAll(options), options?.signal);
+  }
+
+  async #first(
+    read: (source: BlobSource) => Promise<BlobReader>,
+    signal: AbortSignal | undefined,
+  ): Promise<BlobReader> {
+    const failures: unknown[] = [];
+    for (const { name, reference } of this.#repositories()) {
+      try {
+        const origin = await this.#deps.openOrigin(parseReference(reference));
+        const reader = await read(sourceOf(origin, this.#descriptor));
+        this.#preferred = name;
+        // What breaks off half way is asked for again, elsewhere if there is an elsewhere.
+        reader.body.once('error', () => {
+          if (this.#preferred === name) this.#preferred = undefined;
+        });
+        return reader;
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (this.#preferred === name) this.#preferred = undefined;
+        failures.push(error);
+      }
+    }
+    const passing = failures.find((error) => !isFinalFetchError(error, 1));
+    throw (
+      passing ??
+      failures[0] ??
+      new RegistryError(
+        'BLOB_UNKNOWN',
+        `no image is known any more that has layer ${this.#descriptor.digest}: pull one that has it`,
+      )
+    );
+  }
+
+  /** Each once, in the order in which they are to be asked. */
+  #repositories(): { readonly name: string; readonly reference: string }[] {
+    const found = new Map<string, string>();
+    for (const reference of this.#deps.sources.of(this.#descriptor.digest)) {
+      const name = repositoryOf(reference);
+      if (!found.has(name)) found.set(name, reference);
+    }
+    return [...found]
+      .map(([name, reference]) => ({ name, reference }))
+      .toSorted((a, b) => Number(b.name === this.#preferred) - Number(a.name === this.#preferred));
+  }
+}
+
+function repositoryOf(reference: string): string {
+  const parsed = parseReference(reference);
+  return parsed.kind === 'registry' ? `${parsed.host}/${parsed.repository}` : reference;
+}

@@ -1,0 +1,42 @@
+import type { Digest } from '../oci/digest.ts';
+import type { SlotRow } from '../state/slots.ts';
+import type { LayerTransport } from './layer-mounter.ts';
+import type { MountEntry } from './layer-mounts.ts';
+
+export interface LayerMountStatus {
+  readonly slot: number;
+  readonly layer: Digest;
+  /** `lazy`: bytes come from a registry when they are read; `complete`: all are on the node; `none`: not mounted, see `lastError`. */
+  readonly serving: 'lazy' | 'complete' | 'none';
+  readonly transport: LayerTransport | undefined;
+  /** The kernel reads the layer's file by itself: it needs no process. */
+  readonly direct: boolean;
+  /** One phrase: why it is served so, e.g. `zTOC sha256:…`. */
+  readonly why: string;
+  /** Undefined when the layer is not open. */
+  readonly spans: number | undefined;
+  readonly presentSpans: number;
+  /** Bytes of the layer stream, and how many of them are on the node. */
+  readonly streamSize: number | undefined;
+  readonly presentBytes: number;
+  readonly lastError: string | undefined;
+}
+
+export function layerMountStatus(row: SlotRow, entry: MountEntry | undefined): LayerMountStatus {
+  const layer = entry?.lease?.layer;
+  const mounted = entry?.mounted;
+  const complete = mounted?.direct === true || layer?.complete === true;
+  return {
+    slot: row.slot,
+    layer: row.layer,
+    serving: mounted === undefined ? 'none' : complete ? 'complete' : 'lazy',
+    transport: mounted?.transport,
+    direct: mounted?.direct === true,
+    why: row.reason,
+    spans: layer?.spans.count,
+    presentSpans: layer?.cache.presentSpans ?? 0,
+    streamSize: layer?.streamSize,
+    presentBytes: layer?.cache.presentBytes ?? 0,
+    lastError: layer?.lastFailure ?? row.error,
+  };
+}

@@ -1,0 +1,58 @@
+// A mount of an earlier daemon, made again: the same image by its digest, at its directory, with its changes.
+import { dirname, join } from 'node:path';
+import { formatReference, parseReference } from '../oci/reference.ts';
+import type { MountRow } from '../state/mounts.ts';
+import { ImageError } from './errors.ts';
+import { checkMountTarget } from './mount-target.ts';
+import { mountsAt, readMountInfo } from './mountinfo.ts';
+import { mountImage } from './serve-mount.ts';
+import type { Mounting, ServedMount, ServeMountDeps } from './serve-mount.ts';
+import type { TransportChoice } from './transports/transport.ts';
+import { isOurs } from './umount.ts';
+import { prepareWritable } from './writable.ts';
+
+/** Asks nobody for what is cached. Errors: ImageError; the row and the changes of a writable mount stay as they are. */
+export async function remakeMount(
+  deps: ServeMountDeps,
+  row: MountRow,
+  { signal }: { readonly signal?: AbortSignal | undefined } = {},
+): Promise<ServedMount> {
+  const image = await deps.openImage(byDigest(row), { pull: 'missing', signal }, row.id);
+  try {
+    await takeDeadAway(deps, row);
+    const dir = await checkMountTarget(row.dir);
+    const mountDir = join(deps.root, 'mounts', row.id);
+    const writable =
+      row.upper === undefined ? undefined : await prepareWritable(mountDir, { upper: dirname(row.upper) }, deps.uid);
+    const mounting: Mounting = { id: row.id, dir, mountDir, image, writable, earlier: row };
+    const mount = (transport: TransportChoice) =>
+      mountImage(deps, { transport, logPath: undefined, daemon: true, signal }, mounting);
+    try {
+      return await mount(row.transport as TransportChoice);
+    } catch (error) {
+      if (!(error instanceof ImageError) || error.code !== 'ERR_MOUNT_TRANSPORT') throw error;
+      return await mount('auto');
+    }
+  } catch (error) {
+    await image.close();
+    throw error;
+  }
+}
+
+function byDigest({ reference, digest }: MountRow): string {
+  return formatReference({ ...parseReference(reference), tag: undefined, digest });
+}
+
+/** Only once the image is open: until then the kernel may still serve what it has of it. */
+async function takeDeadAway({ system }: ServeMountDeps, row: MountRow): Promise<void> {
+  for (;;) {
+    const top = mountsAt(await readMountInfo(), row.dir).at(-1);
+    if (top === undefined) return;
+    if (!isOurs(top, [row]))
+      throw new ImageError(
+        'ERR_MOUNT_TARGET',
+        `something else (${top.fsType}) is mounted on ${row.dir}: unmount it first`,
+      );
+    await system.unmount(row.dir, { detach: true });
+  }
+}

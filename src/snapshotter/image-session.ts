@@ -1,0 +1,261 @@
+// One image while it is being pulled: what it is, its index, and its layers, which open side by side although containerd asks for one
+// after the other.
+import { setMaxListeners } from 'node:events';
+import type { ContentFetcher } from '../image/content.ts';
+import type { IndexChoice } from '../image/index-choice.ts';
+import { IndexFinder } from '../image/index-finder.ts';
+import type { Discovery, IndexFormats } from '../image/index-finder.ts';
+import type { LayerRef } from '../image/layer-trees.ts';
+import { openOrigin } from '../image/open-image.ts';
+import type { OpenLayers, LayerLease } from '../image/open-layers.ts';
+import type { OpenOrigin, Origin } from '../image/origin.ts';
+import { resolveImage } from '../image/resolve.ts';
+import type { ResolvedImage } from '../image/resolve.ts';
+import type { LayerStore } from '../layer/layer-store.ts';
+import type { Logger } from '../observe/log.ts';
+import type { Digest } from '../oci/digest.ts';
+import { formatReference } from '../oci/reference.ts';
+import type { State } from '../state/state.ts';
+import { Semaphore } from '../util/semaphore.ts';
+import { untilAborted } from '../util/until-aborted.ts';
+import { deferralOf } from './deferral.ts';
+import type { Deferral } from './deferral.ts';
+import type { LabelledImage } from './image-labels.ts';
+import { layerRef } from './layer-ref.ts';
+import { openSessionLayer } from './session-layer.ts';
+
+export interface SessionDeps {
+  readonly state: State;
+  readonly store: LayerStore;
+  readonly open: OpenLayers;
+  readonly content: ContentFetcher;
+  readonly openOrigin: OpenOrigin;
+  readonly log: Logger;
+  readonly formats: IndexFormats;
+  readonly choice: IndexChoice;
+  /** Bytes of blob; a layer without a zTOC is downloaded whole up to this. */
+  readonly wholeLayerLimit: number;
+  readonly downloadsPerImage: number;
+  /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
+  readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
+}
+
+export type LayerOutcome = { readonly kind: 'open'; readonly lease: LayerLease } | Deferral;
+
+export interface SessionImage {
+  readonly origin: Origin;
+  readonly image: ResolvedImage;
+}
+
+interface Opening {
+  readonly promise: Promise<LayerOutcome>;
+  outcome: LayerOutcome | undefined;
+}
+
+interface AskOptions {
+  readonly signal: AbortSignal;
+}
+
+export class ImageSession {
+  readonly image: string;
+  readonly #d: SessionDeps;
+  readonly #labels: LabelledImage;
+  /** Of the image's requests, and of its layers that open at once. */
+  readonly slots: Semaphore;
+  readonly #turns: Semaphore;
+  readonly #ending = new AbortController();
+  readonly #openings = new Map<number, Opening>();
+  /** Layers that containerd was told to unpack: asked for once more they mean a new pull, which looks for an index anew. */
+  readonly #refused = new Set<number>();
+  #resolving: Promise<SessionImage> | undefined;
+  #discovering: Promise<Discovery> | undefined;
+  #isBegun = false;
+  #closed: Promise<void> | undefined;
+  readonly #uses = new Set<Promise<unknown>>();
+  /** Of the layers that have been open. */
+  readonly #refs = new Map<number, LayerRef>();
+
+  constructor(deps: SessionDeps, labels: LabelledImage) {
+    this.#d = deps;
+    this.#labels = labels;
+    this.image = formatReference(labels.reference);
+    this.slots = new Semaphore(deps.downloadsPerImage);
+    this.#turns = new Semaphore(deps.downloadsPerImage);
+    setMaxListeners(0, this.#ending.signal);
+  }
+
+  /** Errors: ImageError; nothing of a failure is remembered. */
+  resolve({ signal }: AskOptions): Promise<SessionImage> {
+    return untilAborted(this.#resolve(), signal);
+  }
+
+  /** The layer at `position`, whose lease is the caller's; all others begin to open with the first one. Errors: as `resolve`. */
+  async take(position: number, options: AskOptions): Promise<LayerOutcome> {
+    const { image } = await this.resolve(options);
+    if (this.#refused.has(position)) this.#startAnew();
+    const opening = this.#opening(position);
+    if (!this.#isBegun) {
+      this.#isBegun = true;
+      for (const other of image.manifest.layers.keys()) this.#opening(other);
+    }
+    const outcome = await untilAborted(opening.promise, options.signal);
+    // Of several that wait for it, the later ones open it once more, which costs them nothing.
+    if (this.#openings.get(position) !== opening) return await this.take(position, options);
+    this.#openings.delete(position);
+    if (outcome.kind === 'deferred') this.#refused.add(position);
+    return outcome;
+  }
+
+  /** Lets go of a layer that was opened ahead and not asked for. */
+  async drop(layer: Digest): Promise<void> {
+    for (const [position, { outcome }] of this.#openings) {
+      if (outcome?.kind !== 'open' || outcome.lease.layer.descriptor.digest !== layer) continue;
+      this.#openings.delete(position);
+      await outcome.lease.release();
+    }
+  }
+
+  /** Runs `work`, which uses the session and must not find it closed. */
+  async use<T>(work: () => Promise<T>): Promise<T> {
+    const running = work();
+    this.#uses.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#uses.delete(running);
+    }
+  }
+
+  /** Ends what nobody asked for, once nobody uses it. Never rejects. */
+  async retire(): Promise<void> {
+    while (this.#uses.size > 0) await Promise.allSettled(this.#uses);
+    await this.close();
+  }
+
+  /** Ends everything. Never rejects. Idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    this.#ending.abort(new DOMException('nobody asked for the image any more', 'AbortError'));
+    const openings = [...this.#openings.values()];
+    this.#openings.clear();
+    for (const { promise } of openings) {
+      const outcome = await promise;
+      if (outcome.kind === 'open') await outcome.lease.release();
+    }
+  }
+
+  #resolve(): Promise<SessionImage> {
+    if (this.#resolving !== undefined) return this.#resolving;
+    const resolving = this.#load();
+    this.#resolving = resolving;
+    resolving.catch(() => {
+      if (this.#resolving === resolving) this.#resolving = undefined;
+    });
+    return resolving;
+  }
+
+  async #load(): Promise<SessionImage> {
+    const { state, content } = this.#d;
+    const { reference, manifest } = this.#labels;
+    const origin = await openOrigin(this.#d, this.image);
+    const named = manifest === undefined ? reference : { ...reference, digest: manifest };
+    const { signal } = this.#ending;
+    const image = await resolveImage({ images: state.images, content }, origin, named, {
+      platform: undefined,
+      pull: 'always',
+      signal,
+    });
+    for (const warning of image.warnings) this.#d.log.warn({ image: this.image }, warning);
+    return { origin, image };
+  }
+
+  #startAnew(): void {
+    this.#refused.clear();
+    this.#discovering = undefined;
+    this.#isBegun = false;
+    for (const [position, { outcome }] of this.#openings) {
+      if (outcome?.kind === 'deferred') this.#openings.delete(position);
+    }
+  }
+
+  #opening(position: number): Opening {
+    const known = this.#openings.get(position);
+    if (known !== undefined) return known;
+    const opening: Opening = { promise: this.#open(position), outcome: undefined };
+    this.#openings.set(position, opening);
+    void opening.promise.then((outcome) => {
+      opening.outcome = outcome;
+      if (outcome.kind === 'open') this.#opened(position, layerRef(outcome.lease.layer));
+    });
+    return opening;
+  }
+
+  #opened(position: number, layer: LayerRef): void {
+    if (this.#refs.has(position)) return;
+    this.#refs.set(position, layer);
+    for (let at = position, below = this.#below(at); below !== undefined; at += 1, below = this.#below(at)) {
+      const ref = this.#refs.get(at);
+      if (ref === undefined) return;
+      this.#d.onOpened(ref, below);
+    }
+  }
+
+  /** The layers below, when all of them have been open. */
+  #below(position: number): LayerRef[] | undefined {
+    const below: LayerRef[] = [];
+    for (let at = 0; at < position; at += 1) {
+      const ref = this.#refs.get(at);
+      if (ref === undefined) return undefined;
+      below.push(ref);
+    }
+    return below;
+  }
+
+  /** Never rejects: a layer that fails is no reason for the others to. */
+  async #open(position: number): Promise<LayerOutcome> {
+    const { signal } = this.#ending;
+    try {
+      const { origin, image } = await this.#resolve();
+      const layer = image.manifest.layers[position]?.digest;
+      // Only now is it known that this repository has it for us.
+      if (layer !== undefined) this.#d.state.layerSources.put([layer], this.image);
+      const where = { image, origin, position, slots: this.slots, index: this.#labels.index };
+      return await this.#turns.run(
+        () => openSessionLayer(this.#d, where, { discover: () => this.#discover(), signal }),
+        { signal },
+      );
+    } catch (error) {
+      return deferralOf(error);
+    }
+  }
+
+  #discover(): Promise<Discovery> {
+    if (this.#discovering !== undefined) return this.#discovering;
+    const discovering = this.#find();
+    this.#discovering = discovering;
+    const forget = () => {
+      if (this.#discovering === discovering) this.#discovering = undefined;
+    };
+    discovering.then(({ error }) => {
+      if (error !== undefined) forget();
+    }, forget);
+    return discovering;
+  }
+
+  async #find(): Promise<Discovery> {
+    const { state, content, formats, choice, log } = this.#d;
+    const { origin, image } = await this.#resolve();
+    const discovery = await new IndexFinder(state.indexes, content).find(origin, image, {
+      mode: this.#labels.index ?? 'auto',
+      formats,
+      choice,
+      signal: this.#ending.signal,
+    });
+    for (const warning of discovery.warnings) log.warn({ image: this.image }, warning);
+    return discovery;
+  }
+}

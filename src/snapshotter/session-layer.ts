@@ -1,0 +1,114 @@
+// How one layer of an image that is being pulled becomes readable, or why it does not.
+import type { Discovery } from '../image/index-finder.ts';
+import { KnownSource } from '../image/known-source.ts';
+import { indexOf } from '../image/open-image.ts';
+import type { LayerLease } from '../image/open-layers.ts';
+import type { Origin } from '../image/origin.ts';
+import type { ResolvedImage } from '../image/resolve.ts';
+import { LayerError, errorMessage } from '../layer/errors.ts';
+import type { OpenLayerRequest } from '../layer/layer-store.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { Semaphore } from '../util/semaphore.ts';
+import { defer, deferralCode } from './deferral.ts';
+import type { LayerOutcome, SessionDeps } from './image-session.ts';
+
+export interface SessionLayer {
+  readonly image: ResolvedImage;
+  readonly origin: Origin;
+  readonly position: number;
+  /** Requests of the image at once. */
+  readonly slots: Semaphore;
+  /** The index that was named for the image. */
+  readonly index: Digest | undefined;
+}
+
+interface OpenOptions {
+  readonly discover: () => Promise<Discovery>;
+  readonly signal: AbortSignal;
+}
+
+/** Errors: those of opening a layer. */
+export async function openSessionLayer(
+  deps: SessionDeps,
+  where: SessionLayer,
+  { discover, signal }: OpenOptions,
+): Promise<LayerOutcome> {
+  const { image, origin, position } = where;
+  const descriptor = image.manifest.layers[position];
+  const diffId = image.diffIds[position];
+  if (descriptor === undefined || diffId === undefined)
+    return defer('error', `${image.reference} has no layer ${position + 1}`);
+  const { digest, size } = descriptor;
+  const request: OpenLayerRequest = {
+    descriptor,
+    diffId,
+    source: new KnownSource({ sources: deps.state.layerSources, openOrigin: deps.openOrigin }, descriptor),
+    findIndex: async () => ({ index: undefined, reason: 'not asked for' }),
+    accepts: (index) => isAllowed(deps, where, index),
+    slots: where.slots,
+    signal,
+    onWarning: (warning) => deps.log.warn({ layer: digest }, warning),
+  };
+  if (deps.state.layers.get(digest)?.suspect === undefined) {
+    const ready = await deps.open.acquire(digest, () => deps.store.openIfReady(request));
+    if (ready !== undefined && isServable(deps, where, ready)) return { kind: 'open', lease: ready };
+    await ready?.release();
+  }
+  const discovery = await discover();
+  if (discovery.error !== undefined) return defer(deferralCode(discovery.error), discovery.reason);
+  if (discovery.found === undefined) return defer('no_index', [discovery.reason, ...discovery.warnings].join('; '));
+  const { index, reason } = indexOf(deps, origin, descriptor, discovery);
+  if (index === undefined) return await openWhole(deps, where, request, reason);
+  try {
+    const findIndex = async () => ({ index, reason });
+    return await openBy(deps, where, { ...request, findIndex, indexRequired: true });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof LayerError) || error.code !== 'ERR_LAYER_INDEX') throw error;
+    const code = deferralCode(error);
+    // A registry that is ill would not give the whole layer either.
+    if (code !== 'error') return defer(code, errorMessage(error));
+    if (size <= deps.wholeLayerLimit)
+      deps.log.warn({ layer: digest }, `${errorMessage(error)}; it is downloaded whole`);
+    return await openWhole(deps, where, request, errorMessage(error));
+  }
+}
+
+async function openWhole(
+  deps: SessionDeps,
+  where: SessionLayer,
+  request: OpenLayerRequest,
+  reason: string,
+): Promise<LayerOutcome> {
+  const { size } = request.descriptor;
+  const limit = deps.wholeLayerLimit;
+  if (size > limit)
+    return defer('no_index', `${reason}; of ${size} bytes, it is above snapshotter.whole_layer_limit (${limit})`);
+  return await openBy(deps, where, { ...request, findIndex: async () => ({ index: undefined, reason }) });
+}
+
+async function openBy(deps: SessionDeps, where: SessionLayer, request: OpenLayerRequest): Promise<LayerOutcome> {
+  const { digest } = request.descriptor;
+  const lease = await deps.open.acquire(digest, () => deps.store.open(request));
+  if (lease === undefined) return defer('error', `layer ${digest} could not be opened`);
+  const suspect = deps.state.layers.get(digest)?.suspect;
+  if (suspect === undefined && isServable(deps, where, lease)) return { kind: 'open', lease };
+  await lease.release();
+  if (suspect !== undefined) return defer('error', `layer ${digest} is in use and cannot be trusted: ${suspect}`);
+  return defer('formats', `layer ${digest} is in use by an index whose format is switched off (index.formats)`);
+}
+
+function isServable(deps: SessionDeps, where: SessionLayer, { layer }: LayerLease): boolean {
+  const { indexFormat, indexDigest } = layer.row;
+  return layer.complete || isAllowed(deps, where, { format: indexFormat, indexDigest });
+}
+
+/** What the node made itself needs no leave; what was named for the image has it. */
+function isAllowed(
+  { formats }: SessionDeps,
+  where: SessionLayer,
+  index: { readonly format: string; readonly indexDigest?: string | undefined },
+): boolean {
+  if (index.format === 'node' || (where.index !== undefined && index.indexDigest === where.index)) return true;
+  return index.format === 'soci-v2' ? formats.soci_v2 : formats.soci_v1;
+}

@@ -1,0 +1,291 @@
+// Layers for snapshots: labels → image → index → layer → mount. What stands in the way is answered as a reason, and containerd unpacks.
+import { setMaxListeners } from 'node:events';
+import { LRUCache } from 'lru-cache';
+import type { ContentFetcher } from '../image/content.ts';
+import type { IndexChoice } from '../image/index-choice.ts';
+import type { IndexFormats } from '../image/index-finder.ts';
+import { kernelRefusal } from '../image/kernel-probe.ts';
+import type { LayerMountStatus } from '../image/layer-mount-status.ts';
+import { LayerMounter } from '../image/layer-mounter.ts';
+import type { LayerTransportChoice } from '../image/layer-mounter.ts';
+import { LayerMounts } from '../image/layer-mounts.ts';
+import { LayerTrees } from '../image/layer-trees.ts';
+import type { LayerRef } from '../image/layer-trees.ts';
+import { OpenLayers } from '../image/open-layers.ts';
+import type { LayerLease } from '../image/open-layers.ts';
+import type { OpenOrigin } from '../image/origin.ts';
+import type { ResolvedImage } from '../image/resolve.ts';
+import { fuseDeviceRefusal } from '../image/transports/fuse-device.ts';
+import type { LayerStore } from '../layer/layer-store.ts';
+import type { Logger } from '../observe/log.ts';
+import { chainIds } from '../oci/chain-id.ts';
+import { isDigest } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
+import { formatReference } from '../oci/reference.ts';
+import type { State } from '../state/state.ts';
+import { OnceMap } from '../util/once-map.ts';
+import { defer, deferralOf } from './deferral.ts';
+import type { Deferral } from './deferral.ts';
+import { readImageLabels } from './image-labels.ts';
+import type { LabelledImage } from './image-labels.ts';
+import { ImageSession } from './image-session.ts';
+import { layerRef } from './layer-ref.ts';
+import { layerUsage } from './layer-usage.ts';
+import type { DiskUsage, LayerProvider, LayerWish, ProvideOutcome, RootAttributes } from './layer-provider.ts';
+import { SlotPins } from './slot-pins.ts';
+
+export interface SnapshotLayersConfig {
+  readonly mode: 'lazy' | 'defer';
+  readonly transport: LayerTransportChoice;
+  readonly formats: IndexFormats;
+  readonly choice: IndexChoice;
+  /** Bytes of blob. */
+  readonly wholeLayerLimit: number;
+  readonly downloadsPerImage: number;
+}
+
+export interface SnapshotLayersDeps {
+  readonly root: string;
+  readonly runDir: string;
+  readonly state: State;
+  readonly store: LayerStore;
+  readonly content: ContentFetcher;
+  readonly openOrigin: OpenOrigin;
+  /** Trees carry opaque marks as `user.overlay.opaque`. */
+  readonly userXattr: boolean;
+  readonly config: SnapshotLayersConfig;
+  readonly log: Logger;
+  /** ms that an image is remembered after somebody asked for it; default 3 minutes. */
+  readonly sessionMs?: number | undefined;
+}
+
+const maxSessions = 64;
+const sessionMs = 180_000;
+
+type Parts = SnapshotLayersDeps & {
+  readonly open: OpenLayers;
+  readonly trees: LayerTrees;
+  readonly mounts: LayerMounts;
+};
+
+export class SnapshotLayers implements LayerProvider {
+  readonly #p: Parts;
+  readonly #sessions: LRUCache<string, ImageSession>;
+  readonly #providing = new OnceMap<string, ProvideOutcome>();
+  readonly #pins = new SlotPins();
+  readonly #ending = new AbortController();
+
+  private constructor(parts: Parts) {
+    this.#p = parts;
+    setMaxListeners(0, this.#ending.signal);
+    this.#sessions = new LRUCache({
+      max: maxSessions,
+      ttl: parts.sessionMs ?? sessionMs,
+      ttlAutopurge: true,
+      updateAgeOnGet: true,
+      dispose: (session) => void session.retire(),
+    });
+  }
+
+  /** Mounts what snapshots show, without a request; what cannot be restored is in `status()`. Errors: those of the state directory. */
+  static async open(deps: SnapshotLayersDeps): Promise<SnapshotLayers> {
+    const { root, runDir, state, store, openOrigin, config, log } = deps;
+    const open = new OpenLayers();
+    const trees = new LayerTrees(root);
+    const mounter = new LayerMounter({
+      transport: config.transport,
+      kernelRefusal: async () => fuseDeviceRefusal() ?? (await kernelRefusal(root, runDir)),
+      log,
+    });
+    const downloads = config.downloadsPerImage;
+    const mounts = await LayerMounts.open({ root, state, store, open, trees, mounter, openOrigin, log, downloads });
+    await mounts.restore(state.slots.shown());
+    return new SnapshotLayers({ ...deps, open, trees, mounts });
+  }
+
+  async provide(wish: LayerWish): Promise<ProvideOutcome> {
+    wish.signal.throwIfAborted();
+    const { mode, formats } = this.#p.config;
+    const labels = readImageLabels(wish.labels);
+    const told = 'refusal' in labels ? undefined : labels;
+    const image = told === undefined ? undefined : formatReference(told.reference);
+    const answer = (deferral: Deferral): ProvideOutcome => ({ ...deferral, image, layer: told?.layer });
+    if (mode === 'defer')
+      return answer(defer('mode', 'serving is switched off: snapshotter.mode is "defer" in the configuration'));
+    if ('refusal' in labels) return answer(defer('labels', labels.refusal));
+    if (!isDigest(wish.chainId))
+      return answer(
+        defer(
+          'labels',
+          `label containerd.io/snapshot.ref is not a chain ID: ${JSON.stringify(wish.chainId.slice(0, 100))}`,
+        ),
+      );
+    if (!formats.soci_v1 && !formats.soci_v2 && labels.index === undefined)
+      return answer(defer('formats', 'every index format is switched off: index.formats in the configuration'));
+    const key = JSON.stringify([image, labels, wish.chainId, wish.below]);
+    const work = async (signal: AbortSignal) => {
+      try {
+        return await this.#provide(labels, { ...wish, signal });
+      } catch (error) {
+        signal.throwIfAborted();
+        return answer(deferralOf(error));
+      }
+    };
+    return await this.#providing.run(key, work, { signal: wish.signal });
+  }
+
+  directory(slot: number): string {
+    return this.#p.mounts.directory(slot);
+  }
+
+  async rootOf(slot: number): Promise<RootAttributes | undefined> {
+    return this.#p.mounts.get(slot)?.tree?.root;
+  }
+
+  async usage(slot: number): Promise<DiskUsage> {
+    const { state, store, mounts, trees } = this.#p;
+    const row = state.slots.get(slot);
+    if (row === undefined) return { size: 0, inodes: 0 };
+    const tree = mounts.get(slot)?.tree ?? (await trees.find(row.tree));
+    return await layerUsage(store.paths(row.layer).dir, tree?.path);
+  }
+
+  released(slots: readonly number[]): void {
+    const { state } = this.#p;
+    this.#pins.released(slots);
+    const layers = new Set(slots.flatMap((slot) => state.slots.get(slot)?.layer ?? []));
+    const unused = [...layers].filter(
+      (layer) => !state.slots.byLayer(layer).some(({ slot }) => state.slots.isShown(slot)),
+    );
+    state.layers.touch(unused, 0);
+  }
+
+  async collect(): Promise<void> {
+    const { state, mounts } = this.#p;
+    const mayGo = (slot: number) => !state.slots.isShown(slot) && !this.#pins.has(slot);
+    const going = state.slots.list().filter(({ slot }) => mayGo(slot));
+    for (const { layer } of going) {
+      for (const session of this.#sessions.values()) await session.drop(layer);
+    }
+    await mounts.forget(
+      going.map(({ slot }) => slot),
+      mayGo,
+    );
+  }
+
+  /** Of every slot, also of those that could not be mounted. */
+  status(): LayerMountStatus[] {
+    return this.#p.mounts.status();
+  }
+
+  /** Requests of the kernel that were answered with an error. */
+  fuseErrors(): number {
+    return this.#p.mounts.fuseErrors();
+  }
+
+  /** References of images that have the layer, as far as they are known; the one used last first. */
+  imagesOf(layer: Digest): readonly string[] {
+    return this.#p.state.layerSources.of(layer);
+  }
+
+  /** Why the kernel does not mount trees here; undefined when it does. */
+  kernelRefusal(): Promise<string | undefined> {
+    return this.#p.mounts.kernelRefusal();
+  }
+
+  /** Stops serving and unmounts nothing: what is complete stays readable, the rest when it is opened again. Idempotent. */
+  async close(): Promise<void> {
+    this.#ending.abort(new DOMException('the layers are being closed', 'AbortError'));
+    const sessions = [...this.#sessions.values()];
+    this.#sessions.clear();
+    await Promise.all(sessions.map((session) => session.close()));
+    await this.#p.mounts.close();
+    await this.#p.trees.close();
+  }
+
+  async #provide(labels: LabelledImage, wish: LayerWish): Promise<ProvideOutcome> {
+    const session = this.#session(labels);
+    return await session.use(() => this.#provideFrom(session, labels, wish));
+  }
+
+  async #provideFrom(
+    session: ImageSession,
+    labels: LabelledImage,
+    { chainId, below, signal }: LayerWish,
+  ): Promise<ProvideOutcome> {
+    const { image: resolved } = await session.resolve({ signal });
+    const image = session.image;
+    const position = positionOf(resolved, chainId, below.length, labels.layer, image);
+    if (typeof position !== 'number') return { ...position, image, layer: labels.layer };
+    const layer = resolved.manifest.layers[position]?.digest;
+    const outcome = await session.take(position, { signal });
+    if (outcome.kind === 'deferred') return { ...outcome, image, layer };
+    const slot = await this.#mount(outcome.lease, below, signal);
+    const { digest } = outcome.lease.layer.descriptor;
+    this.#p.state.layers.touch([digest]);
+    return { kind: 'served', slot, image, layer: digest };
+  }
+
+  /** The lease is the mount's; without one it is given back. */
+  async #mount(lease: LayerLease, below: LayerWish['below'], signal: AbortSignal): Promise<number> {
+    const { trees, mounts, userXattr } = this.#p;
+    try {
+      const request = { layer: layerRef(lease.layer), below: this.#below(below), base: below.length === 0, userXattr };
+      const tree = await trees.compiled(request, { signal });
+      signal.throwIfAborted();
+      const slot = await mounts.mount(tree, lease, (claimed) => this.#pins.add(claimed));
+      this.#pins.renew(slot);
+      return slot;
+    } catch (error) {
+      await lease.release();
+      throw error;
+    }
+  }
+
+  #below(slots: LayerWish['below']): LayerRef[] | undefined {
+    const refs: LayerRef[] = [];
+    for (const slot of slots) {
+      const layer = slot === undefined ? undefined : this.#p.mounts.get(slot)?.lease?.layer;
+      if (layer === undefined) return undefined;
+      refs.push(layerRef(layer));
+    }
+    return refs;
+  }
+
+  #session(labels: LabelledImage): ImageSession {
+    const { state, store, open, content, openOrigin, log, config, trees, userXattr } = this.#p;
+    const key = JSON.stringify([formatReference(labels.reference), labels.manifest, labels.index]);
+    const known = this.#sessions.get(key);
+    if (known !== undefined) return known;
+    // In the time in which containerd has the layers below: it is asked for them one by one.
+    const onOpened = (layer: LayerRef, below: readonly LayerRef[]) => {
+      const request = { layer, below, base: below.length === 0, userXattr };
+      void trees.compiled(request, { signal: this.#ending.signal }).catch(() => {});
+    };
+    const deps = { state, store, open, content, openOrigin, log, onOpened, ...config };
+    const session = new ImageSession(deps, labels);
+    this.#sessions.set(key, session);
+    return session;
+  }
+}
+
+/** Which of the image's layers the chain ID is, whatever the labels say besides; content goes by this alone. */
+function positionOf(
+  { manifest, diffIds }: ResolvedImage,
+  chainId: Digest | string,
+  below: number,
+  told: Digest | undefined,
+  image: string,
+): number | Deferral {
+  const position = chainIds(diffIds).findIndex((id) => id === chainId);
+  const digest = manifest.layers[position]?.digest;
+  if (digest === undefined) return defer('labels', `${image} has no layer with the chain ID ${chainId}`);
+  if (told !== undefined && told !== digest)
+    return defer('labels', `the labels say layer ${told}, but chain ID ${chainId} of ${image} is layer ${digest}`);
+  if (below !== position)
+    return defer(
+      'labels',
+      `layer ${digest} of ${image} has ${position} layers below it, but was asked for above ${below}`,
+    );
+  return position;
+}

@@ -1,0 +1,203 @@
+// SnapshotLayers in a process of their own, made of the built code, driven over its standard input: what is mounted may be read here,
+// and the process may be stopped and killed.
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { onTestFinished } from 'vitest';
+import type { LayerMountStatus } from '../../src/image/layer-mount-status.ts';
+import { chainIds } from '../../src/oci/chain-id.ts';
+import type { DiskUsage, ProvideOutcome } from '../../src/snapshotter/layer-provider.ts';
+import type { SnapshotLayersConfig } from '../../src/snapshotter/snapshot-layers.ts';
+import type { LabImage } from './image-lab.ts';
+import { mountsBelow } from './leftovers.ts';
+import { run } from './run.ts';
+
+const dist = new URL('../../dist', import.meta.url).href;
+
+export interface Wish {
+  readonly chainId: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly below: readonly (number | null)[];
+  /** ms until the caller loses patience. */
+  readonly timeout?: number;
+}
+
+export type ProcessConfig = Partial<SnapshotLayersConfig> & { readonly readDeadlineMs?: number };
+
+export class LayersProcess {
+  readonly child: ChildProcess;
+  readonly root: string;
+  #err = '';
+  #calls = 0;
+  readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
+
+  private constructor(root: string, { readDeadlineMs = 10_000, ...config }: ProcessConfig) {
+    this.root = root;
+    const options = JSON.stringify({ root, runDir: `${root}-run`, config, readDeadlineMs });
+    this.child = spawn(process.execPath, ['--input-type=module', '-e', program, options], {
+      env: { ...process.env, PEEL_RUN_DIR: `${root}-run` },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    this.child.stderr?.on('data', (chunk: Buffer) => (this.#err += chunk.toString()));
+    this.child.on('close', () => this.#answer(0, (waiting) => waiting.reject(new Error(`ended: ${this.#err}`))));
+    createInterface({ input: this.child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
+      const { id, value, error } = JSON.parse(line) as { id: number; value?: never; error?: string };
+      this.#answer(id, ({ resolve, reject }) =>
+        error === undefined ? resolve(value as never) : reject(new Error(error)),
+      );
+    });
+  }
+
+  /** Everything that is mounted below `root` goes when the test ends. Rejects when the process cannot open the state directory. */
+  static async start(root: string, config: ProcessConfig = {}): Promise<LayersProcess> {
+    mkdirSync(root, { recursive: true });
+    const made = new LayersProcess(root, config);
+    onTestFinished(async () => {
+      await made.kill();
+      for (const point of mountsBelow(root)) await run('umount', ['-l', point]);
+    });
+    await made.call('directory', 1);
+    return made;
+  }
+
+  provide(wish: Wish): Promise<ProvideOutcome> {
+    return this.call('provide', wish);
+  }
+
+  /** As containerd pulls: one layer after the other, each committed. What is deferred is a directory to those above. */
+  async pull(image: LabImage, labels: Readonly<Record<string, string>> = {}): Promise<ProvideOutcome[]> {
+    const outcomes: ProvideOutcome[] = [];
+    for (const [position, wish] of wishesOf(image, labels).entries()) {
+      const below = outcomes.map((each) => (each.kind === 'served' ? each.slot : null));
+      const outcome = await this.provide({ ...wish, below });
+      if (outcome.kind === 'served') await this.commit(`${image.digest} ${position}`, outcome.slot);
+      outcomes.push(outcome);
+    }
+    return outcomes;
+  }
+
+  /** A snapshot that shows the slot. */
+  async commit(key: string, slot: number): Promise<void> {
+    await this.sql(
+      "INSERT OR REPLACE INTO snapshots (key, kind, slot, created_at, updated_at) VALUES (?, 'committed', ?, 0, 0)",
+      key,
+      slot,
+    );
+  }
+
+  async directory(slot: number): Promise<string> {
+    return await this.call('directory', slot);
+  }
+
+  async usage(slot: number): Promise<DiskUsage> {
+    return await this.call('usage', slot);
+  }
+
+  async status(): Promise<LayerMountStatus[]> {
+    return await this.call('status');
+  }
+
+  async sql(text: string, ...values: readonly unknown[]): Promise<void> {
+    await this.call('sql', text, values);
+  }
+
+  call<T>(method: string, ...args: readonly unknown[]): Promise<T> {
+    const id = (this.#calls += 1);
+    return new Promise<T>((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.child.stdin?.write(`${JSON.stringify({ id, method, args })}\n`);
+    });
+  }
+
+  /** As the daemon ends: serving stops, nothing is unmounted. */
+  async stop(): Promise<void> {
+    const closed = once(this.child, 'close');
+    this.child.stdin?.end();
+    const [code] = (await closed) as [number | null];
+    if (code !== 0) throw new Error(`ended with ${code}: ${this.#err}`);
+  }
+
+  async kill(): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const closed = once(this.child, 'close');
+    this.child.kill('SIGKILL');
+    await closed;
+  }
+
+  /** 0: everybody. */
+  #answer(
+    id: number,
+    how: (waiting: { resolve: (value: never) => void; reject: (error: Error) => void }) => void,
+  ): void {
+    for (const [key, waiting] of this.#waiting) {
+      if (id !== 0 && key !== id) continue;
+      this.#waiting.delete(key);
+      how(waiting);
+    }
+  }
+}
+
+/** What containerd asks for each layer, without what lies below. */
+export function wishesOf(image: LabImage, labels: Readonly<Record<string, string>> = {}): Wish[] {
+  return chainIds(image.layers.map(({ diffId }) => diffId)).map((chainId, i) => ({
+    chainId,
+    labels: {
+      'containerd.io/snapshot.ref': chainId,
+      'containerd.io/snapshot/cri.image-ref': image.reference,
+      'containerd.io/snapshot/cri.manifest-digest': image.digest,
+      'containerd.io/snapshot/cri.layer-digest': image.layers[i]?.descriptor.digest ?? '',
+      ...labels,
+    },
+    below: [],
+  }));
+}
+
+const program = `
+  import { createInterface } from 'node:readline';
+  import Sqlite from 'better-sqlite3';
+  const load = (name) => import(${JSON.stringify(dist)} + '/' + name + '.js');
+  const { readEnvironment } = await load('config/environment');
+  const { ContentStore } = await load('image/content-store');
+  const { ContentFetcher } = await load('image/content');
+  const { LayerDirectories } = await load('layer/layer-paths');
+  const { LayerStore } = await load('layer/layer-store');
+  const { Origins } = await load('daemon/origins');
+  const { createLog } = await load('observe/log');
+  const { openState } = await load('state/state');
+  const { Semaphore } = await load('util/semaphore');
+  const { SnapshotLayers } = await load('snapshotter/snapshot-layers');
+  const { root, runDir, config, readDeadlineMs } = JSON.parse(process.argv[1]);
+  const log = createLog({ level: 'debug' });
+  const state = openState(root);
+  const db = new Sqlite(root + '/peel.db');
+  const directories = await LayerDirectories.open(root, runDir);
+  const store = new LayerStore({ directories, table: state.layers, slots: new Semaphore(16), log, readDeadlineMs });
+  const origins = new Origins({ environment: readEnvironment(), log });
+  const layers = await SnapshotLayers.open({
+    root, runDir, state, store, openOrigin: origins.open, log, userXattr: false,
+    content: new ContentFetcher(new ContentStore(root), state.images),
+    config: {
+      mode: 'lazy', transport: 'auto', formats: { soci_v1: true, soci_v2: true }, choice: 'newest',
+      wholeLayerLimit: 64 << 20, downloadsPerImage: 8, ...config,
+    },
+  });
+  const calls = {
+    provide: ({ timeout, below, ...wish }) => layers.provide({
+      ...wish,
+      below: below.map((slot) => slot ?? undefined),
+      signal: AbortSignal.timeout(timeout ?? 60000),
+    }),
+    sql: (text, values) => void db.prepare(text).run(...values),
+  };
+  for await (const line of createInterface({ input: process.stdin })) {
+    const { id, method, args } = JSON.parse(line);
+    const call = calls[method] ?? layers[method].bind(layers);
+    const answer = (found) => process.stdout.write(JSON.stringify({ id, ...found }) + '\\n');
+    void (async () => call(...args))().then((value) => answer({ value }), (error) => answer({ error: error.message }));
+  }
+  await layers.close();
+  await origins.close();
+  state.close();
+  process.exitCode = 0;`;
