@@ -44,11 +44,7 @@ export class SnapshotsClient {
       create: (schema: unknown, value: object) => unknown;
     };
     const make = makeGenericClientConstructor(serviceDefinition(generated.Snapshots), 'Snapshots');
-    return new SnapshotsClient(
-      new make(`unix:${socket}`, credentials.createInsecure()) as unknown as Client & Record<string, unknown>,
-      generated,
-      create,
-    );
+    return new SnapshotsClient(new make(`unix:${socket}`, credentials.createInsecure()), generated, create);
   }
 
   /** Whether the layer is there already, which for a remote snapshotter means that it serves it. */
