@@ -1,4 +1,4 @@
-import { fiftyLayers } from './support/fixture.ts';
+import { manyLayers } from './support/fixture.ts';
 import { anonymousMemory, probe, shell } from './support/machine.ts';
 import { Peel } from './support/peel.ts';
 import type { Figure, Question } from './support/result.ts';
@@ -7,7 +7,7 @@ export const mountMemory: Question = {
   name: 'mount-memory',
   asks: 'how much anonymous memory do all peel processes hold with 50 layers mounted, walked and read?',
   async run() {
-    const input = await fiftyLayers();
+    const input = await manyLayers(50);
     const peel = new Peel('mount-memory');
     const rows: Figure[] = [];
     for (const transport of ['kernel', 'native']) {

@@ -2,16 +2,28 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { coldFile } from './cold-file.ts';
+import { containerStart } from './container-start.ts';
 import { indexBuild } from './index-build.ts';
 import { metadata } from './metadata.ts';
 import { mountMemory } from './mount-memory.ts';
 import { reads } from './reads.ts';
 import { registryBlobs } from './registry-blobs.ts';
 import { registryRanges } from './registry-ranges.ts';
+import { snapshotterPrepare } from './snapshotter-prepare.ts';
 import { requireRoot } from './support/machine.ts';
 import { printTable } from './support/result.ts';
 
-const questions = [metadata, reads, coldFile, indexBuild, mountMemory, registryBlobs, registryRanges];
+const questions = [
+  metadata,
+  reads,
+  coldFile,
+  indexBuild,
+  mountMemory,
+  registryBlobs,
+  registryRanges,
+  containerStart,
+  snapshotterPrepare,
+];
 
 const { values, positionals } = parseArgs({ options: { json: { type: 'string' } }, allowPositionals: true });
 const chosen =

@@ -142,14 +142,14 @@ export function programs(megabytes: number): Promise<Fixture> {
   );
 }
 
-/** 50 layers of 40 files each. */
-export function fiftyLayers(): Promise<Fixture> {
+/** `count` layers of 40 files each. */
+export function manyLayers(count: number): Promise<Fixture> {
   return fixture(
-    'fifty-layers',
+    `layers-${count}`,
     `python3 - <<'PY'
 import os
-for layer in range(50):
-    folder = f'layer-{layer:02}/opt/l{layer:02}'
+for layer in range(${count}):
+    folder = f'layer-{layer:03}/opt/l{layer:03}'
     os.makedirs(folder)
     for f in range(40):
         with open(f'{folder}/{f:02}', 'wb') as out:

@@ -54,6 +54,12 @@ export async function seconds(work: () => Promise<unknown>): Promise<number> {
   return (performance.now() - start) / 1000;
 }
 
+/** RssAnon of one process, bytes. */
+export function residentAnonymous(pid: number): number {
+  const line = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  return Number(line?.[1] ?? 0) * 1024;
+}
+
 /** RssAnon in bytes, summed over every process whose command line names our command. */
 export function anonymousMemory(): number {
   let total = 0;
@@ -61,8 +67,7 @@ export function anonymousMemory(): number {
     if (!/^[0-9]+$/.test(pid)) continue;
     try {
       if (!readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(cli)) continue;
-      const line = /^RssAnon:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'));
-      total += Number(line?.[1] ?? 0) * 1024;
+      total += residentAnonymous(Number(pid));
     } catch {
       // The process ended while we looked at it.
     }

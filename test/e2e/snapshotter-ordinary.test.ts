@@ -76,9 +76,9 @@ describe.skipIf(!canMount)('an image that cannot be lazy', () => {
       { ...right, [cri('manifest-digest')]: 'sha256:zz' },
       { ...right, [cri('manifest-digest')]: `md5:${'0'.repeat(32)}` },
       { ...right, [cri('layer-digest')]: '\0' },
-      { ...right, [cri('image-layers')]: ','.repeat(100_000) },
+      { ...right, [cri('image-layers')]: ','.repeat(4000) },
       { ...right, 'containerd.io/snapshot/remote/soci.index.digest': 'latest' },
-      { ...right, __proto__x: 'x', constructor: 'y', ['x'.repeat(5000)]: 'z'.repeat(5000) },
+      { ...right, __proto__x: 'x', constructor: 'y' },
       right,
     ];
     for (const [i, labels] of garbage.entries()) {
@@ -89,6 +89,8 @@ describe.skipIf(!canMount)('an image that cannot be lazy', () => {
       expect((await client.call(stat, { snapshotter: 'peel', key: `name-${i}` })).info?.name).toBe(`name-${i}`);
       await client.call(remove, { snapshotter: 'peel', key: `name-${i}` });
     }
+    const tooLong = { ...right, [cri('image-layers')]: ','.repeat(5000) };
+    await expect(client.call(prepare, { snapshotter: 'peel', key: 'long', labels: tooLong })).rejects.toThrow(/4096/);
     client.close();
     expect((await daemon.status()).layers.map(({ image }) => image)).not.toContain(right[cri('image-ref')]);
   });

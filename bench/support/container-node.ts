@@ -1,0 +1,111 @@
+// A node as it runs containers: containerd and the peel daemon beside it, both with everything below one folder, and nothing cached.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cli, output, shell, workDir } from './machine.ts';
+import type { ShapedRegistry } from './shaped-registry.ts';
+
+const home = `${workDir}/node`;
+const socket = `${home}/containerd.sock`;
+const snapshots = `${home}/run/snapshotter.sock`;
+
+const containerdConfig = `version = 2
+root = "${home}/containerd"
+state = "${home}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "${socket}"
+[ttrpc]
+address = "${home}/ttrpc.sock"
+[proxy_plugins.peel]
+type = "snapshot"
+address = "${snapshots}"
+[proxy_plugins.peel.exports]
+root = "${home}/peel"
+`;
+
+export class ContainerNode {
+  readonly snapshotterSocket = snapshots;
+  readonly #processes: readonly ChildProcess[];
+  readonly #registry: ShapedRegistry;
+  #containers = 0;
+
+  private constructor(registry: ShapedRegistry, processes: readonly ChildProcess[]) {
+    this.#registry = registry;
+    this.#processes = processes;
+  }
+
+  static async start(registry: ShapedRegistry): Promise<ContainerNode> {
+    await clear();
+    for (const dir of ['peel', 'run', 'containerd', 'state'])
+      mkdirSync(`${home}/${dir}`, { recursive: true, mode: 0o700 });
+    writeFileSync(`${home}/containerd.toml`, containerdConfig);
+    writeFileSync(
+      `${home}/peel.toml`,
+      `root = "${home}/peel"\nrun_dir = "${home}/run"\n[registry]\ncerts_dirs = ["${registry.certsDir}"]\n`,
+    );
+    const daemon = start('peel', process.execPath, [cli, 'daemon', '--config', `${home}/peel.toml`]);
+    await waitFor(`test -S ${snapshots}`, 'peel');
+    const containerd = start('containerd', 'containerd', ['--config', `${home}/containerd.toml`]);
+    await waitFor(`ctr --address ${socket} version >/dev/null`, 'containerd');
+    return new ContainerNode(registry, [containerd, daemon]);
+  }
+
+  get daemonPid(): number {
+    return this.#processes[1]?.pid ?? 0;
+  }
+
+  /** As people do it: containerd's own pull, or the one that lets a lazy snapshotter do its work. */
+  async pull(snapshotter: 'overlayfs' | 'peel', image: string): Promise<void> {
+    if (snapshotter === 'overlayfs') {
+      await this.ctr('image', 'pull', '--hosts-dir', this.#registry.certsDir, '--snapshotter', snapshotter, image);
+      return;
+    }
+    await output(process.execPath, [cli, 'pull', '--address', socket, '--namespace', 'default', image], {
+      PEEL_CERTS_DIR: this.#registry.certsDir,
+      PEEL_ROOT: `${home}/peel`,
+      PEEL_RUN_DIR: `${home}/run`,
+    });
+  }
+
+  /** Output of a container that runs the image's command. */
+  async run(snapshotter: string, image: string, ...command: readonly string[]): Promise<string> {
+    const id = `bench-${(this.#containers += 1)}`;
+    return await this.ctr('run', '--rm', '--snapshotter', snapshotter, image, id, ...command);
+  }
+
+  ctr(...args: readonly string[]): Promise<string> {
+    return output('ctr', ['--address', socket, ...args]);
+  }
+
+  async close(): Promise<void> {
+    for (const child of this.#processes) {
+      const ended = once(child, 'exit');
+      if (child.exitCode === null && child.kill()) await ended;
+    }
+    await clear();
+  }
+}
+
+function start(name: string, command: string, args: readonly string[]): ChildProcess {
+  const log = openSync(`${home}/${name}.log`, 'a');
+  try {
+    return spawn(command, args, { stdio: ['ignore', log, log] });
+  } finally {
+    closeSync(log);
+  }
+}
+
+async function waitFor(test: string, name: string): Promise<void> {
+  try {
+    await shell(`for i in $(seq 200); do ${test} 2>/dev/null && exit 0; sleep 0.05; done; exit 1`);
+  } catch {
+    throw new Error(`${name} did not start:\n${readFileSync(`${home}/${name}.log`, 'utf8').slice(-4000)}`);
+  }
+}
+
+/** Mounts first, the deepest before those that it lies in. */
+async function clear(): Promise<void> {
+  await shell(`awk '$5 ~ "^${home}/" { print $5 }' /proc/self/mountinfo | tac | xargs -r -n 1 umount -l`);
+  rmSync(home, { recursive: true, force: true });
+}
