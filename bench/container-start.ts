@@ -53,6 +53,7 @@ async function compare(registry: ShapedRegistry, image: ContainerImage, rate: Li
   ]);
   const one = (snapshotter: Snapshotter) => async (): Promise<number> => {
     const start = await startOnce(registry, snapshotter, reference);
+    process.stderr.write(`  ${image.name}, ${rate}, ${snapshotter}: ${Math.round(start.cold)} ms\n`);
     seen.get(snapshotter)?.push(start);
     return start.cold;
   };

@@ -33,7 +33,11 @@ export class ShapedRegistry {
     });
     const registry = new ShapedRegistry(child);
     mkdirSync(`${registry.certsDir}/${registry.host}`, { recursive: true });
-    writeFileSync(`${registry.certsDir}/${registry.host}/hosts.toml`, `server = "http://${registry.host}"\n`);
+    const url = `http://${registry.host}`;
+    writeFileSync(
+      `${registry.certsDir}/${registry.host}/hosts.toml`,
+      `server = "${url}"\n[host."${url}"]\ncapabilities = ["pull", "resolve", "push"]\n`,
+    );
     await shell(
       `for i in $(seq 100); do curl -sf http://${registry.host}/v2/ >/dev/null && exit 0; sleep 0.1; done; exit 1`,
     );
