@@ -63,6 +63,7 @@ describe.skipIf(!canMount)('with a container', () => {
       );
       registry.front.forget();
       await daemon.start();
+      await world.reconnected();
       expect(await containerd.snapshots()).toEqual(snapshots);
       expect((await daemon.status()).layers.map(({ slot, layer }) => ({ slot, layer }))).toEqual(
         layers.map(({ slot, layer }) => ({ slot, layer })),
