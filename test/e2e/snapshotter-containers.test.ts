@@ -94,29 +94,33 @@ describe.skipIf(!canMount).each(['auto', 'native'])('containers over lazy layers
     const { layers, deferred } = await world.daemon.status();
     expect(deferred).toEqual([]);
     expect(layers).toHaveLength(image.layers.length);
-    expect(layerBytesSent(world.registry, image)).toBeLessThan(image.layerBytes - (5 << 20));
+    const sent = layerBytesSent(world.registry, image);
+    expect(sent).toBeGreaterThan(0);
+    expect(sent).toBeLessThan(image.layerBytes - (5 << 20));
   });
 
-  it('are eight at once of four images', async () => {
-    const images = await Promise.all(
-      Array.from({ length: 4 }, async (_, i) => await world.image(`many-${i}`, [[file('mine', `image ${i}\n`)]])),
-    );
-    const twice = [...images, ...images];
-    const results = await Promise.all(
-      twice.map(async ({ reference }, i) => {
-        if (i < images.length) await world.containerd.cri.pull(reference);
-        else await world.pull(reference, `other-${i}`);
-        const namespace = i < images.length ? 'k8s.io' : `other-${i}`;
-        const command = `cat /mine && echo ${i} > /mine && cat /mine && sha256sum /usr/bin/ls`;
-        return await world.containerd.run(reference, ['sh', '-c', command], { namespace });
-      }),
-    );
-    const sums = new Set(results.map(({ out }) => out.split('\n')[2]));
-    expect(results.map(({ out }) => out.split('\n').slice(0, 2))).toEqual(
-      twice.map((_, i) => [`image ${i % 4}`, `${i}`]),
-    );
-    expect(sums.size).toBe(1);
-    // The shell is one layer for all images, of whichever namespace.
-    expect((await world.daemon.status()).layers).toHaveLength(image.layers.length + images.length);
-  });
+  // What they share is made before any transport has a part in it.
+  if (transport === 'auto')
+    it('are eight at once of four images', async () => {
+      const images = await Promise.all(
+        Array.from({ length: 4 }, async (_, i) => await world.image(`many-${i}`, [[file('mine', `image ${i}\n`)]])),
+      );
+      const twice = [...images, ...images];
+      const results = await Promise.all(
+        twice.map(async ({ reference }, i) => {
+          if (i < images.length) await world.containerd.cri.pull(reference);
+          else await world.pull(reference, `other-${i}`);
+          const namespace = i < images.length ? 'k8s.io' : `other-${i}`;
+          const command = `cat /mine && echo ${i} > /mine && cat /mine && sha256sum /usr/bin/ls`;
+          return await world.containerd.run(reference, ['sh', '-c', command], { namespace });
+        }),
+      );
+      const sums = new Set(results.map(({ out }) => out.split('\n')[2]));
+      expect(results.map(({ out }) => out.split('\n').slice(0, 2))).toEqual(
+        twice.map((_, i) => [`image ${i % 4}`, `${i}`]),
+      );
+      expect(sums.size).toBe(1);
+      // The shell is one layer for all images, of whichever namespace.
+      expect((await world.daemon.status()).layers).toHaveLength(image.layers.length + images.length);
+    });
 });

@@ -50,11 +50,15 @@ describe.skipIf(!canMount)('an image that cannot be lazy', () => {
     await containerd.cri.pull(image.reference);
     expect((await daemon.status()).layers).toHaveLength(image.layers.length);
     expect((await containerd.run(image.reference, command, { namespace: 'k8s.io' })).out).toBe('late\n');
-    expect(layerBytesSent(registry, image)).toBeLessThan(image.layerBytes - (3 << 20));
+    const sent = layerBytesSent(registry, image);
+    expect(sent).toBeGreaterThan(0);
+    expect(sent).toBeLessThan(image.layerBytes - (3 << 20));
   });
 
   it('because its labels are garbage gets snapshots like any other, and the daemon lives', async () => {
-    const { daemon, registry } = world;
+    const { containerd, daemon, registry } = world;
+    // It would remove snapshots that it does not know.
+    await containerd.stop();
     const client = new GrpcClient(daemon.socket);
     const { prepare, commit, remove, stat } = Snapshots.method;
     registry.front.forget();

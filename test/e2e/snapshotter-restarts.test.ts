@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { PushedImage } from '../support/container-image.ts';
+import { sha256 } from '../support/image-lab.ts';
 import { canMount } from '../support/peel-node.ts';
 import { SnapshotterWorld } from '../support/snapshotter-world.ts';
 
@@ -9,12 +10,16 @@ describe.skipIf(!canMount)('with a container', () => {
   let world: SnapshotterWorld;
   let image: PushedImage;
   // Also the libraries of programs that run only while the daemon is stopped.
+  const unread = randomBytes(2 << 20);
   const everything = ['sh', '-c', 'ls -lR /usr /data && cat /data/file && sha256sum /usr/bin/* /usr/lib/*/*.so*'];
 
   beforeAll(async () => {
     world = await SnapshotterWorld.start();
-    const unread = { name: 'unread', data: randomBytes(2 << 20) };
-    image = await world.image('app', [[{ name: 'data/file', data: 'content\n' }, unread]]);
+    const members = [
+      { name: 'data/file', data: 'content\n' },
+      { name: 'unread', data: unread },
+    ];
+    image = await world.image('app', [members]);
     await world.pull(image.reference);
   });
   beforeEach(() => world.explainFailure());
@@ -37,6 +42,8 @@ describe.skipIf(!canMount)('with a container', () => {
     const container = await containerd.container(image.reference, ['sleep', '600']);
     const before = await container.exec(...everything);
     daemon.pause();
+    let answered = false;
+    const waiting = container.exec('sha256sum', '/unread').finally(() => (answered = true));
     try {
       const meanwhile = await container.exec(...everything);
       expect({ code: meanwhile.code, out: meanwhile.out }).toEqual({ code: 0, out: before.out });
@@ -44,9 +51,12 @@ describe.skipIf(!canMount)('with a container', () => {
       expect((await container.exec('sh', '-c', 'mkdir /made && mv /data/file /made && cat /made/file')).out).toBe(
         'content\n',
       );
+      // What nobody has read yet waits for the daemon.
+      expect(answered).toBe(false);
     } finally {
       daemon.resume();
     }
+    expect((await waiting).out).toMatch(new RegExp(`^${sha256(unread).slice('sha256:'.length)} `));
     await container.remove();
   });
 
@@ -63,7 +73,7 @@ describe.skipIf(!canMount)('with a container', () => {
       );
       registry.front.forget();
       await daemon.start();
-      await containerd.reconnected();
+      await world.reconnected();
       expect(await containerd.snapshots()).toEqual(snapshots);
       expect((await daemon.status()).layers.map(({ slot, layer }) => ({ slot, layer }))).toEqual(
         layers.map(({ slot, layer }) => ({ slot, layer })),

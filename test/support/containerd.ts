@@ -154,16 +154,6 @@ export class Containerd {
     return mounts;
   }
 
-  /** After its snapshotter was started again: containerd tries a socket that refused it only once in a while. */
-  async reconnected(): Promise<void> {
-    for (let tries = 0; tries < 200; tries += 1) {
-      const { code } = await this.tryCtr('default', ['snapshots', '--snapshotter', this.snapshotter, 'ls']);
-      if (code === 0) return;
-      await delay(50);
-    }
-    throw new Error(`containerd does not reach its snapshotter ${this.snapshotter}`);
-  }
-
   #run(args: readonly string[]) {
     return this.tryCtr('default', args);
   }

@@ -1,4 +1,5 @@
 // A registry, `peel daemon` and a containerd whose snapshotter it is.
+import { setTimeout as delay } from 'node:timers/promises';
 import { onTestFailed } from 'vitest';
 import type { Registry } from '../../src/registry/registry.ts';
 import { type PushedImage, memberLayer, pushContainerImage, shellLayer } from './container-image.ts';
@@ -71,6 +72,16 @@ export class SnapshotterWorld {
   /** By `peel pull`. */
   async pull(reference: string, namespace = 'default'): Promise<void> {
     await this.daemon.ok(['pull', reference, '--address', this.containerd.socket, '--namespace', namespace]);
+  }
+
+  /** containerd dials a daemon that was away again after a while that it chooses; until then its calls fail. */
+  async reconnected(): Promise<void> {
+    for (let tries = 0; tries < 100; tries += 1) {
+      const args = ['snapshots', '--snapshotter', this.containerd.snapshotter, 'ls'];
+      if ((await this.containerd.tryCtr('default', args)).code === 0) return;
+      await delay(100);
+    }
+    throw new Error('containerd does not find the daemon again');
   }
 
   /** Mount points that containers left; none, unless something went wrong. */
