@@ -8,10 +8,11 @@ import type { ControlClient } from '../daemon/control-client.ts';
 import type { CliContext } from './context.ts';
 import { CommandError } from './errors.ts';
 
-/** Undefined when none runs, when it has another state directory, and, with a warning, when it does not answer. */
+/** Undefined when none runs, when it has another state directory than the one named, and, with a warning, when it does not answer. */
 export async function findDaemon(context: CliContext): Promise<ControlClient | undefined> {
   try {
-    return await connect(context, { root: 'same' });
+    const client = await connect(context);
+    return client === undefined || (await isWanted(context, client)) ? client : undefined;
   } catch (error) {
     context.signal.throwIfAborted();
     context.warn(`${error instanceof Error ? error.message : String(error)}: going on without it`);
@@ -19,33 +20,41 @@ export async function findDaemon(context: CliContext): Promise<ControlClient | u
   }
 }
 
-/** For commands about the daemon itself: unless a state directory is named, it may have any. Errors: CommandError when it does not answer. */
+/** For commands about the daemon itself. Errors: CommandError when none runs, when it has another state directory than the one named. */
 export async function requireDaemon(context: CliContext): Promise<ControlClient> {
-  const { peelRoot } = readEnvironment();
-  const isNamed = context.options.root !== undefined || peelRoot !== undefined;
-  const client = await connect(context, { root: isNamed ? 'same' : 'any' });
-  if (client === undefined)
+  const client = await connect(context);
+  if (client === undefined) {
+    const yours = process.getuid?.() === 0 ? '' : ' of yours (that of root answers root only)';
     throw new CommandError(
-      `no daemon runs${isNamed ? ` for ${rootOf(context)}` : ''}: start it with \`systemctl start peel\` or \`peel daemon\``,
+      `no daemon${yours} answers on ${socketOf(context)}: start it with \`systemctl start peel\` or \`peel daemon\`; PEEL_RUN_DIR names another run_dir`,
+      { code: 'ERR_DAEMON_NONE' },
+    );
+  }
+  if (!(await isWanted(context, client)))
+    throw new CommandError(
+      `the daemon on ${client.socket} has its state in ${client.hello.root}, not in ${rootOf(context)}: leave --root and PEEL_ROOT out to ask it`,
       { code: 'ERR_DAEMON_NONE' },
     );
   return client;
 }
 
-async function connect(
-  context: CliContext,
-  wanted: { readonly root: 'same' | 'any' },
-): Promise<ControlClient | undefined> {
-  const environment = readEnvironment();
-  const root = rootOf(context);
-  const runDir = usualRunDir({ environment, uid: process.getuid?.() ?? 0 }) ?? path.join(root, 'run');
-  const socket = path.join(runDir, 'control.sock');
+async function connect(context: CliContext): Promise<ControlClient | undefined> {
+  const socket = socketOf(context);
   // Most machines have none, and what talks to it takes a while to load.
   if (!existsSync(socket)) return undefined;
   const { ControlClient } = await import('../daemon/control-client.ts');
-  const client = await ControlClient.connect(socket, { signal: context.signal });
-  if (client === undefined || wanted.root === 'any') return client;
-  return (await real(client.hello.root)) === (await real(root)) ? client : undefined;
+  return await ControlClient.connect(socket, { signal: context.signal });
+}
+
+/** Its configuration may say where its state is; whoever names a state directory means that one. */
+async function isWanted(context: CliContext, { hello }: ControlClient): Promise<boolean> {
+  if (context.options.root === undefined && readEnvironment().peelRoot === undefined) return true;
+  return (await real(hello.root)) === (await real(rootOf(context)));
+}
+
+function socketOf(context: CliContext): string {
+  const runDir = usualRunDir({ environment: readEnvironment(), uid: process.getuid?.() ?? 0 });
+  return path.join(runDir ?? path.join(rootOf(context), 'run'), 'control.sock');
 }
 
 function rootOf(context: CliContext): string {

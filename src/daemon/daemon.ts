@@ -60,7 +60,8 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
     await daemon.start();
     return daemon;
   } catch (error) {
-    await daemon.close(`cannot start: ${errorMessage(error)}`);
+    options.log.log.error({ error: errorMessage(error) }, 'daemon cannot start');
+    await daemon.close('it cannot start');
     throw error;
   }
 }

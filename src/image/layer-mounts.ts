@@ -13,6 +13,7 @@ import { Semaphore } from '../util/semaphore.ts';
 import { ImageError } from './errors.ts';
 import { KnownSource } from './known-source.ts';
 import type { LayerMounter, MountedLayer } from './layer-mounter.ts';
+import { layerMountsDir } from './layer-mounts-dir.ts';
 import { layerMountStatus } from './layer-mount-status.ts';
 import type { LayerMountStatus } from './layer-mount-status.ts';
 import type { LayerTree, LayerTrees } from './layer-trees.ts';
@@ -61,7 +62,7 @@ export class LayerMounts {
   }
 
   static async open(deps: LayerMountsDeps): Promise<LayerMounts> {
-    const dir = join(deps.root, 'l');
+    const dir = layerMountsDir(deps.root);
     // Also people who are not root enter here, as the users of containers; what they may see the layers say themselves.
     await mkdir(dir, { recursive: true, mode: 0o711 });
     // As the mount table spells it.

@@ -12,7 +12,7 @@ export function imageErrorFrom(error: unknown, what: string): ImageError {
   if (code === 'UNAUTHORIZED' || code === 'DENIED') {
     return new ImageError(
       'ERR_IMAGE_DENIED',
-      `access to ${what} was denied: ${message} (peel login, or check the name)`,
+      `access to ${what} was denied: ${message} (check the user and password of peel login or --user, and the name)`,
       { cause: error },
     );
   }

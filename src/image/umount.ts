@@ -1,11 +1,12 @@
 // Taking mounts away, whoever serves them and whether or not he still lives.
-import { rm } from 'node:fs/promises';
+import { realpath, rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { MountRow, MountTable } from '../state/mounts.ts';
 import { ImageError } from './errors.ts';
 import type { MountSystem } from './mount-system.ts';
+import { layerMountsDir } from './layer-mounts-dir.ts';
 import { mountPath } from './mount-target.ts';
 import { mountsAt, readMountInfo } from './mountinfo.ts';
 import type { MountInfo } from './mountinfo.ts';
@@ -38,7 +39,7 @@ const processEndMs = 15_000;
 
 /**
  * Unmounts `dir`, waits for the process behind it, and clears away what a killed one left.
- * Errors: ERR_MOUNT_UNKNOWN when nothing of peel's is mounted there; ERR_MOUNT_BUSY when it is in use.
+ * Errors: ERR_MOUNT_UNKNOWN when nothing of peel's is mounted there; ERR_MOUNT_BUSY when it is in use, or a layer of containerd's snapshots.
  */
 export async function umount(
   deps: UmountDeps,
@@ -54,6 +55,7 @@ export async function umount(
     const what = foreign ? `is mounted, but not by peel (${top.fsType})` : 'is not mounted';
     throw new ImageError('ERR_MOUNT_UNKNOWN', `${path} ${what}`);
   }
+  if (rows.length === 0) await refuseLayer(deps.root, path);
   const alive = await anyRunning(rows);
   // Over a mount whose server was killed there may be a second one; both were ours.
   const ours = mounted.length - 1 - mounted.findLastIndex((mount) => !isOurs(mount, rows));
@@ -66,6 +68,14 @@ export async function umount(
     await clearAway(deps, row);
   }
   return { dir: path };
+}
+
+/** The kernel lets it go while containers run: they would keep it, and the next ones find an empty directory. */
+async function refuseLayer(root: string, path: string): Promise<void> {
+  const layers = layerMountsDir(root);
+  if (dirname(path) !== (await realpath(layers).catch(() => layers))) return;
+  const what = "is a layer of containerd's snapshots, which goes with the last image that has it";
+  throw new ImageError('ERR_MOUNT_BUSY', `${path} ${what} (\`ctr images rm\`, \`crictl rmi\`)`);
 }
 
 /** Where a mount waits to be made again, the directory itself may be gone. */

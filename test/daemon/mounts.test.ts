@@ -247,7 +247,21 @@ describe('peel daemon', () => {
     const node = newNode();
     const { code, out, err } = await node.peel(['status']);
     expect([code, out]).toEqual([1, '']);
-    expect(err).toMatch(/no daemon runs.*peel daemon/);
-    expect((await node.peel(['logs'])).err).toMatch(/no daemon runs/);
+    expect(err).toContain(`no daemon answers on ${node.dir}/run/control.sock: start it with`);
+    expect((await node.peel(['logs'])).err).toMatch(/no daemon answers/);
+  });
+
+  it('may have its state directory from its configuration', async () => {
+    const node = newNode();
+    const root = join(node.dir, 'elsewhere');
+    const daemon = await DaemonProcess.start(node, { config: `root = "${root}"`, env: { PEEL_ROOT: '' } });
+    expect((await node.peel(['status'])).err).toContain(`has its state in ${root}, not in ${node.root}`);
+    const unnamed = { env: { ...node.env, PEEL_ROOT: '', HOME: node.dir } };
+    const dir = await node.newDir();
+    const mounted = await node.peel(['mount', registry.reference('zoo'), dir], unnamed);
+    expect(mounted.code).toBe(0);
+    expect((await daemon.status()).mounts).toMatchObject([{ dir, daemon: true, pid: daemon.pid }]);
+    await daemon.unmount(dir);
+    await daemon.end();
   });
 });

@@ -3,6 +3,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
+import { promisify } from 'node:util';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
@@ -36,13 +38,15 @@ describe.skipIf(!canMount)('peel pull', () => {
   let containerd: Containerd;
   let node: PeelNode;
   let image: BuiltImage;
+  let proxy: string;
   let namespaces = 0;
   let namespace = '';
 
   beforeAll(async () => {
     registry = await TestRegistry.start();
-    containerd = await Containerd.start();
     node = new PeelNode();
+    proxy = path.join(node.dir, 'snapshotter.sock');
+    containerd = await Containerd.start({ proxy: { name: 'peel', socket: proxy, root: node.root } });
     image = await registry.push('app', layersOf(await layerTars(registry), 'gzip', 'zstd', 'none', 'gzip'));
   });
   afterAll(async () => {
@@ -252,13 +256,18 @@ describe.skipIf(!canMount)('peel pull', () => {
     expect(code).toBe(0);
     const lines = out.trimEnd().split('\n');
     expect(lines[0]).toMatch(/^LAYER +HOW +SIZE +FETCHED$/);
-    expect(lines[1]).toMatch(new RegExp(`^${image.layers[0]?.descriptor.digest} +unpacked +\\d.* MiB +\\d.* MiB$`));
+    expect(lines[1]).toMatch(
+      new RegExp(`^${image.layers[0]?.descriptor.digest.slice(0, 19)} +unpacked +\\d.* MiB +\\d.* MiB$`),
+    );
     expect(lines.at(-1)).toMatch(/@sha256:[0-9a-f]{64}: sha256:[0-9a-f]{64}; 5 unpacked, .* fetched$/);
   });
 
   it('hands the user of --user to the daemon, or says that there is none', async () => {
     const reference = registry.reference('app');
-    const args = [reference, '--snapshotter', 'peel', '--user', 'ann:secret', '--address', `${containerd.dir}/nothing`];
+    const args = [reference, '--snapshotter', 'peel', '--user', 'ann:secret'];
+    // Has no service, so that no pull gets further.
+    const snapshotter = new Server();
+    await promisify(snapshotter.bindAsync.bind(snapshotter))(`unix:${proxy}`, ServerCredentials.createInsecure());
     const alone = await pull(args);
     expect(alone.err).toMatch(/^peel: the daemon at .*control\.sock did not get the user .* \(it is not running\)/);
     const seen: string[] = [];
@@ -274,11 +283,15 @@ describe.skipIf(!canMount)('peel pull', () => {
       expect(seen).toEqual([
         `POST /v1/credentials ${JSON.stringify({ image: reference, username: 'ann', password: 'secret' })}`,
       ]);
-      expect(taken.err).toMatch(/^peel: no containerd/);
+      expect(taken.err).toMatch(/^peel: containerd at .* could not prepare/);
       const refused = await pull(args);
       expect(refused.err).toMatch(/^peel: the daemon .*\(it answered 403\)/);
       expect(refused.err).not.toContain('secret');
+      // What the registry does not take would replace what the daemon reads with.
+      expect((await pull([registry.reference('none'), ...args.slice(1)])).err).toMatch(/^peel: no such image/);
+      expect(seen).toHaveLength(2);
     } finally {
+      snapshotter.forceShutdown();
       daemon.closeAllConnections();
       await new Promise((resolve) => daemon.close(resolve));
     }

@@ -8,7 +8,7 @@ import { ImageLab, labLayer, sha256 } from '../support/image-lab.ts';
 import type { LabImage } from '../support/image-lab.ts';
 import { LayersProcess } from '../support/layers-process.ts';
 import { canMount } from '../support/peel-node.ts';
-import { run, runOk } from '../support/run.ts';
+import { peel, run, runOk } from '../support/run.ts';
 import { tarOf } from '../support/tar-members.ts';
 
 const spanSize = 64 << 10;
@@ -122,6 +122,16 @@ describe.skipIf(!canMount)('mounted layers', () => {
     // A pull repairs it, in the slot that the snapshot shows.
     expect(await second.pull(image)).toMatchObject([{ kind: 'served', slot: 1 }, { slot: 2 }]);
     expect(await sumOf(join(lazy, 'tail'))).toBe(sha256(data));
+  });
+
+  it('are not for peel umount', async () => {
+    const { root, image } = await place();
+    const layers = await LayersProcess.start(root);
+    await layers.pull(image);
+    const dir = await layers.directory(1);
+    const { code, err } = await peel(['umount', dir], { env: { PEEL_ROOT: root, PEEL_RUN_DIR: `${root}-run` } });
+    expect([code, err]).toEqual([1, expect.stringContaining("a layer of containerd's snapshots")]);
+    expect(await sumOf(join(dir, 'head'))).toBe(sha256(whole));
   });
 
   it('are served over FUSE where the kernel was found unfit', async () => {

@@ -30,7 +30,7 @@ export function define(command: Command, context: CliContext): void {
       'What the daemon logged last, or what was logged about one mount. --json prints the lines as they are.',
     )
     .argument('[dir]', 'where an image is mounted')
-    .option('-f, --follow', 'go on until interrupted')
+    .option('-f, --follow', 'go on until interrupted, or until the daemon ends')
     .option('-n, --lines <count>', 'how many lines to begin with', parseCount, 200)
     .action(async (dir: string | undefined, options: LogsOptions) => {
       if (dir === undefined) return await print(context, daemonLines(context, options));

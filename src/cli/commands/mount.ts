@@ -27,7 +27,7 @@ export interface MountWish {
 export function define(command: Command, context: CliContext): void {
   addImageOptions(command)
     .description(
-      'Returns when DIR serves. The daemon serves it where one runs, else a process that ends with `peel umount DIR`.',
+      'Returns when DIR serves. The daemon serves it where one runs; without one, and with --user, --ca-file or --insecure, a process that ends with `peel umount DIR`.',
     )
     .argument('<image>', imageArgument)
     .argument('<dir>', 'an empty directory')

@@ -12,7 +12,7 @@ import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { handCredentials } from '../hand-credentials.ts';
-import { humanBytes } from '../human.ts';
+import { humanBytes, shortDigest } from '../human.ts';
 import { parseFile } from '../options.ts';
 import { usage } from '../with-image.ts';
 import { withOrigins } from '../with-origins.ts';
@@ -56,8 +56,6 @@ export function define(command: Command, context: CliContext): void {
     const namespace = options.namespace ?? usage(() => parseIdentifier(containerdNamespace));
     const address = options.address ?? containerdAddress ?? defaultAddress;
     const access = await accessOf(context, options);
-    if (!ownSnapshotters.includes(options.snapshotter))
-      await handCredentials(context, formatReference(reference), access.credentials);
     const { pullToContainerd } = await import('../../snapshotter/pull/pull-to-containerd.ts');
     const pulled = await withOrigins(context, access, ({ open }) =>
       pullToContainerd(
@@ -69,24 +67,34 @@ export function define(command: Command, context: CliContext): void {
           snapshotter: options.snapshotter,
           indexDigest: options.index,
           signal: context.signal,
+          // Not before they were right: the daemon reads with them for the containers that run.
+          onResolved: async () => {
+            if (!ownSnapshotters.includes(options.snapshotter))
+              await handCredentials(context, formatReference(reference), access.credentials);
+          },
           onProgress: context.progress.report,
           onWarning: context.warn,
         },
       ),
     );
     context.progress.close();
-    await print(context, pulled);
+    await print(context, pulled, options.snapshotter);
   });
   example(command, 'peel pull docker.io/library/debian:12 --namespace k8s.io');
 }
 
-async function print({ options, output }: CliContext, pulled: PulledImage): Promise<void> {
+async function print({ options, output }: CliContext, pulled: PulledImage, snapshotter: string): Promise<void> {
   if (options.json) {
     await output.value(pulled);
     return;
   }
   const { name, target, layers } = pulled;
-  const rows = layers.map(({ digest, how, size, fetched }) => [digest, how, humanBytes(size), humanBytes(fetched)]);
+  const rows = layers.map(({ digest, how, size, fetched }) => [
+    shortDigest(digest),
+    how,
+    humanBytes(size),
+    humanBytes(fetched),
+  ]);
   await output.table(
     [{ title: 'LAYER' }, { title: 'HOW' }, { title: 'SIZE', align: 'right' }, { title: 'FETCHED', align: 'right' }],
     rows,
@@ -97,6 +105,8 @@ async function print({ options, output }: CliContext, pulled: PulledImage): Prom
     .filter(({ count }) => count > 0)
     .map(({ how, count }) => `${count} ${how}`);
   await output.line(`${name}: ${target}; ${[...counts, `${humanBytes(fetched)} fetched`].join(', ')}`);
+  if (layers.some(({ how }) => how === 'unpacked') && !ownSnapshotters.includes(snapshotter))
+    await output.line('`peel status` says why a layer was unpacked');
 }
 
 function registryReference(image: string): RegistryReference {

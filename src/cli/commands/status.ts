@@ -1,10 +1,9 @@
 import type { Command } from 'commander';
-import type { LayerLine, SnapshotterReport, StatusReport } from '../../daemon/status-report.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { requireDaemon } from '../find-daemon.ts';
-import { humanDuration, percent, shortDigest } from '../human.ts';
 import { mountColumns, mountRows } from '../mount-table.ts';
+import { statusLines } from '../status-text.ts';
 import { withNode } from '../with-node.ts';
 
 export function define(command: Command, context: CliContext): void {
@@ -18,7 +17,7 @@ export function define(command: Command, context: CliContext): void {
       });
       const report = await daemon.status({ signal });
       if (options.json) await output.value(report);
-      else await print(context, report);
+      else await output.lines(statusLines(report, Date.now()));
     });
   example(command, 'peel status');
 }
@@ -28,58 +27,4 @@ async function printMounts(context: CliContext): Promise<void> {
   const mounts = await withNode(context, (node) => node.mounts());
   if (context.options.json) await context.output.value({ mounts });
   else if (mounts.length > 0) await context.output.table(mountColumns, mountRows(mounts));
-}
-
-async function print({ output }: CliContext, report: StatusReport): Promise<void> {
-  const { version, pid, startedAt, root, runDir, restartNeeded, warnings, mounts, snapshotter } = report;
-  await output.lines([
-    `peel ${version}, process ${pid}, up for ${humanDuration(Date.now() - startedAt)}`,
-    `state in ${root}, sockets in ${runDir}`,
-    ...warnings.map((warning) => `warning: ${warning}`),
-    ...(restartNeeded.length === 0 ? [] : [`these settings count after a restart: ${restartNeeded.join(', ')}`]),
-  ]);
-  if (mounts.length > 0) {
-    await output.lines(['', 'Mounts']);
-    await output.table(mountColumns, mountRows(mounts));
-    const rows = mounts.flatMap(({ dir, serving }) => serving.map((line) => [dir, ...cellsOf(line)]));
-    if (rows.length > 0) {
-      await output.lines(['', 'Layers of mounts']);
-      await output.table([{ title: 'DIRECTORY' }, ...layerColumns], rows);
-    }
-  }
-  if (snapshotter !== undefined) await printSnapshotter(output, snapshotter);
-}
-
-const layerColumns = [
-  { title: 'LAYER' },
-  { title: 'SERVED' },
-  { title: 'HERE', align: 'right' },
-  { title: 'WHY' },
-  { title: 'LAST ERROR' },
-] as const;
-
-async function printSnapshotter(
-  output: CliContext['output'],
-  { socket, layers, deferrals, snapshots }: SnapshotterReport,
-): Promise<void> {
-  await output.lines(['', `Snapshotter on ${socket}: ${countsOf(snapshots) || 'no snapshots'}`]);
-  if (Object.keys(deferrals).length > 0) await output.line(`layers left to containerd: ${countsOf(deferrals)}`);
-  if (layers.length === 0) return;
-  const rows = layers.map((line) => [line.images.join(' '), line.transport ?? '', ...cellsOf(line)]);
-  await output.table([{ title: 'IMAGE' }, { title: 'TRANSPORT' }, ...layerColumns], rows);
-}
-
-function cellsOf({ layer, serving, presentBytes, streamSize, why, lastError }: LayerLine): string[] {
-  const here = presentBytes === undefined || streamSize === undefined ? '' : percent(presentBytes, streamSize);
-  return [shortDigest(layer), serving, here, why, printable(lastError ?? '')];
-}
-
-function countsOf(counts: Readonly<Record<string, number>>): string {
-  return Object.entries(counts)
-    .map(([name, count]) => `${count} ${name}`)
-    .join(', ');
-}
-
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, ' ');
 }

@@ -39,6 +39,8 @@ export interface PullOptions {
   /** The SOCI index that the snapshotter shall use. */
   readonly indexDigest?: Digest | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** The registry has shown the image, and nobody was asked for a layer yet. */
+  readonly onResolved?: (() => Promise<void>) | undefined;
   readonly onProgress?: ProgressSink | undefined;
   /** Something that is not as it should be, and does no harm to the image. */
   readonly onWarning?: ((message: string) => void) | undefined;
@@ -72,6 +74,7 @@ export async function pullToContainerd(deps: PullDeps, options: PullOptions): Pr
       platform: options.platform,
       signal,
     });
+    await options.onResolved?.();
     const leases = new LeaseService(session);
     const lease = await leases.create(leaseLifetimeMs, { signal });
     const leased = session.withLease(lease);
