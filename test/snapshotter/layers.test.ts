@@ -133,7 +133,7 @@ describe('a Prepare of a layer', () => {
     expect(await client.prepare('slow', '', labels)).toHaveLength(1);
     expect(outcomes(world)).toEqual({ timeout: 1 });
     expect(world.snapshotter.status().left).toEqual([
-      { key: 'slow', image: 'app:1', layer: chain(9), reason: 'not ready after 50 ms' },
+      { key: 'slow', kind: 'active', image: 'app:1', layer: chain(9), reason: 'not ready after 50 ms' },
     ]);
   });
 
