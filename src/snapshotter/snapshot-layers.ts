@@ -141,6 +141,13 @@ export class SnapshotLayers implements LayerProvider {
     return this.#p.mounts.directory(slot);
   }
 
+  refusal(slot: number): string | undefined {
+    const { state, mounts } = this.#p;
+    if (mounts.get(slot) !== undefined) return undefined;
+    const row = state.slots.get(slot);
+    return `layer ${row?.layer ?? slot.toString(36)} is not mounted: ${row?.error ?? 'nobody mounted it'}`;
+  }
+
   async rootOf(slot: number): Promise<RootAttributes | undefined> {
     return this.#p.mounts.get(slot)?.tree?.root;
   }
