@@ -31,7 +31,7 @@ interface Places {
   readonly layers: LayerProvider;
 }
 
-/** Errors: ERR_SNAPSHOT_LAYER with the reason when it is a layer that is not mounted. */
+/** Errors: ERR_SNAPSHOT_LAYER with the reason when it is a layer that cannot be used. */
 export function lowerDirectory({ directories, layers }: Places, lower: Lower): string {
   if (lower.slot === undefined) return directories.of(lower.id).fs;
   const refusal = layers.refusal(lower.slot);

@@ -143,9 +143,11 @@ export class SnapshotLayers implements LayerProvider {
 
   refusal(slot: number): string | undefined {
     const { state, mounts } = this.#p;
-    if (mounts.get(slot) !== undefined) return undefined;
     const row = state.slots.get(slot);
-    return `layer ${row?.layer ?? slot.toString(36)} is not mounted: ${row?.error ?? 'nobody mounted it'}`;
+    const layer = row?.layer ?? slot.toString(36);
+    if (mounts.get(slot) === undefined) return `layer ${layer} is not mounted: ${row?.error ?? 'nobody mounted it'}`;
+    const suspect = row && state.layers.get(row.layer)?.suspect;
+    return suspect === undefined ? undefined : `layer ${layer} cannot be trusted: ${suspect}`;
   }
 
   async rootOf(slot: number): Promise<RootAttributes | undefined> {

@@ -135,7 +135,16 @@ describe('a Prepare of a layer', () => {
     expect(await found(client, 1)).toBe(name);
     const [mount] = await client.mounts('default/2/before');
     expect(mount?.options).toContain(`lowerdir=${directory}`);
-    expect(outcomes(world)).toEqual({ served: 1, found: 1 });
+    expect(layers.freed).toEqual([]);
+    // Its index may be another one by now, and so its mount.
+    layers.refusals.set(slot, 'layer sha256:1 cannot be trusted');
+    const other = layers.offer(chain(1));
+    await pull(client, 1, '', 'moby/6/c');
+    expect(await found(client, 1)).toBe(name);
+    const [moved] = await client.mounts('default/2/before');
+    expect(moved?.options).toContain(`lowerdir=${other.directory}`);
+    expect(layers.freed).toEqual([slot]);
+    expect(outcomes(world)).toEqual({ served: 1, found: 2 });
   });
 
   it('does not ask for what cannot be a layer, a parent or a new key', async () => {

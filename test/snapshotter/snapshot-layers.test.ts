@@ -380,8 +380,10 @@ describe.skipIf(!canMount)('a layer that is not what its image says', () => {
       .toMatchObject([
         { serving: 'lazy', presentBytes: 0, lastError: expect.stringContaining('the image config says') },
       ]);
+    expect(await layers.call('refusal', 1)).toMatch(/cannot be trusted: .* the image config says/);
     await layers.stop();
     const second = await start(lab);
+    expect(await second.call('refusal', 1)).toMatch(/is not mounted: .* the image config says/);
     expect(await second.status()).toMatchObject([
       { serving: 'none', lastError: expect.stringContaining('image config says') },
     ]);
