@@ -198,6 +198,27 @@ describe.skipIf(!canMount)('mounted layers', () => {
     expect((await node.removeCached('all')).removed).toHaveLength(2);
   });
 
+  it('are cleared away later when a tree cannot be deleted now', async () => {
+    const { root, image } = await place();
+    const layers = await LayersProcess.start(root);
+    const outcome = await layers.provide(wishesOf(image)[0] as Wish);
+    await layers.call('released', [(outcome as { readonly slot: number }).slot]);
+    const trees = join(root, 'trees', 'sha256');
+    const all = () => readdirSync(trees).filter((name) => name.endsWith('.erofs'));
+    await expect.poll(all).toHaveLength(2);
+    // A file that cannot be unlinked.
+    for (const name of all()) await runOk('chattr', ['+i', join(trees, name)]);
+    try {
+      await layers.call('collect');
+      expect(await layers.status()).toMatchObject([{ slot: 1 }]);
+    } finally {
+      for (const name of all()) await runOk('chattr', ['-i', join(trees, name)]);
+    }
+    await layers.call('collect');
+    expect(await layers.status()).toEqual([]);
+    expect(all()).toHaveLength(1);
+  });
+
   it('are there when they are asked for while they are cleared away', async () => {
     const { root, image } = await place();
     const layers = await LayersProcess.start(root);
