@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { DaemonConfig } from '../config/schema.ts';
 import { inUserNamespace } from '../config/user-namespace.ts';
+import type { LayerMountStatus } from '../image/layer-mount-status.ts';
 import type { Logger } from '../observe/log.ts';
 import type { DaemonMetrics, Gauges } from '../observe/metrics.ts';
 import { serveGrpc } from '../snapshotter/grpc/serve-grpc.ts';
@@ -11,8 +12,9 @@ import { addSnapshotsService } from '../snapshotter/snapshots-service.ts';
 import { Snapshotter } from '../snapshotter/snapshotter.ts';
 import type { SnapshotterStatus } from '../snapshotter/snapshotter.ts';
 import type { UnixAddress } from '../util/listen-unix.ts';
+import type { SnapshotKind } from '../state/snapshots.ts';
 import type { Node } from './node.ts';
-import type { SnapshotLayerLine, SnapshotterReport } from './status-report.ts';
+import type { Serving, SnapshotLayerLine, SnapshotterReport } from './status-report.ts';
 
 export interface SnapshotterContext {
   readonly config: DaemonConfig;
@@ -94,10 +96,12 @@ class RunningSnapshotter implements SnapshotterPart {
   }
 
   gauges(): ReturnType<SnapshotterPart['gauges']> {
-    const { layers, snapshots } = this.status();
+    const { snapshots, left } = this.#snapshotter.status();
+    const layers = this.#layers.status();
     const counts: Record<string, number> = {};
-    for (const { serving } of layers) counts[serving] = (counts[serving] ?? 0) + 1;
-    const presentBytes = layers.reduce((sum, layer) => sum + (layer.presentBytes ?? 0), 0);
+    for (const serving of [...layers.map(servingOf), ...left.map(({ kind }) => leftServing(kind))])
+      counts[serving] = (counts[serving] ?? 0) + 1;
+    const presentBytes = layers.reduce((sum, layer) => sum + layer.presentBytes, 0);
     return { snapshots, layers: counts, presentBytes, fuseErrors: this.#layers.fuseErrors() };
   }
 
@@ -110,8 +114,7 @@ class RunningSnapshotter implements SnapshotterPart {
     return this.#layers.status().map((status) => ({
       slot: status.slot,
       layer: status.layer,
-      // One that is not mounted is lazy at best; its error says the rest.
-      serving: status.serving === 'complete' ? 'complete' : 'lazy',
+      serving: servingOf(status),
       why: status.why,
       transport: status.direct ? `${status.transport}, straight from the file` : status.transport,
       presentBytes: status.presentBytes,
@@ -122,11 +125,20 @@ class RunningSnapshotter implements SnapshotterPart {
   }
 }
 
+/** One that is not mounted is lazy at best; its error says the rest. */
+function servingOf({ serving }: LayerMountStatus): Serving {
+  return serving === 'complete' ? 'complete' : 'lazy';
+}
+
+function leftServing(kind: SnapshotKind): Serving {
+  return kind === 'committed' ? 'unpacked' : 'deferred';
+}
+
 /** A layer that containerd unpacked, or was told to unpack. */
 function leftLine({ key, kind, image, layer, reason }: SnapshotterStatus['left'][number]): SnapshotLayerLine {
   return {
     layer: layer ?? key,
-    serving: kind === 'committed' ? 'unpacked' : 'deferred',
+    serving: leftServing(kind),
     why: reason ?? '',
     images: image === undefined ? [] : [image],
   };

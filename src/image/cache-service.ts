@@ -23,6 +23,8 @@ export interface CacheEntry {
   readonly usedAt: number;
   /** Directories that images with this layer are mounted on. */
   readonly mountedOn: readonly string[];
+  /** A snapshot of containerd shows it, or the daemon mounts it when it starts: it stays although nobody has it open. */
+  readonly kept: boolean;
 }
 
 export interface CacheRemoval {
@@ -42,6 +44,7 @@ interface CacheDeps {
 export async function cacheEntries(root: string, state: State): Promise<CacheEntry[]> {
   const rows = new Map(state.layers.list().map((row) => [row.digest, row]));
   const mounts = state.mounts.list();
+  const kept = keptLayers(state);
   const entries: CacheEntry[] = [];
   for (const digest of await digestsOnDisk(root)) {
     const row = rows.get(digest);
@@ -55,6 +58,7 @@ export async function cacheEntries(root: string, state: State): Promise<CacheEnt
       suspect: row?.suspect,
       usedAt: row?.usedAt ?? 0,
       mountedOn: mounts.filter(({ layers }) => layers.includes(digest)).map(({ dir }) => dir),
+      kept: kept.has(digest),
     });
   }
   return entries.sort((a, b) => a.usedAt - b.usedAt || (a.digest < b.digest ? -1 : 1));
@@ -67,8 +71,10 @@ export async function removeCached(deps: CacheDeps, which: readonly string[] | '
   const chosen = which.map((text) => find(entries, text));
   const removal = await removeWhile(deps, chosen, () => true);
   if (removal.busy.length > 0) {
-    const users = chosen.filter(({ digest }) => removal.busy.includes(digest)).flatMap(({ mountedOn }) => mountedOn);
-    const by = users.length > 0 ? `mounted on ${[...new Set(users)].join(', ')}` : 'a process has it open';
+    const busy = chosen.filter(({ digest }) => removal.busy.includes(digest));
+    const users = busy.flatMap(({ mountedOn }) => mountedOn);
+    const unmounted = busy.some(({ kept }) => kept) ? 'snapshots of containerd show it' : 'a process has it open';
+    const by = users.length > 0 ? `mounted on ${[...new Set(users)].join(', ')}` : unmounted;
     throw new ImageError('ERR_CACHE_BUSY', `in use and not removed: ${removal.busy.join(', ')} (${by})`);
   }
   return removal;
@@ -92,12 +98,18 @@ async function removeWhile(
   let freedBytes = 0;
   for (const entry of entries) {
     if (!more(freedBytes)) break;
-    if (await deps.layers.remove(entry.digest)) {
+    if (!entry.kept && (await deps.layers.remove(entry.digest))) {
       removed.push(entry.digest);
       freedBytes += entry.diskBytes;
     } else busy.push(entry.digest);
   }
   return { removed, busy, freedBytes };
+}
+
+/** Nobody has to have them open: their mounts may live without a process, or wait for the daemon. */
+function keptLayers({ slots, mounts }: State): ReadonlySet<Digest> {
+  const remade = mounts.list().filter(({ daemon }) => daemon);
+  return new Set([...slots.shownLayers(), ...remade.flatMap(({ layers }) => layers)]);
 }
 
 function find(entries: readonly CacheEntry[], text: string): CacheEntry {

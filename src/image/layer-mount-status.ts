@@ -25,7 +25,9 @@ export interface LayerMountStatus {
 export function layerMountStatus(row: SlotRow, entry: MountEntry | undefined): LayerMountStatus {
   const layer = entry?.lease?.layer;
   const mounted = entry?.mounted;
-  const complete = mounted?.direct === true || layer?.complete === true;
+  // Of one that turned out wrong nothing is served any more, and its cache cannot be asked.
+  const present = layer?.present;
+  const complete = mounted?.direct === true || present?.complete === true;
   return {
     slot: row.slot,
     layer: row.layer,
@@ -34,9 +36,9 @@ export function layerMountStatus(row: SlotRow, entry: MountEntry | undefined): L
     direct: mounted?.direct === true,
     why: row.reason,
     spans: layer?.spans.count,
-    presentSpans: layer?.cache.presentSpans ?? 0,
+    presentSpans: present?.spans ?? 0,
     streamSize: layer?.streamSize,
-    presentBytes: layer?.cache.presentBytes ?? 0,
+    presentBytes: present?.bytes ?? 0,
     lastError: layer?.lastFailure ?? row.error,
   };
 }

@@ -269,8 +269,9 @@ export class LayerMounts {
     this.#entries.delete(slot);
     await entry?.mounted.retire();
     await entry?.lease?.release();
-    state.slots.delete(slot);
+    // The row goes last: what is cut off half way is done again.
     await trees.remove([row.tree]);
+    state.slots.delete(slot);
     // False when somebody else uses it: then it is the cache's to evict.
     if (state.slots.byLayer(layer).length === 0 && (await store.remove(layer))) state.layerSources.delete(layer);
   }

@@ -59,7 +59,7 @@ export class LayerTreeFiles {
     return record === undefined || 'below' in record || exists ? record : undefined;
   }
 
-  /** Whether the tree itself is there; it is written before what is known of it. */
+  /** Whether the tree itself is there. */
   async has(key: string): Promise<boolean> {
     return await stat(this.path(key)).then(
       () => true,
@@ -70,16 +70,21 @@ export class LayerTreeFiles {
   /** Errors: those of the file system. */
   async write(key: string, image: Uint8Array, record: TreeRecord): Promise<void> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    // Durable with the tree: it says what `/` looks like, and nobody asks for a mounted tree to be made again.
+    await this.#putRecord(key, record, { flush: true });
     await writeWhole(this.path(key), [image]);
-    await this.writeRecord(key, record);
   }
 
-  /** A record that a power cut takes is made again: it is not synced. Errors: those of the file system. */
+  /** That there is no such tree. A record that a power cut takes is made again: it is not synced. Errors: those of the file system. */
   async writeRecord(key: string, record: TreeRecord): Promise<void> {
+    await this.#putRecord(key, record, { flush: false });
+  }
+
+  async #putRecord(key: string, record: TreeRecord, { flush }: { readonly flush: boolean }): Promise<void> {
     const path = this.#recordPath(key);
     const temporary = `${path}.${randomUUID()}.tmp`;
     try {
-      await writeFile(temporary, JSON.stringify(record), { mode: 0o600 });
+      await writeFile(temporary, JSON.stringify(record), { mode: 0o600, flush });
       await rename(temporary, path);
     } catch (error) {
       await rm(temporary, { force: true });

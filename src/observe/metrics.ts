@@ -41,6 +41,8 @@ export class DaemonMetrics {
   readonly #misses: Counter;
   readonly #fetched: Counter;
   #look: (() => Gauges) | undefined;
+  /** What was seen for the scrape under way. */
+  #found: Gauges | undefined;
 
   private constructor(prom: typeof import('prom-client')) {
     this.#registry = new prom.Registry();
@@ -81,12 +83,13 @@ export class DaemonMetrics {
 
   readonly fetched = (bytes: number): void => this.#fetched.inc(bytes);
 
-  /** `look` is called at every scrape. */
+  /** `look` is called once at every scrape. */
   observe(look: () => Gauges): void {
     this.#look = look;
   }
 
   async text(): Promise<string> {
+    this.#found = this.#look?.();
     return await this.#registry.metrics();
   }
 
@@ -96,7 +99,7 @@ export class DaemonMetrics {
 
   #addGauges(prom: typeof import('prom-client'), name: (suffix: string, help: string) => MetricName): void {
     const gauge = (base: MetricName, fill: (gauge: Gauge, found: Gauges) => void, labels: readonly string[] = []) => {
-      const look = () => this.#look?.();
+      const look = () => this.#found;
       return new prom.Gauge({
         ...base,
         labelNames: labels,
@@ -132,7 +135,7 @@ export class DaemonMetrics {
     const errors = new prom.Counter({
       ...name('fuse_errors_total', 'Requests of the kernel that were answered with an error of ours.'),
       collect: () => {
-        const now = this.#look?.().fuseErrors ?? told;
+        const now = this.#found?.fuseErrors ?? told;
         if (now > told) errors.inc(now - told);
         told = Math.max(told, now);
       },

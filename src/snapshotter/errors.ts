@@ -4,6 +4,8 @@ export type SnapshotErrorCode =
   | 'ERR_SNAPSHOT_UNKNOWN'
   /** Not possible with the snapshot as it is: it has children, is not active, has too many layers. */
   | 'ERR_SNAPSHOT_STATE'
+  /** A layer below is not mounted, or not what it should be: a container would lack its files, or see wrong ones. */
+  | 'ERR_SNAPSHOT_LAYER'
   /** The request is malformed or beyond a limit. */
   | 'ERR_SNAPSHOT_ARGUMENT'
   /** The caller went away. */

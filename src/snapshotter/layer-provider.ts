@@ -50,6 +50,8 @@ export interface LayerProvider {
   provide(wish: LayerWish): Promise<ProvideOutcome>;
   /** Where the layer is mounted: `<root>/l/<slot in base 36>`. */
   directory(slot: number): string;
+  /** Why the layer is not mounted there, or must not be used; undefined when all is well. Cheap. */
+  refusal(slot: number): string | undefined;
   /** Attributes of the directory `/` of the layer's tree; undefined when the layer does not say. */
   rootOf(slot: number): Promise<RootAttributes | undefined>;
   /** What the layer's cached bytes, index and tree take on disk now. */

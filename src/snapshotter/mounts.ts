@@ -38,7 +38,9 @@ const maxOptionBytes = 4095;
 
 /** Errors: ERR_SNAPSHOT_STATE when the kernel cannot mount so many layers. */
 export function mountsOf(snapshot: MountedSnapshot): Mount[] {
-  const { kind, place, lowers } = snapshot;
+  const { kind, place } = snapshot;
+  // A layer that an image has twice is one directory, which overlayfs takes once; the upper one hides all that the lower one would show.
+  const lowers = [...new Set(snapshot.lowers)];
   const top = lowers[0];
   if (top === undefined) return [bind(place.fs, kind === 'view' ? 'ro' : 'rw')];
   if (kind === 'view' && lowers.length === 1) return [bind(top, 'ro')];
@@ -50,7 +52,7 @@ export function mountsOf(snapshot: MountedSnapshot): Mount[] {
     ...(snapshot.throughMount ? [upper.join(',')] : upper),
     `lowerdir=${lowers.join(':')}`,
   ];
-  checkSize(snapshot, options);
+  checkSize({ ...snapshot, lowers }, options);
   return [{ type: 'overlay', source: 'overlay', target: '', options }];
 }
 

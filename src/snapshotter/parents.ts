@@ -31,8 +31,12 @@ interface Places {
   readonly layers: LayerProvider;
 }
 
+/** Errors: ERR_SNAPSHOT_LAYER with the reason when it is a layer that cannot be used. */
 export function lowerDirectory({ directories, layers }: Places, lower: Lower): string {
-  return lower.slot === undefined ? directories.of(lower.id).fs : layers.directory(lower.slot);
+  if (lower.slot === undefined) return directories.of(lower.id).fs;
+  const refusal = layers.refusal(lower.slot);
+  if (refusal === undefined) return layers.directory(lower.slot);
+  throw new SnapshotError('ERR_SNAPSHOT_LAYER', `${refusal}; remove the image and pull it again`);
 }
 
 /** What `/` has to look like in a snapshot above these: whoever is uppermost decides what a container sees. */

@@ -33,7 +33,9 @@ export async function provideLayer(
   const { chainId } = request;
   const startedAt = performance.now();
   const parent = committedParent(table, request.parent);
-  if (isCommitted(table, chainId, parent)) {
+  const committed = committedLayer(table, chainId, parent);
+  // One that could not be mounted when the daemon started is made again; one that turned out wrong is unpacked.
+  if (committed !== undefined && (committed.slot === undefined || parts.layers.refusal(committed.slot) === undefined)) {
     outcomes.add('found', startedAt);
     throw alreadyThere(chainId);
   }
@@ -53,8 +55,12 @@ function alreadyThere(chainId: string): SnapshotError {
   return new SnapshotError('ERR_SNAPSHOT_EXISTS', `layer ${chainId} is there already: nothing to unpack`);
 }
 
-function isCommitted(table: SnapshotTable, chainId: string, parent: SnapshotRow | undefined): boolean {
-  return table.labelled(refLabel, chainId).some((row) => row.kind === 'committed' && row.parent?.id === parent?.id);
+function committedLayer(
+  table: SnapshotTable,
+  chainId: string,
+  parent: SnapshotRow | undefined,
+): SnapshotRow | undefined {
+  return table.labelled(refLabel, chainId).find((row) => row.kind === 'committed' && row.parent?.id === parent?.id);
 }
 
 /** Anything that goes wrong leaves the layer to containerd, except that nobody waits for it any more. */
@@ -100,19 +106,26 @@ function commitServed(
 ): 'served' | 'found' | Deferral {
   const { chainId, labels } = request;
   const { slot, image, layer } = served;
-  let shown = false;
+  let unshown: number | undefined = slot;
   try {
     return table.durably(() => {
       const parent = committedParent(table, request.parent);
-      if (isCommitted(table, chainId, parent)) return 'found';
+      const there = committedLayer(table, chainId, parent);
+      if (there !== undefined) {
+        if (there.slot === undefined || layers.refusal(there.slot) === undefined) return 'found';
+        // The same layer by another index: what was made above its lost mount is as it was.
+        table.show(there.id, slot);
+        unshown = there.slot;
+        return 'found';
+      }
       // The same layer is a snapshot of its own above every other parent.
       const key = parent === undefined ? chainId : `${chainId}@${parent.id.toString(36)}`;
       if (table.get(key) !== undefined) return deferred(labels, 'error', `the name ${key} is taken`);
       table.insert({ key, kind: 'committed', parent: parent?.id, labels, slot, image, layer });
-      shown = true;
+      unshown = undefined;
       return 'served';
     });
   } finally {
-    if (!shown && !table.isShown(slot)) layers.released([slot]);
+    if (unshown !== undefined && !table.isShown(unshown)) layers.released([unshown]);
   }
 }

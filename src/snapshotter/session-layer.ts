@@ -39,6 +39,9 @@ export async function openSessionLayer(
   if (descriptor === undefined || diffId === undefined)
     return defer('error', `${image.reference} has no layer ${position + 1}`);
   const { digest, size } = descriptor;
+  const known = deps.state.layers.get(digest);
+  if (known !== undefined && known.suspect === undefined && known.diffId !== diffId)
+    return otherContent(digest, known.diffId, diffId);
   const request: OpenLayerRequest = {
     descriptor,
     diffId,
@@ -49,9 +52,10 @@ export async function openSessionLayer(
     signal,
     onWarning: (warning) => deps.log.warn({ layer: digest }, warning),
   };
-  if (deps.state.layers.get(digest)?.suspect === undefined) {
+  if (known?.suspect === undefined) {
     const ready = await deps.open.acquire(digest, () => deps.store.openIfReady(request));
-    if (ready !== undefined && isServable(deps, where, ready)) return { kind: 'open', lease: ready };
+    const isSame = ready?.layer.diffId === diffId;
+    if (ready !== undefined && isSame && isServable(deps, where, ready)) return { kind: 'open', lease: ready };
     await ready?.release();
   }
   const discovery = await discover();
@@ -92,10 +96,21 @@ async function openBy(deps: SessionDeps, where: SessionLayer, request: OpenLayer
   const lease = await deps.open.acquire(digest, () => deps.store.open(request));
   if (lease === undefined) return defer('error', `layer ${digest} could not be opened`);
   const suspect = deps.state.layers.get(digest)?.suspect;
-  if (suspect === undefined && isServable(deps, where, lease)) return { kind: 'open', lease };
+  const { diffId } = lease.layer;
+  const isSame = diffId === request.diffId;
+  if (suspect === undefined && isSame && isServable(deps, where, lease)) return { kind: 'open', lease };
   await lease.release();
+  if (!isSame) return otherContent(digest, diffId, request.diffId);
   if (suspect !== undefined) return defer('error', `layer ${digest} is in use and cannot be trusted: ${suspect}`);
   return defer('formats', `layer ${digest} is in use by an index whose format is switched off (index.formats)`);
+}
+
+/** Its chain ID would stand for content that it has not got, also for images that are honest. containerd finds out who is right. */
+function otherContent(digest: Digest, known: Digest, told: Digest): LayerOutcome {
+  return defer(
+    'error',
+    `layer ${digest} has the diffID ${told} by this image, and ${known} by another one on this node`,
+  );
 }
 
 function isServable(deps: SessionDeps, where: SessionLayer, { layer }: LayerLease): boolean {

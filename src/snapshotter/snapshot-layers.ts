@@ -23,6 +23,7 @@ import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { State } from '../state/state.ts';
+import { KeyedLock } from '../util/keyed-lock.ts';
 import { OnceMap } from '../util/once-map.ts';
 import { defer, deferralOf } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
@@ -73,6 +74,8 @@ export class SnapshotLayers implements LayerProvider {
   readonly #sessions: LRUCache<string, ImageSession>;
   readonly #providing = new OnceMap<string, ProvideOutcome>();
   readonly #pins = new SlotPins();
+  /** Of a layer: nobody finds its tree that somebody else is about to clear away. */
+  readonly #turns = new KeyedLock<Digest>();
   readonly #ending = new AbortController();
 
   private constructor(parts: Parts) {
@@ -138,6 +141,15 @@ export class SnapshotLayers implements LayerProvider {
     return this.#p.mounts.directory(slot);
   }
 
+  refusal(slot: number): string | undefined {
+    const { state, mounts } = this.#p;
+    const row = state.slots.get(slot);
+    const layer = row?.layer ?? slot.toString(36);
+    if (mounts.get(slot) === undefined) return `layer ${layer} is not mounted: ${row?.error ?? 'nobody mounted it'}`;
+    const suspect = row && state.layers.get(row.layer)?.suspect;
+    return suspect === undefined ? undefined : `layer ${layer} cannot be trusted: ${suspect}`;
+  }
+
   async rootOf(slot: number): Promise<RootAttributes | undefined> {
     return this.#p.mounts.get(slot)?.tree?.root;
   }
@@ -167,10 +179,9 @@ export class SnapshotLayers implements LayerProvider {
     for (const { layer } of going) {
       for (const session of this.#sessions.values()) await session.drop(layer);
     }
-    await mounts.forget(
-      going.map(({ slot }) => slot),
-      mayGo,
-    );
+    for (const { slot, layer } of going) {
+      await this.#turns.run(layer, () => mounts.forget([slot], mayGo));
+    }
   }
 
   /** Of every slot, also of those that could not be mounted. */
@@ -220,8 +231,9 @@ export class SnapshotLayers implements LayerProvider {
     const layer = resolved.manifest.layers[position]?.digest;
     const outcome = await session.take(position, { signal });
     if (outcome.kind === 'deferred') return { ...outcome, image, layer };
-    const slot = await this.#mount(outcome.lease, below, signal);
-    const { digest } = outcome.lease.layer.descriptor;
+    const { lease } = outcome;
+    const { digest } = lease.layer.descriptor;
+    const slot = await this.#turns.run(digest, () => this.#mount(lease, below, signal));
     this.#p.state.layers.touch([digest]);
     return { kind: 'served', slot, image, layer: digest };
   }

@@ -89,6 +89,14 @@ export class SlotTable {
       .map(({ slot }) => slot);
   }
 
+  /** Layers of those that a snapshot shows. */
+  shownLayers(): Digest[] {
+    return this.#db
+      .prepare<[], { layer: string }>('SELECT DISTINCT layer FROM slots WHERE slot IN (SELECT slot FROM snapshots)')
+      .all()
+      .map(({ layer }) => parseDigest(layer));
+  }
+
   isShown(slot: number): boolean {
     return (
       this.#db.prepare<[number], unknown>('SELECT 1 FROM snapshots WHERE slot = ? LIMIT 1').get(slot) !== undefined

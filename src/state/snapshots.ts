@@ -163,6 +163,11 @@ export class SnapshotTable {
     });
   }
 
+  /** Makes a snapshot of a layer show another mount of it. */
+  show(id: number, slot: number): void {
+    this.durably(() => this.#db.prepare('UPDATE snapshots SET slot = ? WHERE id = ?').run(slot, id));
+  }
+
   /** What was measured is not worth a sync: it can be measured again. */
   putUsage(id: number, usage: { readonly size: number; readonly inodes: number }): void {
     this.#db.prepare('UPDATE snapshots SET size = ?, inodes = ? WHERE id = ?').run(usage.size, usage.inodes, id);

@@ -3,10 +3,14 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import type { Digest } from '../../src/oci/digest.ts';
 import { ImageLab, labLayer, sha256 } from '../support/image-lab.ts';
 import type { LabImage } from '../support/image-lab.ts';
-import { LayersProcess } from '../support/layers-process.ts';
+import { LayersProcess, wishesOf } from '../support/layers-process.ts';
+import type { Wish } from '../support/layers-process.ts';
+import { rounds } from '../support/fixtures.ts';
 import { canMount } from '../support/peel-node.ts';
 import { peel, run, runOk } from '../support/run.ts';
 import { tarOf } from '../support/tar-members.ts';
@@ -185,6 +189,62 @@ describe.skipIf(!canMount)('mounted layers', () => {
       expect(lab.front.requests.length).toBeGreaterThan(0);
     },
   );
+
+  it('keep their bytes when the cache is cleared while their process is gone', async () => {
+    const { lab, root, image } = await place();
+    const first = await LayersProcess.start(root);
+    await first.pull(image);
+    await first.kill();
+    const node = await lab.node({ root });
+    const [lazy, complete] = image.layers.map(({ descriptor }) => descriptor.digest) as [Digest, Digest];
+    expect(await node.pruneCache(0)).toMatchObject({ removed: [], busy: [lazy, complete] });
+    expect(await node.removeCached('all')).toMatchObject({ removed: [], busy: [lazy, complete] });
+    await expect(node.removeCached([complete])).rejects.toThrow(/in use and not removed: .*snapshots of containerd/);
+    await lab.front.close();
+    const second = await LayersProcess.start(root);
+    expect(await second.status()).toMatchObject([{ serving: 'lazy' }, { serving: 'complete' }]);
+    await second.sql('DELETE FROM snapshots');
+    await second.stop();
+    expect((await node.removeCached('all')).removed).toHaveLength(2);
+  });
+
+  it('are cleared away later when a tree cannot be deleted now', async () => {
+    const { root, image } = await place();
+    const layers = await LayersProcess.start(root);
+    const outcome = await layers.provide(wishesOf(image)[0] as Wish);
+    await layers.call('released', [(outcome as { readonly slot: number }).slot]);
+    const trees = join(root, 'trees', 'sha256');
+    const all = () => readdirSync(trees).filter((name) => name.endsWith('.erofs'));
+    await expect.poll(all).toHaveLength(2);
+    // A file that cannot be unlinked.
+    for (const name of all()) await runOk('chattr', ['+i', join(trees, name)]);
+    try {
+      await layers.call('collect');
+      expect(await layers.status()).toMatchObject([{ slot: 1 }]);
+    } finally {
+      for (const name of all()) await runOk('chattr', ['-i', join(trees, name)]);
+    }
+    await layers.call('collect');
+    expect(await layers.status()).toEqual([]);
+    expect(all()).toHaveLength(1);
+  });
+
+  it('are there when they are asked for while they are cleared away', async () => {
+    const { root, image } = await place();
+    const layers = await LayersProcess.start(root);
+    const [wish] = wishesOf(image) as [Wish];
+    for (let round = 0; round < rounds(30); round += 1) {
+      const cleared = layers.call('collect');
+      // As long as clearing away takes, in steps.
+      await delay(round % 10);
+      const outcome = await layers.provide(wish);
+      await cleared;
+      expect(outcome).toEqual(expect.objectContaining({ kind: 'served' }));
+      const { slot } = outcome as { readonly slot: number };
+      expect(await runOk('stat', ['-c', '%s', join(await layers.directory(slot), 'tail')])).toBe(`${data.length}\n`);
+      await layers.call('released', [slot]);
+    }
+  });
 
   it('that a process before left where no snapshot shows anything are cleared away', async () => {
     const { root, image } = await place();

@@ -111,6 +111,42 @@ describe('a Prepare of a layer', () => {
     expect(snapshotter.status()).toMatchObject({ left: [{ key: 'default/2/layer', ...left }] });
   });
 
+  it('makes a layer again that is a snapshot and not mounted, above which no container starts meanwhile', async () => {
+    const world = await snapshotsWorld();
+    const { client, layers } = world;
+    const { slot, directory } = layers.offer(chain(1));
+    await pull(client, 1, '', 'default/1/a');
+    const name = await found(client, 1);
+    await client.prepare('default/2/before', name);
+    layers.refusals.set(slot, 'layer sha256:1 is not mounted: its index is gone');
+    const refused = expect.objectContaining({
+      code: status.UNAVAILABLE,
+      details: expect.stringMatching(/its index is gone; remove the image and pull it again/),
+    });
+    await expect(client.prepare('default/3/new', name)).rejects.toEqual(refused);
+    await expect(client.view('default/4/view', name)).rejects.toEqual(refused);
+    await expect(client.mounts('default/2/before')).rejects.toEqual(refused);
+    await expect(client.stat('default/3/new')).rejects.toMatchObject({ code: status.NOT_FOUND });
+    layers.answer(chain(1), () => {
+      layers.refusals.clear();
+      return { kind: 'served', slot, image: 'app:1', layer: parseDigest(chain(9)) };
+    });
+    await pull(client, 1, '', 'k8s.io/5/b');
+    expect(await found(client, 1)).toBe(name);
+    const [mount] = await client.mounts('default/2/before');
+    expect(mount?.options).toContain(`lowerdir=${directory}`);
+    expect(layers.freed).toEqual([]);
+    // Its index may be another one by now, and so its mount.
+    layers.refusals.set(slot, 'layer sha256:1 cannot be trusted');
+    const other = layers.offer(chain(1));
+    await pull(client, 1, '', 'moby/6/c');
+    expect(await found(client, 1)).toBe(name);
+    const [moved] = await client.mounts('default/2/before');
+    expect(moved?.options).toContain(`lowerdir=${other.directory}`);
+    expect(layers.freed).toEqual([slot]);
+    expect(outcomes(world)).toEqual({ served: 1, found: 2 });
+  });
+
   it('does not ask for what cannot be a layer, a parent or a new key', async () => {
     const world = await snapshotsWorld();
     const { client, layers } = world;

@@ -100,6 +100,26 @@ describe('mounted snapshots', () => {
     expect(await above(world.client, String(count), 'ls | wc -l')).toBe(`${count}\n`);
   });
 
+  it('take a layer that an image has twice for the upper one', async () => {
+    const world = await snapshotsWorld();
+    const { client, layers, state } = world;
+    const [base, twice, between] = [1, 2, 3].map(() => layers.makeSlot()) as [number, number, number];
+    for (const [slot, text] of [
+      [base, 'base'],
+      [twice, 'twice'],
+      [between, 'between'],
+    ] as const) {
+      writeFileSync(`${layers.directory(slot)}/which`, text);
+      writeFileSync(`${layers.directory(slot)}/${text}`, '');
+    }
+    let parent: number | undefined;
+    for (const [at, slot] of [base, twice, between, twice].entries()) {
+      parent = state.snapshots.insert({ key: String(at), kind: 'committed', parent, slot, labels: {} });
+    }
+    expect(await above(client, '3', 'ls; cat which')).toBe('base\nbetween\ntwice\nwhich\ntwice');
+    expect(await above(client, '2', 'ls; cat which')).toBe('base\nbetween\ntwice\nwhich\nbetween');
+  });
+
   it('are an error where the kernel cannot mount them', async () => {
     const world = await snapshotsWorld();
     const { client, root } = world;

@@ -74,6 +74,16 @@ describe.skipIf(!canMount)('an image that containerd names', () => {
     },
   );
 
+  it('may have a layer twice', async () => {
+    const lab = await ImageLab.start();
+    const [base, twice] = [lazyLayer(), labLayer(tarOf({ path: 'twice', data: 'x' }))];
+    const image = await lab.push('1', [base, twice, lazyLayer(randomBytes(10)), twice]);
+    await lab.pushIndex(image, { spanSize });
+    const layers = await start(lab);
+    const slots = (await layers.pull(image)).map((each) => (each.kind === 'served' ? each.slot : each.reason));
+    expect(slots).toEqual([1, 2, 3, 2]);
+  });
+
   it('opens its layers side by side, and gives each call its own answer', async () => {
     const lab = await ImageLab.start();
     const image = await lab.push(
@@ -352,5 +362,47 @@ describe.skipIf(!canMount)('a layer of two repositories', () => {
     );
     expect((await run('cat', [join(await layers.directory(1), 'big')])).err).toContain('Input/output error');
     expect(await layers.status()).toMatchObject([{ serving: 'lazy', lastError: expect.stringContaining('403') }]);
+  });
+});
+
+describe.skipIf(!canMount)('a layer that is not what its image says', () => {
+  it('is not read any more once that is known, and the status says so', async () => {
+    const lab = await ImageLab.start();
+    const liar = { ...lazyLayer(), diffId: sha256(Buffer.from('another')) };
+    const image = await lab.push('1', [liar]);
+    await lab.pushIndex(image, { spanSize });
+    const layers = await start(lab);
+    expect(await layers.pull(image)).toMatchObject([{ kind: 'served', slot: 1 }]);
+    const file = join(await layers.directory(1), 'big');
+    await run('cat', [file]);
+    await expect
+      .poll(() => layers.status())
+      .toMatchObject([
+        { serving: 'lazy', presentBytes: 0, lastError: expect.stringContaining('the image config says') },
+      ]);
+    expect(await layers.call('refusal', 1)).toMatch(/cannot be trusted: .* the image config says/);
+    await layers.stop();
+    const second = await start(lab);
+    expect(await second.call('refusal', 1)).toMatch(/is not mounted: .* the image config says/);
+    expect(await second.status()).toMatchObject([
+      { serving: 'none', lastError: expect.stringContaining('image config says') },
+    ]);
+  });
+
+  it('does not become a snapshot of content that it is known not to have', async () => {
+    const lab = await ImageLab.start();
+    const honest = lazyLayer();
+    const image = await lab.push('1', [honest], 'a/app');
+    const liar = await lab.push('1', [{ ...honest, diffId: sha256(Buffer.from('another')) }], 'b/app');
+    await lab.pushIndex(image, { spanSize, repository: 'a/app' });
+    await lab.pushIndex(liar, { spanSize, repository: 'b/app' });
+    const layers = await start(lab);
+    expect(await layers.pull(image)).toMatchObject([{ kind: 'served' }]);
+    const refused = { code: 'error', reason: expect.stringMatching(/diffID/) };
+    expect(await layers.pull(liar)).toMatchObject([refused]);
+    await layers.stop();
+    const second = await start(lab);
+    expect(await second.pull(liar)).toMatchObject([refused]);
+    expect(await second.pull(image)).toMatchObject([{ kind: 'served' }]);
   });
 });

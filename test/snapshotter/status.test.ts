@@ -11,6 +11,7 @@ describe('the status of an error', () => {
     [new SnapshotError('ERR_SNAPSHOT_STATE', 'm'), status.FAILED_PRECONDITION],
     [new SnapshotError('ERR_SNAPSHOT_ARGUMENT', 'm'), status.INVALID_ARGUMENT],
     [new SnapshotError('ERR_SNAPSHOT_CANCELLED', 'm'), status.CANCELLED],
+    [new SnapshotError('ERR_SNAPSHOT_LAYER', 'm'), status.UNAVAILABLE],
     [Object.assign(new Error('m'), { code: 'ENOSPC' }), status.RESOURCE_EXHAUSTED],
     [Object.assign(new Error('m'), { code: 'SQLITE_FULL' }), status.RESOURCE_EXHAUSTED],
   ])('%s', (error, code) => {

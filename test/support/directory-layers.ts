@@ -27,6 +27,8 @@ export class DirectoryLayers implements LayerProvider {
   readonly #answers = new Map<string, Answer>();
   readonly wishes: LayerWish[] = [];
   readonly freed: number[] = [];
+  /** Why slots are not mounted. */
+  readonly refusals = new Map<number, string>();
   readonly roots = new Map<number, RootAttributes>();
   collected = 0;
 
@@ -67,6 +69,10 @@ export class DirectoryLayers implements LayerProvider {
 
   directory(slot: number): string {
     return path.join(this.#root, 'l', slot.toString(36));
+  }
+
+  refusal(slot: number): string | undefined {
+    return this.refusals.get(slot);
   }
 
   rootOf(slot: number): Promise<RootAttributes | undefined> {

@@ -36,14 +36,14 @@ function defineLs(command: Command, context: CliContext): void {
       { title: 'USED' },
       { title: 'MOUNTED ON' },
     ];
-    const rows = entries.map(({ digest, diskBytes, streamSize, index, usedAt, mountedOn, suspect }) => [
+    const rows = entries.map(({ digest, diskBytes, streamSize, index, usedAt, mountedOn, kept, suspect }) => [
       shortDigest(digest),
       humanBytes(diskBytes),
       streamSize === undefined ? '?' : humanBytes(streamSize),
       streamSize === undefined ? '' : percent(Math.min(diskBytes, streamSize), streamSize),
       suspect === undefined ? (index ?? 'none') : `suspect: ${suspect}`,
       usedAt === 0 ? 'never' : localMinute(usedAt / 1000),
-      mountedOn.join(' '),
+      mountedOn.join(' ') || (kept ? 'snapshots of containerd' : ''),
     ]);
     await context.output.table(columns, rows);
   });
