@@ -1,9 +1,9 @@
 // The daemon of this machine, for the commands that leave their work to it where there is one.
 import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
-import path from 'node:path';
+import { daemonPlace } from '../config/daemon-place.ts';
+import type { DaemonPlace } from '../config/daemon-place.ts';
 import { readEnvironment } from '../config/environment.ts';
-import { defaultRoot, usualRunDir } from '../config/paths.ts';
 import type { ControlClient } from '../daemon/control-client.ts';
 import type { CliContext } from './context.ts';
 import { CommandError } from './errors.ts';
@@ -26,7 +26,7 @@ export async function requireDaemon(context: CliContext): Promise<ControlClient>
   const client = await connect(context, { root: isNamed ? 'same' : 'any' });
   if (client === undefined)
     throw new CommandError(
-      `no daemon runs${isNamed ? ` for ${rootOf(context)}` : ''}: start it with \`systemctl start peel\` or \`peel daemon\``,
+      `no daemon runs${isNamed ? ` for ${(await placeOf(context)).root}` : ''}: start it with \`systemctl start peel\` or \`peel daemon\``,
       { code: 'ERR_DAEMON_NONE' },
     );
   return client;
@@ -36,10 +36,7 @@ async function connect(
   context: CliContext,
   wanted: { readonly root: 'same' | 'any' },
 ): Promise<ControlClient | undefined> {
-  const environment = readEnvironment();
-  const root = rootOf(context);
-  const runDir = usualRunDir({ environment, uid: process.getuid?.() ?? 0 }) ?? path.join(root, 'run');
-  const socket = path.join(runDir, 'control.sock');
+  const { control: socket, root } = await placeOf(context);
   // Most machines have none, and what talks to it takes a while to load.
   if (!existsSync(socket)) return undefined;
   const { ControlClient } = await import('../daemon/control-client.ts');
@@ -48,9 +45,8 @@ async function connect(
   return (await real(client.hello.root)) === (await real(root)) ? client : undefined;
 }
 
-function rootOf(context: CliContext): string {
-  const uid = process.getuid?.() ?? 0;
-  return path.resolve(context.options.root ?? defaultRoot({ environment: readEnvironment(), uid }));
+export async function placeOf({ options: { root } }: CliContext): Promise<DaemonPlace> {
+  return await daemonPlace({ root, environment: readEnvironment(), uid: process.getuid?.() ?? 0 });
 }
 
 async function real(dir: string): Promise<string> {
