@@ -3,7 +3,7 @@ import type { LayerLine, SnapshotterReport, StatusReport } from '../../daemon/st
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { requireDaemon } from '../find-daemon.ts';
-import { humanDuration, percent, shortDigest } from '../human.ts';
+import { humanDuration, percent, printable, shortDigest } from '../human.ts';
 import { mountColumns, mountRows } from '../mount-table.ts';
 import { withNode } from '../with-node.ts';
 
@@ -35,13 +35,14 @@ async function print({ output }: CliContext, report: StatusReport): Promise<void
   await output.lines([
     `peel ${version}, process ${pid}, up for ${humanDuration(Date.now() - startedAt)}`,
     `state in ${root}, sockets in ${runDir}`,
-    ...warnings.map((warning) => `warning: ${warning}`),
+    // One may have a line for each problem of a file.
+    ...warnings.flatMap((warning) => `warning: ${warning}`.split('\n').map(printable)),
     ...(restartNeeded.length === 0 ? [] : [`these settings count after a restart: ${restartNeeded.join(', ')}`]),
   ]);
   if (mounts.length > 0) {
     await output.lines(['', 'Mounts']);
     await output.table(mountColumns, mountRows(mounts));
-    const rows = mounts.flatMap(({ dir, serving }) => serving.map((line) => [dir, ...cellsOf(line)]));
+    const rows = mounts.flatMap(({ dir, serving }) => serving.map((line) => [printable(dir), ...cellsOf(line)]));
     if (rows.length > 0) {
       await output.lines(['', 'Layers of mounts']);
       await output.table([{ title: 'DIRECTORY' }, ...layerColumns], rows);
@@ -65,21 +66,17 @@ async function printSnapshotter(
   await output.lines(['', `Snapshotter on ${socket}: ${countsOf(snapshots) || 'no snapshots'}`]);
   if (Object.keys(deferrals).length > 0) await output.line(`layers left to containerd: ${countsOf(deferrals)}`);
   if (layers.length === 0) return;
-  const rows = layers.map((line) => [line.images.join(' '), line.transport ?? '', ...cellsOf(line)]);
+  const rows = layers.map((line) => [printable(line.images.join(' ')), line.transport ?? '', ...cellsOf(line)]);
   await output.table([{ title: 'IMAGE' }, { title: 'TRANSPORT' }, ...layerColumns], rows);
 }
 
 function cellsOf({ layer, serving, presentBytes, streamSize, why, lastError }: LayerLine): string[] {
   const here = presentBytes === undefined || streamSize === undefined ? '' : percent(presentBytes, streamSize);
-  return [shortDigest(layer), serving, here, why, printable(lastError ?? '')];
+  return [printable(shortDigest(layer)), serving, here, printable(why), printable(lastError ?? '')];
 }
 
 function countsOf(counts: Readonly<Record<string, number>>): string {
   return Object.entries(counts)
     .map(([name, count]) => `${count} ${name}`)
     .join(', ');
-}
-
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, ' ');
 }
