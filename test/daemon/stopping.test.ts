@@ -45,7 +45,7 @@ async function nodeThatMustAsk() {
       () => true,
       () => asked.resolve(),
     );
-    onTestFinished(() => void answer());
+    onTestFinished(answer);
     return { asked: asked.promise, answer };
   };
   return { ...made, silence };
