@@ -7,7 +7,8 @@ export default defineConfig({
     globalSetup: ['test/support/clean-machine.ts'],
     setupFiles: ['test/support/equal-bytes.ts'],
     pool: 'forks',
-    maxWorkers: 2,
+    // More than the two processors of the smallest machine: many tests wait for other processes.
+    maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 120_000,
   },

@@ -1,9 +1,9 @@
 // The daemon of this machine, for the commands that leave their work to it where there is one.
 import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
-import path from 'node:path';
+import { daemonPlace } from '../config/daemon-place.ts';
+import type { DaemonPlace } from '../config/daemon-place.ts';
 import { readEnvironment } from '../config/environment.ts';
-import { defaultRoot, usualRunDir } from '../config/paths.ts';
 import type { ControlClient } from '../daemon/control-client.ts';
 import type { CliContext } from './context.ts';
 import { CommandError } from './errors.ts';
@@ -23,23 +23,24 @@ export async function findDaemon(context: CliContext): Promise<ControlClient | u
 /** For commands about the daemon itself. Errors: CommandError when none runs, when it has another state directory than the one named. */
 export async function requireDaemon(context: CliContext): Promise<ControlClient> {
   const client = await connect(context);
+  const { control, root } = await placeOf(context);
   if (client === undefined) {
     const yours = process.getuid?.() === 0 ? '' : ' of yours (that of root answers root only)';
     throw new CommandError(
-      `no daemon${yours} answers on ${socketOf(context)}: start it with \`systemctl start peel\` or \`peel daemon\`; PEEL_RUN_DIR names another run_dir`,
+      `no daemon${yours} answers on ${control}: start it with \`systemctl start peel\` or \`peel daemon\`; PEEL_RUN_DIR names another run_dir`,
       { code: 'ERR_DAEMON_NONE' },
     );
   }
   if (!(await isWanted(context, client)))
     throw new CommandError(
-      `the daemon on ${client.socket} has its state in ${client.hello.root}, not in ${rootOf(context)}: leave --root and PEEL_ROOT out to ask it`,
+      `the daemon on ${client.socket} has its state in ${client.hello.root}, not in ${root}: leave --root and PEEL_ROOT out to ask it`,
       { code: 'ERR_DAEMON_NONE' },
     );
   return client;
 }
 
 async function connect(context: CliContext): Promise<ControlClient | undefined> {
-  const socket = socketOf(context);
+  const { control: socket } = await placeOf(context);
   // Most machines have none, and what talks to it takes a while to load.
   if (!existsSync(socket)) return undefined;
   const { ControlClient } = await import('../daemon/control-client.ts');
@@ -49,17 +50,11 @@ async function connect(context: CliContext): Promise<ControlClient | undefined> 
 /** Its configuration may say where its state is; whoever names a state directory means that one. */
 async function isWanted(context: CliContext, { hello }: ControlClient): Promise<boolean> {
   if (context.options.root === undefined && readEnvironment().peelRoot === undefined) return true;
-  return (await real(hello.root)) === (await real(rootOf(context)));
+  return (await real(hello.root)) === (await real((await placeOf(context)).root));
 }
 
-function socketOf(context: CliContext): string {
-  const runDir = usualRunDir({ environment: readEnvironment(), uid: process.getuid?.() ?? 0 });
-  return path.join(runDir ?? path.join(rootOf(context), 'run'), 'control.sock');
-}
-
-function rootOf(context: CliContext): string {
-  const uid = process.getuid?.() ?? 0;
-  return path.resolve(context.options.root ?? defaultRoot({ environment: readEnvironment(), uid }));
+export async function placeOf({ options: { root } }: CliContext): Promise<DaemonPlace> {
+  return await daemonPlace({ root, environment: readEnvironment(), uid: process.getuid?.() ?? 0 });
 }
 
 async function real(dir: string): Promise<string> {

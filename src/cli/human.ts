@@ -14,15 +14,16 @@ export function humanBytes(bytes: number): string {
   return `${text} ${units[unit]}`;
 }
 
-/** Milliseconds for people: `340 ms`, `12.4 s`, `3 m 20 s`, `5 h 7 m`, `12 d 3 h`. */
+/** Milliseconds for people: `340 ms`, `12.4 s`, `3 m 20 s`, `5 h 10 m`, `12 d 3 h`. */
 export function humanDuration(ms: number): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
   const seconds = Math.round(ms / 1000);
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} m ${seconds % 60} s`;
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} m ${seconds % 60} s`;
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} m`;
-  return `${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
+  if (minutes < 1_440) return `${Math.floor(minutes / 60)} h ${minutes % 60} m`;
+  const hours = Math.floor(minutes / 60);
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
 export function percent(part: number, whole: number): string {
@@ -47,4 +48,9 @@ export function localMinute(seconds: number): string {
 export function shortDigest(digest: string): string {
   const colon = digest.indexOf(':');
   return digest.slice(0, colon + 13);
+}
+
+/** A text from elsewhere, which must not steer a terminal. */
+export function printable(text: string): string {
+  return text.replace(/\p{Cc}/gu, '?');
 }

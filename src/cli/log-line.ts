@@ -1,4 +1,5 @@
 // A line of our JSON log, for people.
+import { printable } from './human.ts';
 
 const levelNames: Readonly<Record<number, string>> = { 20: 'debug', 30: 'info', 40: 'warn', 50: 'error', 60: 'fatal' };
 
@@ -38,9 +39,4 @@ function clock(time: unknown): string {
 
 function word(value: unknown): string {
   return typeof value === 'string' && /^[\w@%+=:,./-]+$/.test(value) ? value : JSON.stringify(value);
-}
-
-/** A log must not steer a terminal. */
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, '?');
 }

@@ -1,5 +1,5 @@
 import type { MountStatus } from '../image/umount.ts';
-import { localMinute, shortDigest } from './human.ts';
+import { localMinute, printable, shortDigest } from './human.ts';
 import type { Column } from './table.ts';
 
 export const mountColumns: readonly Column[] = [
@@ -14,8 +14,8 @@ export const mountColumns: readonly Column[] = [
 
 export function mountRows(mounts: readonly MountStatus[]): string[][] {
   return mounts.map((mount) => [
-    mount.dir,
-    mount.reference,
+    printable(mount.dir),
+    printable(mount.reference),
     shortDigest(mount.digest),
     mount.transport,
     mount.writable ? 'rw' : 'ro',
@@ -26,6 +26,6 @@ export function mountRows(mounts: readonly MountStatus[]): string[][] {
 
 function stateOf({ alive, daemon, pid, error }: MountStatus): string {
   if (alive) return daemon ? `served by the daemon (${pid})` : `served by ${pid}`;
-  if (error !== undefined) return `not made again: ${error.split('\n')[0]}`;
+  if (error !== undefined) return `not made again: ${printable(error.split('\n')[0] ?? '')}`;
   return daemon ? 'dead: the daemon makes it again, peel umount clears it' : 'dead: peel umount clears it';
 }

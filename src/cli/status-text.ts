@@ -1,6 +1,6 @@
 // What `peel status` says to people.
 import type { LayerLine, SnapshotterReport, StatusReport } from '../daemon/status-report.ts';
-import { humanDuration, percent, shortDigest } from './human.ts';
+import { humanDuration, percent, printable, shortDigest } from './human.ts';
 import { mountColumns, mountRows } from './mount-table.ts';
 import { tableLines } from './table.ts';
 
@@ -18,7 +18,8 @@ export function statusLines(report: StatusReport, now: number): string[] {
   return [
     `peel ${version}, process ${pid}, up for ${humanDuration(now - startedAt)}`,
     `state in ${root}, sockets in ${runDir}`,
-    ...warnings.map((warning) => `warning: ${warning}`),
+    // One may have a line for each problem of a file.
+    ...warnings.flatMap((warning) => `warning: ${warning}`.split('\n').map(printable)),
     ...(restartNeeded.length === 0 ? [] : [`these settings count after a restart: ${restartNeeded.join(', ')}`]),
     ...(mounts.length === 0 ? [] : ['', 'Mounts', ...tableLines(mountColumns, mountRows(mounts))]),
     ...(served.length === 0
@@ -28,7 +29,7 @@ export function statusLines(report: StatusReport, now: number): string[] {
           'Layers of mounts',
           ...tableLines(
             [{ title: 'DIRECTORY' }, ...layerColumns],
-            served.map(({ dir, line }) => [dir, ...cellsOf(line)]),
+            served.map(({ dir, line }) => [printable(dir), ...cellsOf(line)]),
           ),
           ...errorLines(served.map(({ line }) => line)),
         ]),
@@ -54,7 +55,7 @@ function snapshotterLines({ socket, layers, deferrals, snapshots }: SnapshotterR
 
 /** A base layer may be in a hundred. */
 function imagesOf(images: readonly string[]): string {
-  const [first = '', ...others] = images;
+  const [first = '', ...others] = images.map(printable);
   return others.length === 0 ? first : `${first} and ${others.length} more`;
 }
 
@@ -78,5 +79,5 @@ function countsOf(counts: Readonly<Record<string, number>>): string {
 }
 
 function oneLine(text: string): string {
-  return text.replace(/\p{Cc}/gu, ' ').replace(/\bsha256:[0-9a-f]{64}\b/g, shortDigest);
+  return printable(text).replace(/\bsha256:[0-9a-f]{64}\b/g, shortDigest);
 }

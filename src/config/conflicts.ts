@@ -27,6 +27,12 @@ export function formatsConflict({ snapshotter, index }: DaemonConfig): Conflict 
   return { path: ['index', 'formats'], what: `${what} to "defer"` };
 }
 
+/** What is wrong with a configuration that the daemon puts up with, as sentences. */
+export function configWarnings(config: DaemonConfig): string[] {
+  const conflict = formatsConflict(config);
+  return conflict === undefined ? [] : [`${showKey(conflict.path)}: ${conflict.what}`];
+}
+
 function* socketConflicts(config: DaemonConfig): Generator<Conflict> {
   const { control, snapshotter, cri } = socketPaths(config);
   const metrics = config.metrics.address === undefined ? undefined : parseListenAddress(config.metrics.address);

@@ -9,12 +9,9 @@ import { KeyLines } from './key-lines.ts';
 import { showKey } from './key-path.ts';
 import { parseConfig } from './parse-config.ts';
 import type { OtherValue } from './parse-config.ts';
-import { defaultRoot, usualRunDir } from './paths.ts';
+import { defaultConfigFile, defaultRoot, usualRunDir } from './paths.ts';
 import { problemsError } from './problem.ts';
 import type { DaemonConfig } from './schema.ts';
-
-/** Read when no file is named; it need not exist. */
-export const defaultConfigFile = '/etc/peel/config.toml';
 
 const maxBytes = 1 << 20;
 

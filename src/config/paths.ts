@@ -6,6 +6,9 @@ import { makeDirectory } from '../util/make-directory.ts';
 import { ConfigError } from './errors.ts';
 import type { Environment } from './environment.ts';
 
+/** The daemon's configuration, read when no file is named; it need not exist. */
+export const defaultConfigFile = '/etc/peel/config.toml';
+
 export interface NodePaths {
   /** State: database, block cache, trees. Absolute, exists, 0700. */
   readonly root: string;

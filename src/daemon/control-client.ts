@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Progress } from '../image/image.ts';
+import type { Credentials } from '../registry/auth/credentials.ts';
 import type { MountRequest } from './control-requests.ts';
 import { DaemonError } from './errors.ts';
 import { parseMountReport } from './mount-report.ts';
@@ -92,6 +93,14 @@ export class ControlClient {
     return (await this.#call('POST', '/v1/unmount', request, options)) as { readonly dir: string };
   }
 
+  /** Credentials for the repository of an image. Errors: ControlError, whose message repeats none of them. */
+  async remember(
+    { image, credentials }: { readonly image: string; readonly credentials: Credentials },
+    options: CallOptions = {},
+  ): Promise<void> {
+    await this.#call('POST', '/v1/credentials', { image, ...fieldsOf(credentials) }, options);
+  }
+
   async reload(options: CallOptions = {}): Promise<{ readonly restartNeeded: readonly string[] }> {
     return (await this.#call('POST', '/v1/reload', {}, options)) as { readonly restartNeeded: readonly string[] };
   }
@@ -116,6 +125,13 @@ export class ControlClient {
   async #send(method: string, path: string, body: unknown, options: CallOptions): Promise<IncomingMessage> {
     return await send(this.socket, method, path, body, options);
   }
+}
+
+/** As docker's configuration has them. */
+function fieldsOf(credentials: Credentials): Readonly<Record<string, string | undefined>> {
+  if (credentials.kind === 'access-token') return { registryToken: credentials.token };
+  if (credentials.kind === 'refresh-token') return { identityToken: credentials.token, username: credentials.username };
+  return { username: credentials.username, password: credentials.password };
 }
 
 async function getJson(

@@ -20,8 +20,8 @@ export class DaemonMounts {
   readonly #log: Logger;
   readonly #served = new Map<string, ServedMount>();
   readonly #locks = new KeyedLock<string>();
-  /** Being made. */
-  readonly #pending = new Set<Promise<ServedMount>>();
+  /** Being made, or made again. */
+  readonly #pending = new Set<Promise<unknown>>();
   /** Of mounts that are over. */
   #pastErrors = 0;
   #stopping = false;
@@ -33,12 +33,15 @@ export class DaemonMounts {
 
   /** `options.dir` is absolute. Errors: ImageError; ERR_DAEMON_NESTED; the signal's reason. */
   async mount(options: DaemonMountOptions): Promise<ServedMount> {
-    const mount = this.#mount(options);
-    this.#pending.add(mount);
+    return await this.#tracked(this.#mount(options));
+  }
+
+  async #tracked<T>(work: Promise<T>): Promise<T> {
+    this.#pending.add(work);
     try {
-      return await mount;
+      return await work;
     } finally {
-      this.#pending.delete(mount);
+      this.#pending.delete(work);
     }
   }
 
@@ -59,16 +62,31 @@ export class DaemonMounts {
     return mount;
   }
 
-  /** Those of an earlier daemon. What cannot be made again stays recorded with the reason. */
-  async remakeAll(signal: AbortSignal): Promise<void> {
+  /** Those of an earlier daemon. What cannot be made again stays recorded with the reason; after `signal` nothing more is begun. */
+  async remakeAll(options: { readonly timeoutMs: number; readonly signal?: AbortSignal | undefined }): Promise<void> {
+    await this.#tracked(this.#remakeAll(options));
+  }
+
+  async #remakeAll({
+    timeoutMs,
+    signal: stop,
+  }: {
+    readonly timeoutMs: number;
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<void> {
+    const limit = AbortSignal.timeout(timeoutMs);
+    const signal = stop === undefined ? limit : AbortSignal.any([stop, limit]);
+    const isStopped = () => stop?.aborted === true;
     const mounts = await this.#node.mounts();
     const lost = mounts.filter(({ daemon, id }) => daemon && !this.#served.has(id));
     await forEach(lost, remakesAtOnce, async (row) => {
-      if (await isRunning(row)) return;
+      if (isStopped() || (await isRunning(row))) return;
       try {
         this.#keep(await this.#node.remount(row, { signal }));
       } catch (error) {
-        const why = signal.aborted ? 'it took too long' : errorMessage(error);
+        // It waits for the next daemon as it has waited for this one.
+        if (isStopped()) return;
+        const why = limit.aborted ? 'it took too long' : errorMessage(error);
         this.#log.error({ mount: row.id, dir: row.dir, error: why }, 'mount cannot be made again');
         this.#node.state.mounts.fail(row.id, why);
       }

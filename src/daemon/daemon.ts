@@ -1,10 +1,12 @@
 // The long-lived process, put together: a node, the mounts it serves, the snapshotter, and who may ask for them.
-import { join } from 'node:path';
+import { resolve } from 'node:path';
+import { configWarnings } from '../config/conflicts.ts';
 import type { Environment } from '../config/environment.ts';
 import { preparePaths } from '../config/paths.ts';
 import type { NodePaths } from '../config/paths.ts';
 import type { DaemonConfig } from '../config/schema.ts';
 import type { ServiceEnvironment } from '../config/service-environment.ts';
+import { socketPaths } from '../config/sockets.ts';
 import { errorMessage } from '../layer/errors.ts';
 import { makeUndumpable } from '../native/sys.ts';
 import type { LogRing } from '../observe/log-ring.ts';
@@ -38,6 +40,8 @@ export interface DaemonOptions {
   readonly service: ServiceEnvironment;
   readonly log: AdjustableLog;
   readonly logRing: LogRing;
+  /** Ends a start that is under way, with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Daemon {
@@ -53,15 +57,16 @@ const remakeMs = 30_000;
 /** ms after which a part that does not stop is left as it is. */
 const closeMs = 10_000;
 
-/** Serves when it resolves. Errors: DaemonError, ConfigError, StateError; nothing is left running then. */
+/** Serves when it resolves. Errors: DaemonError, ConfigError, StateError, the signal's reason; nothing is left running then. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const daemon = new RunningDaemon(options);
   try {
     await daemon.start();
     return daemon;
   } catch (error) {
-    options.log.log.error({ error: errorMessage(error) }, 'daemon cannot start');
-    await daemon.close('it cannot start');
+    const isStopped = options.signal?.aborted === true;
+    if (!isStopped) options.log.log.error({ error: errorMessage(error) }, 'daemon cannot start');
+    await daemon.close(isStopped ? 'it was told to stop while it started' : 'it cannot start');
     throw error;
   }
 }
@@ -77,7 +82,8 @@ class RunningDaemon implements Daemon {
   /** Closed in the reverse order. */
   readonly #parts: Part[] = [];
   #config: DaemonConfig;
-  #warnings: readonly string[] = [];
+  /** Why the configuration that was read last is not in use. */
+  #refusal: string | undefined;
   #paths: NodePaths | undefined;
   #node: Node | undefined;
   #mounts: DaemonMounts | undefined;
@@ -87,6 +93,7 @@ class RunningDaemon implements Daemon {
   #snapshotter: SnapshotterPart | undefined;
   #service: ServiceManager | undefined;
   #reloading: Promise<readonly string[]> = Promise.resolve([]);
+  readonly #stopping = new AbortController();
   #closing: Promise<void> | undefined;
 
   constructor(options: DaemonOptions) {
@@ -95,9 +102,10 @@ class RunningDaemon implements Daemon {
   }
 
   async start(): Promise<void> {
-    const { config, environment, service, version } = this.#o;
+    const { config, environment, service, version, signal } = this.#o;
     const { log } = this.#o.log;
     makeUndumpable();
+    for (const warning of configWarnings(config)) log.warn({}, `configuration: ${warning}`);
     const paths = await daemonPaths(config, environment);
     this.#paths = paths;
     const lock = lockDaemon([paths.root, paths.runDir]);
@@ -118,7 +126,8 @@ class RunningDaemon implements Daemon {
     const mounts = new DaemonMounts(node, log.child({ component: 'mount' }));
     this.#mounts = mounts;
     this.#parts.push({ name: 'mounts', close: async () => await mounts.leaveAll() });
-    await mounts.remakeAll(AbortSignal.timeout(remakeMs));
+    await mounts.remakeAll({ timeoutMs: remakeMs, signal });
+    signal?.throwIfAborted();
     this.#snapshotter = await startSnapshotter({
       config,
       node,
@@ -127,11 +136,12 @@ class RunningDaemon implements Daemon {
       listenFd: service.listenFds.get('snapshotter'),
     });
     this.#parts.push({ name: 'snapshotter', close: async () => await this.#snapshotter?.close() });
+    signal?.throwIfAborted();
     await this.#credentials?.serveCri?.();
     this.#observe(metrics, mounts);
     await this.#serveMetrics(config);
     this.#parts.push({ name: 'metrics', close: async () => await this.#metricsServer?.close() });
-    const control = await this.#serveControl(paths);
+    const control = await this.#serveControl(paths.root);
     this.#parts.push({ name: 'control', close: async () => await control.close() });
     for (const name of service.listenFds.keys())
       if (name !== 'control' && name !== 'snapshotter')
@@ -149,7 +159,7 @@ class RunningDaemon implements Daemon {
       root: this.#paths?.root ?? config.root,
       runDir: this.#paths?.runDir ?? config.run_dir,
       restartNeeded: restartKeys(config, this.#config),
-      warnings: this.#warnings,
+      warnings: [...configWarnings(this.#config), ...(this.#refusal === undefined ? [] : [this.#refusal])],
       mounts: (await this.#mounts?.list()) ?? [],
       snapshotter: this.#snapshotter?.status(),
     };
@@ -190,7 +200,7 @@ class RunningDaemon implements Daemon {
     });
   }
 
-  async #serveControl({ root, runDir }: NodePaths): Promise<ControlServer> {
+  async #serveControl(root: string): Promise<ControlServer> {
     const { config, version, logRing, service } = this.#o;
     const node = this.#node as Node;
     const backend: ControlBackend = {
@@ -208,7 +218,7 @@ class RunningDaemon implements Daemon {
       },
     };
     const fd = service.listenFds.get('control');
-    const path = config.control.socket ?? join(runDir, 'control.sock');
+    const path = socketPaths(config).control;
     try {
       return await serveControl(
         fd === undefined ? { path } : { fd },
@@ -243,18 +253,22 @@ class RunningDaemon implements Daemon {
 
   async #reload(): Promise<readonly string[]> {
     const { log } = this.#o.log;
-    if (this.#closing !== undefined) throw new DaemonError('ERR_DAEMON_STOPPING', 'the daemon is stopping');
+    this.#stopping.signal.throwIfAborted();
     this.#service?.reloading();
     try {
       const config = await this.#o.readConfig();
+      this.#stopping.signal.throwIfAborted();
       const restart = restartKeys(this.#o.config, config);
       await this.#takeOver(config);
-      this.#warnings = [];
+      this.#stopping.signal.throwIfAborted();
+      this.#refusal = undefined;
+      for (const warning of configWarnings(config)) log.warn({}, `configuration: ${warning}`);
       if (restart.length > 0) log.warn({ keys: restart }, 'these keys of the configuration count after a restart');
       log.info({}, 'configuration was read again');
       return restart;
     } catch (error) {
-      this.#warnings = [`the configuration was not taken over: ${errorMessage(error)}`];
+      this.#stopping.signal.throwIfAborted();
+      this.#refusal = `the configuration was not taken over: ${errorMessage(error)}`;
       log.error({ error: errorMessage(error) }, 'configuration was not taken over');
       throw error;
     } finally {
@@ -271,13 +285,19 @@ class RunningDaemon implements Daemon {
     const isServed = this.#metricsServer !== undefined || config.metrics.address === undefined;
     if (address !== config.metrics.address || !isServed) await this.#serveMetrics(config);
     // What was missing may be there now.
-    await this.#mounts?.remakeAll(AbortSignal.timeout(remakeMs));
+    await this.#mounts?.remakeAll({ timeoutMs: remakeMs, signal: this.#stopping.signal });
   }
 
   async #close(reason: string): Promise<void> {
     const { log } = this.#o.log;
     log.info({ reason }, 'daemon stops');
     this.#service?.stopping();
+    this.#stopping.abort(new DaemonError('ERR_DAEMON_STOPPING', 'the daemon is stopping'));
+    // What it opens would be closed by nobody.
+    await untilAborted(
+      this.#reloading.catch(() => []),
+      AbortSignal.timeout(closeMs),
+    ).catch(() => undefined);
     for (const { name, close } of this.#parts.toReversed()) {
       try {
         await untilAborted(Promise.resolve(close()), AbortSignal.timeout(closeMs));
@@ -301,7 +321,7 @@ async function daemonPaths(config: DaemonConfig, environment: Environment): Prom
     environment: nodeEnvironment(config, environment),
     uid: process.getuid?.() ?? 0,
   });
-  if (paths.runDir !== config.run_dir)
+  if (paths.runDir !== resolve(config.run_dir))
     throw new DaemonError(
       'ERR_DAEMON_START',
       `run directory ${config.run_dir} cannot be used: it must be writable and belong to the user of the daemon`,

@@ -60,7 +60,8 @@ export class Origins {
   async close(): Promise<void> {
     const clients = [...this.#clients.values()];
     this.#clients.clear();
-    for (const client of clients) await (await client).close();
+    // One that could not be opened has nothing to close.
+    for (const client of clients) await (await client.catch(() => undefined))?.close();
   }
 
   #connected(host: string): Promise<ConnectedRegistry> {

@@ -15,13 +15,15 @@ export interface ServiceManagerOptions {
 export class ServiceManager {
   readonly #o: ServiceManagerOptions;
   #watchdog: NodeJS.Timeout | undefined;
+  #isStopping = false;
 
   constructor(options: ServiceManagerOptions) {
     this.#o = options;
   }
 
-  /** From now on the watchdog is fed as well. */
+  /** From now on the watchdog is fed as well. Nothing once it is stopping. */
   ready(status: string): void {
+    if (this.#isStopping) return;
     this.#send(`READY=1\nSTATUS=${oneLine(status)}`);
     const { socket, watchdogMs } = this.#o;
     if (socket === undefined || watchdogMs === undefined || this.#watchdog !== undefined) return;
@@ -32,12 +34,14 @@ export class ServiceManager {
 
   /** Followed by `ready`. The time is CLOCK_MONOTONIC, as Type=notify-reload wants it. */
   reloading(): void {
+    if (this.#isStopping) return;
     this.#send(
       `RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}\nSTATUS=reading the configuration again`,
     );
   }
 
   stopping(): void {
+    this.#isStopping = true;
     clearInterval(this.#watchdog);
     this.#watchdog = undefined;
     this.#send('STOPPING=1\nSTATUS=stopping; mounts stay');

@@ -1,6 +1,6 @@
 // The containerd snapshotter as a part of the daemon.
-import { join } from 'node:path';
 import type { DaemonConfig } from '../config/schema.ts';
+import { socketPaths } from '../config/sockets.ts';
 import { inUserNamespace } from '../config/user-namespace.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
 import type { Logger } from '../observe/log.ts';
@@ -48,7 +48,7 @@ export async function startSnapshotter(context: SnapshotterContext): Promise<Sna
     log,
     onOutcome: ({ outcome, milliseconds }) => metrics.prepared(outcome, milliseconds),
   });
-  const path = config.snapshotter.socket ?? join(node.paths.runDir, 'snapshotter.sock');
+  const path = socketPaths(config).snapshotter;
   const address: UnixAddress = listenFd === undefined ? { path } : { fd: listenFd };
   try {
     const listener = await serveGrpc(address, (server) => addSnapshotsService(server, snapshotter, log));
@@ -71,7 +71,17 @@ async function openLayers({ config, node, log }: SnapshotterContext, userXattr: 
     content,
     openOrigin,
     userXattr,
-    config: { mode, transport, formats, choice, wholeLayerLimit, downloadsPerImage: config.download.per_image },
+    config: {
+      mode,
+      transport,
+      formats,
+      choice,
+      wholeLayerLimit,
+      // Changes when the configuration is read again.
+      get downloadsPerImage() {
+        return node.imageDeps.downloadsPerImage;
+      },
+    },
     log,
   });
 }

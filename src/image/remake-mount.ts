@@ -19,6 +19,10 @@ export async function remakeMount(
 ): Promise<ServedMount> {
   const image = await deps.openImage(byDigest(row), { pull: 'missing', signal }, row.id);
   try {
+    signal?.throwIfAborted();
+    // Between the two mounts there is none: without a word in the row, whoever looks then, or finds what a killed process left,
+    // would take it for one that somebody unmounted, and throw its changes away.
+    deps.mounts.fail(row.id, 'it was being made again');
     await takeDeadAway(deps, row);
     const dir = await checkMountTarget(row.dir);
     const mountDir = join(deps.root, 'mounts', row.id);

@@ -137,6 +137,19 @@ describe('the daemon under a service manager', () => {
     });
   });
 
+  it('takes a run directory however its path is written, and tells what it only puts up with', async () => {
+    const node = newNode();
+    const config = `run_dir = "${node.dir}/run/"\n[index.formats]\nsoci_v1 = false\nsoci_v2 = false\n`;
+    const daemon = await DaemonProcess.start(node, { config, env: { PEEL_RUN_DIR: '' } });
+    const what = /index\.formats: every index format is switched off/;
+    expect(daemon.log).toMatch(what);
+    expect((await daemon.status()).warnings).toEqual([expect.stringMatching(what)]);
+    expect(await node.ok(['status'])).toMatch(/^warning: index\.formats/m);
+    daemon.reconfigure(`run_dir = "${node.dir}/run/"\n`);
+    await (await daemon.client()).reload();
+    expect((await daemon.status()).warnings).toEqual([]);
+  });
+
   it('needs a configuration that makes sense and a run directory', async () => {
     const node = newNode();
     expect((await node.peel(['daemon', '--config', join(node.dir, 'none.toml')])).code).toBeGreaterThan(0);

@@ -8,7 +8,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
-import { chainIds } from '../../src/snapshotter/pull/chain-ids.ts';
+import { chainIds } from '../../src/oci/chain-id.ts';
 import { listenUnix } from '../../src/util/listen-unix.ts';
 import { Containerd } from '../support/containerd.ts';
 import { collectGarbage, namespaceState, withSnapshotMounted } from '../support/containerd-state.ts';
@@ -273,8 +273,10 @@ describe.skipIf(!canMount)('peel pull', () => {
     const seen: string[] = [];
     const daemon = createServer((request, response) => {
       void text(request).then((body) => {
+        if (request.url === '/v1/version') return response.end('{"version":"1","pid":1,"root":"/"}');
         seen.push(`${request.method} ${request.url} ${body}`);
-        response.writeHead(seen.length === 1 ? 204 : 403).end('no: ann:secret');
+        const answer = seen.length === 1 ? {} : { error: { code: 'ERR_NO', message: 'no: ann:secret' } };
+        return response.writeHead(seen.length === 1 ? 200 : 403).end(JSON.stringify(answer));
       });
     });
     await listenUnix(daemon, { path: path.join(node.env['PEEL_RUN_DIR'] ?? '', 'control.sock') });
@@ -285,7 +287,7 @@ describe.skipIf(!canMount)('peel pull', () => {
       ]);
       expect(taken.err).toMatch(/^peel: containerd at .* could not prepare/);
       const refused = await pull(args);
-      expect(refused.err).toMatch(/^peel: the daemon .*\(it answered 403\)/);
+      expect(refused.err).toMatch(/^peel: the daemon .*\(it answered ERR_NO\)/);
       expect(refused.err).not.toContain('secret');
       // What the registry does not take would replace what the daemon reads with.
       expect((await pull([registry.reference('none'), ...args.slice(1)])).err).toMatch(/^peel: no such image/);

@@ -8,7 +8,7 @@ import { createLog } from '../../src/observe/log.ts';
 import { parseReference } from '../../src/oci/reference.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { RegistryReference } from '../../src/oci/reference.ts';
-import { chainIds } from '../../src/snapshotter/pull/chain-ids.ts';
+import { chainIds } from '../../src/oci/chain-id.ts';
 import { pullToContainerd } from '../../src/snapshotter/pull/pull-to-containerd.ts';
 import type { PullOptions } from '../../src/snapshotter/pull/pull-to-containerd.ts';
 import { Containerd } from '../support/containerd.ts';

@@ -1,6 +1,9 @@
 import path from 'node:path';
 import type { Command } from 'commander';
+import type { ConfigOverrides } from '../../config/load-config.ts';
+import type { Daemon } from '../../daemon/daemon.ts';
 import { example } from '../command.ts';
+import { configOverrides } from '../config-overrides.ts';
 import type { CliContext } from '../context.ts';
 import { parseFile } from '../options.ts';
 import { version } from '../program.ts';
@@ -12,21 +15,17 @@ export function define(command: Command, context: CliContext): void {
     )
     .option('--config <file>', 'configuration in TOML; default: /etc/peel/config.toml where it is there', parseFile)
     .action(async (options: { config?: string }, self: Command) => {
-      const isLevelGiven = self.parent?.getOptionValueSource('logLevel') === 'cli';
-      await run(context, {
-        file: options.config === undefined ? undefined : path.resolve(options.config),
-        logLevel: isLevelGiven ? context.options.logLevel : undefined,
+      // Absolute from here on: the working directory is left.
+      const { root, ...overrides } = configOverrides(self, context);
+      await run(context, options.config === undefined ? undefined : path.resolve(options.config), {
+        ...overrides,
+        root: root === undefined ? undefined : path.resolve(root),
       });
     });
   example(command, 'peel daemon --config /etc/peel/config.toml');
 }
 
-interface DaemonWish {
-  readonly file: string | undefined;
-  readonly logLevel: string | undefined;
-}
-
-async function run(context: CliContext, { file, logLevel }: DaemonWish): Promise<void> {
+async function run(context: CliContext, file: string | undefined, overrides: ConfigOverrides): Promise<void> {
   const [{ readEnvironment }, { takeServiceEnvironment }, { loadConfig }, { createAdjustableLog }, { LogRing }] =
     await Promise.all([
       import('../../config/environment.ts'),
@@ -36,8 +35,7 @@ async function run(context: CliContext, { file, logLevel }: DaemonWish): Promise
       import('../../observe/log-ring.ts'),
     ]);
   const service = takeServiceEnvironment();
-  const root = context.options.root === undefined ? undefined : path.resolve(context.options.root);
-  const readConfig = async () => await loadConfig(file, { root, logLevel: configLevels[logLevel ?? ''] ?? logLevel });
+  const readConfig = async () => await loadConfig(file, overrides);
   const config = await readConfig();
   const logRing = new LogRing();
   const log = createAdjustableLog({ level: config.log.level, ring: logRing });
@@ -51,24 +49,35 @@ async function run(context: CliContext, { file, logLevel }: DaemonWish): Promise
   // It may live for months and must not hold the directory it was started in.
   process.chdir('/');
   const { startDaemon } = await import('../../daemon/daemon.ts');
-  let daemon: Awaited<ReturnType<typeof startDaemon>> | undefined;
+  let daemon: Daemon | undefined;
+  let isReloadMissed = false;
   // What went wrong is in the log and in the status.
-  process.on('SIGHUP', () => void daemon?.reload().catch(() => undefined));
-  daemon = await startDaemon({
-    version: version(),
-    config,
-    readConfig,
-    environment: readEnvironment(),
-    service,
-    log,
-    logRing,
-  });
-  await aborted(context.signal);
+  const reload = () => {
+    if (daemon === undefined) isReloadMissed = true;
+    else daemon.reload().catch(() => undefined);
+  };
+  process.on('SIGHUP', reload);
+  const { signal } = context;
+  try {
+    daemon = await startDaemon({
+      version: version(),
+      config,
+      readConfig,
+      environment: readEnvironment(),
+      service,
+      log,
+      logRing,
+      signal,
+    });
+  } catch (error) {
+    // It was stopped in order, only early.
+    if (signal.aborted) return;
+    throw error;
+  }
+  if (isReloadMissed) reload();
+  await aborted(signal);
   await daemon.close('it was told to stop');
 }
-
-/** The configuration knows fewer words than the command line. */
-const configLevels: Readonly<Record<string, string>> = { trace: 'debug', fatal: 'error' };
 
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();

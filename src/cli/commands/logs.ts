@@ -106,4 +106,6 @@ async function* fileLines(
     await delay(pollMs, undefined, { signal }).catch(() => undefined);
     yield* await more();
   }
+  // What it said last, and then ended.
+  yield* await more();
 }

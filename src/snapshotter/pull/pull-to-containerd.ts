@@ -16,7 +16,7 @@ import { ContainerdSession } from '../containerd/session.ts';
 import { SnapshotService } from '../containerd/snapshots.ts';
 import { writeContent } from '../containerd/write-content.ts';
 import type { Labels } from '../layer-provider.ts';
-import { chainIds } from './chain-ids.ts';
+import { chainIds } from '../../oci/chain-id.ts';
 import { indexLabels, manifestLabels, snapshotLabel, sourceLabel } from './content-labels.ts';
 import { LayerFetcher } from './layer-fetcher.ts';
 import { resolveForPull } from './resolve-for-pull.ts';
