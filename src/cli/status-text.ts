@@ -79,5 +79,5 @@ function countsOf(counts: Readonly<Record<string, number>>): string {
 }
 
 function oneLine(text: string): string {
-  return printable(text).replace(/\bsha256:[0-9a-f]{64}\b/g, shortDigest);
+  return printable(text.replace(/\s+/g, ' ')).replace(/\bsha256:[0-9a-f]{64}\b/g, shortDigest);
 }

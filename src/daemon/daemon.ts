@@ -126,8 +126,6 @@ class RunningDaemon implements Daemon {
     const mounts = new DaemonMounts(node, log.child({ component: 'mount' }));
     this.#mounts = mounts;
     this.#parts.push({ name: 'mounts', close: async () => await mounts.leaveAll() });
-    await mounts.remakeAll({ timeoutMs: remakeMs, signal });
-    signal?.throwIfAborted();
     this.#snapshotter = await startSnapshotter({
       config,
       node,
@@ -136,6 +134,9 @@ class RunningDaemon implements Daemon {
       listenFd: service.listenFds.get('snapshotter'),
     });
     this.#parts.push({ name: 'snapshotter', close: async () => await this.#snapshotter?.close() });
+    signal?.throwIfAborted();
+    // After the snapshots, which containerd waits for and which ask no registry.
+    await mounts.remakeAll({ timeoutMs: remakeMs, signal });
     signal?.throwIfAborted();
     await this.#credentials?.serveCri?.();
     this.#observe(metrics, mounts);
