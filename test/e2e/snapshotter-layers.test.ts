@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { rounds } from '../support/fixtures.ts';
 import { canMount } from '../support/peel-node.ts';
 import { SnapshotterWorld } from '../support/snapshotter-world.ts';
 import type { BuiltMember } from '../support/tar-builder.ts';
@@ -16,10 +17,11 @@ describe.skipIf(!canMount)('layers', () => {
   beforeEach(() => world.explainFailure());
   afterAll(async () => expect(await world.close()).toEqual([]));
 
-  it('of one image may be 60, and 127', async () => {
+  it('of one image may be 60, or 127', async () => {
     const { containerd, daemon } = world;
     const layers = Array.from({ length: 126 }, (_, i) => layerOf(i + 1));
-    for (const count of [60, 127]) {
+    // The longest that builders make, at the full scale only.
+    for (const count of rounds(2, 1, 0.1) === 2 ? [60, 127] : [60]) {
       const { reference } = await world.image(`deep-${count}`, layers.slice(0, count - 1));
       await world.pull(reference);
       expect((await daemon.status()).layers).toHaveLength(count);

@@ -1,4 +1,5 @@
 // Containers by `ctr`, with everything of runc and of the control groups under names of the test's containerd.
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Containerd } from './containerd.ts';
 import type { RunResult } from './run.ts';
@@ -27,8 +28,24 @@ export async function runContainer(
   { namespace = 'default', timeout }: ContainerOptions,
 ): Promise<RunResult> {
   const id = newId();
-  const args = ['run', '--rm', ...placeOf(containerd, id), image, id, ...command];
-  return await containerd.tryCtr(namespace, args, { timeout });
+  return await logged(containerd, id, async (log) => {
+    const args = ['run', '--rm', ...log, ...placeOf(containerd, id), image, id, ...command];
+    return await containerd.tryCtr(namespace, args, { timeout });
+  });
+}
+
+/**
+ * With the output in a file: a pipe of ctr's may be closed before all is read of a command that ends at once, and one of ours would stay
+ * open for as long as the container lives. What the command writes to stderr is in `out`, too.
+ */
+async function logged(
+  containerd: Containerd,
+  name: string,
+  run: (log: readonly string[]) => Promise<RunResult>,
+): Promise<RunResult> {
+  const file = `${containerd.dir}/${name}.out`;
+  const result = await run(['--log-uri', `file://${file}`]);
+  return { ...result, out: await readFile(file, 'utf8').catch(() => '') };
 }
 
 export async function startContainer(
@@ -38,14 +55,18 @@ export async function startContainer(
   { namespace = 'default', timeout }: ContainerOptions,
 ): Promise<Container> {
   const id = newId();
-  // A pipe of ours would stay open for as long as the container lives.
   const log = ['--log-uri', `file://${containerd.dir}/${id}.out`];
   await containerd.ctrIn(namespace, 'run', '--detach', ...log, ...placeOf(containerd, id), image, id, ...command);
   let [calls, removed] = [0, false];
   return {
     id,
-    exec: (...args) =>
-      containerd.tryCtr(namespace, ['task', 'exec', '--exec-id', `e${(calls += 1)}`, id, ...args], { timeout }),
+    exec: async (...args) => {
+      const call = `e${(calls += 1)}`;
+      return await logged(containerd, `${id}-${call}`, async (options) => {
+        const exec = ['task', 'exec', ...options, '--exec-id', call, id, ...args];
+        return await containerd.tryCtr(namespace, exec, { timeout });
+      });
+    },
     remove: async () => {
       if (removed) return;
       removed = true;
