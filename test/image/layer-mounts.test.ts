@@ -157,6 +157,18 @@ describe.skipIf(!canMount)('mounted layers', () => {
     ]);
   });
 
+  it('stay as long as a snapshot shows them, also when the process that handed them out is gone', async () => {
+    const { root, image } = await place();
+    const before = await LayersProcess.start(root);
+    await before.pull(image);
+    await before.kill();
+    const layers = await LayersProcess.start(root);
+    await layers.call('collect');
+    expect(await layers.status()).toHaveLength(2);
+    expect(mountLines(root)).toHaveLength(2);
+    expect(await sumOf(join(await layers.directory(1), 'tail'))).toBe(sha256(data));
+  });
+
   it.each(['kernel', 'native'] as const)(
     'go with their trees and bytes once nothing shows them: %s',
     async (transport) => {
