@@ -12,6 +12,16 @@ const listenAddress = text(
   (address) => parseListenAddress(address) !== undefined,
 );
 
+const decompressor = z
+  .array(z.string('text'), 'a list of texts like ["/usr/bin/unpigz", "-c"]')
+  .min(1, 'the path of a program and its arguments')
+  .max(64, 'at most 64 arguments')
+  .refine((command) => command[0]?.startsWith('/') === true, 'an absolute path first')
+  .refine(
+    (command) => command.every((text) => !text.includes('\0') && text.length <= 4096),
+    'texts without NUL, of at most 4096 bytes',
+  );
+
 export const configSchema = z.strictObject({
   root: absolutePath.default('/var/lib/peel'),
   run_dir: absolutePath.default('/run/peel'),
@@ -22,7 +32,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       enabled: z.boolean().default(true),
       socket: socketPath.optional(),
-      mode: z.enum(['lazy', 'defer']).default('lazy'),
+      mode: z.enum(['lazy', 'eager', 'lazy-else-eager', 'defer']).default('lazy-else-eager'),
       transport: z.enum(['auto', 'kernel', 'native']).default('auto'),
       prepare_timeout: duration.default(60_000),
       whole_layer_limit: byteSize.default(64 << 20),
@@ -32,6 +42,23 @@ export const configSchema = z.strictObject({
     .strictObject({
       formats: z.strictObject({ soci_v1: z.boolean().default(true), soci_v2: z.boolean().default(true) }).prefault({}),
       choice: z.enum(['newest', 'oldest', 'registry']).default('newest'),
+      publish: z.boolean().default(false),
+    })
+    .prefault({}),
+  unpack: z
+    .strictObject({
+      per_node: count(1024).default(8),
+      per_image: count(1024).default(4),
+      chunk_size: byteSize.default(8 << 20),
+      keep_compressed: z.boolean().default(true),
+      fill_cache: z.boolean().default(true),
+      max_layer_size: byteSize.default(512 * 1024 ** 3),
+      max_ratio: count(1_000_000).default(1100),
+      reserve: byteSize.default(1 << 30),
+      expiry: duration.default(7_200_000),
+      collect_interval: duration.default(60_000),
+      containerd: socketPath.default('/run/containerd/containerd.sock'),
+      decompressors: z.record(z.string(), decompressor).default({}),
     })
     .prefault({}),
   read: z.strictObject({ deadline: duration.default(60_000) }).prefault({}),

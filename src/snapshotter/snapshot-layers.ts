@@ -36,7 +36,7 @@ import type { DiskUsage, LayerProvider, LayerWish, ProvideOutcome, RootAttribute
 import { SlotPins } from './slot-pins.ts';
 
 export interface SnapshotLayersConfig {
-  readonly mode: 'lazy' | 'defer';
+  readonly mode: 'lazy' | 'eager' | 'lazy-else-eager' | 'defer';
   readonly transport: LayerTransportChoice;
   readonly formats: IndexFormats;
   readonly choice: IndexChoice;

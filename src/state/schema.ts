@@ -116,4 +116,24 @@ export const migrations: readonly string[] = [
   ALTER TABLE mounts ADD COLUMN daemon INTEGER NOT NULL DEFAULT 0; -- served by the daemon, which makes it again when it starts
   ALTER TABLE mounts ADD COLUMN error TEXT;                        -- why it could not be made again
   `,
+  `
+  CREATE TABLE unpack_jobs (
+    job        INTEGER PRIMARY KEY AUTOINCREMENT, -- names its folder, in base 36; never used again
+    layer      TEXT NOT NULL,
+    diff_id    TEXT NOT NULL,
+    form       TEXT NOT NULL,                     -- overlay, overlay-user, plain or image
+    image      TEXT NOT NULL,                     -- reference of the image that it was begun for
+    size       INTEGER NOT NULL,                  -- bytes of the blob
+    state      TEXT NOT NULL,                     -- in_progress, done, claimed, failed, cancelled or expired
+    implied    TEXT,                              -- JSON, of a job that is done: the directories it does not describe
+    code       TEXT,                              -- of the error that ended it
+    cause      TEXT,                              -- the same in words
+    created_at INTEGER NOT NULL,                  -- ms since the epoch
+    updated_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX unpack_jobs_layer ON unpack_jobs (layer);
+
+  ALTER TABLE snapshots ADD COLUMN unpacked INTEGER NOT NULL DEFAULT 0; -- peel unpacked it
+  ALTER TABLE snapshots ADD COLUMN unsynced TEXT; -- the boot in which it was written, until it is known to be on disk
+  `,
 ];

@@ -119,8 +119,8 @@ describe('a wrong configuration', () => {
     ['a date', 'log.level = 2020-01-01', /^F:1: log\.level: expected "trace" or .*"silent", not a date$/],
     [
       'an unknown choice',
-      'snapshotter.mode = "eager"',
-      'F:1: snapshotter.mode: expected "lazy" or "defer", not "eager"',
+      'index.choice = "best"',
+      'F:1: index.choice: expected "newest", "oldest" or "registry", not "best"',
     ],
     ['a relative path', 'root = "peel"', 'F:1: root: expected an absolute path, not "peel"'],
     [
