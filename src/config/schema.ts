@@ -58,7 +58,7 @@ export const configSchema = z.strictObject({
       expiry: duration.default(7_200_000),
       collect_interval: duration.default(60_000),
       containerd: socketPath.default('/run/containerd/containerd.sock'),
-      decompressors: z.record(z.string(), decompressor).default({}),
+      decompressors: z.strictObject({ gzip: decompressor.optional(), zstd: decompressor.optional() }).prefault({}),
     })
     .prefault({}),
   read: z.strictObject({ deadline: duration.default(60_000) }).prefault({}),

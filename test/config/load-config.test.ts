@@ -120,7 +120,7 @@ describe('a wrong configuration', () => {
     [
       'an unknown choice',
       'index.choice = "best"',
-      'F:1: index.choice: expected "newest", "oldest" or "registry", not "best"',
+      'F:1: index.choice: expected "newest" or "oldest" or "registry", not "best"',
     ],
     ['a relative path', 'root = "peel"', 'F:1: root: expected an absolute path, not "peel"'],
     [
@@ -263,18 +263,21 @@ describe('a wrong configuration', () => {
 });
 
 describe('every index format switched off', () => {
-  const formats = '[index.formats]\nsoci_v1 = false\nsoci_v2 = false\n';
+  const formats = 'snapshotter.mode = "lazy"\n[index.formats]\nsoci_v1 = false\nsoci_v2 = false\n';
 
   it('is an error of its own to who checks the file, and none to the daemon', async () => {
     const file = fileOf(formats);
     await expect(checkConfigFile(file)).rejects.toMatchObject({
       code: 'ERR_CONFIG_FORMATS',
-      message: expect.stringMatching(/^.*c\.toml:1: index\.formats: every index format is switched off.*"defer"$/),
+      message: expect.stringMatching(/^.*c\.toml:2: index\.formats: every index format is switched off.*"defer"$/),
     });
     expect(await loadConfig(file, nothing)).toMatchObject({ index: { formats: { soci_v1: false } } });
   });
 
-  it.each(['snapshotter.mode = "defer"', 'snapshotter.enabled = false'])('is right with %s', async (line) => {
-    await expect(checkConfigFile(fileOf(`${line}\n${formats}`))).resolves.toBeDefined();
-  });
+  it.each(['snapshotter.mode = "defer"', 'snapshotter.mode = "eager"', 'snapshotter.enabled = false'])(
+    'is right with %s',
+    async (line) => {
+      await expect(checkConfigFile(fileOf(formats.replace(/^.*\n/, `${line}\n`)))).resolves.toBeDefined();
+    },
+  );
 });
