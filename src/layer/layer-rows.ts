@@ -8,7 +8,7 @@ type PreparedRow = Omit<LayerRow, 'usedAt' | 'suspect'>;
 
 /** What is known of a layer before its index is open. */
 export function preparedRow(
-  request: OpenLayerRequest,
+  request: Pick<OpenLayerRequest, 'descriptor' | 'diffId'>,
   from: { readonly format: LayerRow['indexFormat']; readonly indexDigest?: Digest; readonly source: string },
   reason: string,
 ): PreparedRow {

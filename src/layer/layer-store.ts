@@ -12,6 +12,7 @@ import type { LayerRow, LayerTable } from '../state/layers.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
+import type { WholeLayer } from './keep-whole.ts';
 import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
 import { preparedRow, rowOf } from './layer-rows.ts';
 import { Layer } from './layer.ts';
@@ -97,6 +98,23 @@ export class LayerStore {
   /** The layer where the node has made all it needs to serve it; undefined otherwise, and nothing is fetched. Errors: as `open`. */
   openIfReady(request: OpenLayerRequest): Promise<Layer | undefined> {
     return this.#openPrepared(request, this.paths(request.descriptor.digest));
+  }
+
+  /**
+   * Takes over a whole layer that was decoded elsewhere. False, and nothing is taken, when the node has an index of it already or somebody is
+   * making one. Errors: ERR_LAYER_BUSY, IndexError, errno codes.
+   */
+  async keepWhole(layer: WholeLayer, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<boolean> {
+    const { descriptor, reason } = layer;
+    const paths = this.paths(descriptor.digest);
+    const kept = await tryBuildLock(paths, async () => {
+      if ((await identity(paths.index)) !== undefined) return false;
+      const { keepWhole } = await import('./keep-whole.ts');
+      await keepWhole(paths, layer, { signal: options.signal });
+      this.#o.table.put(preparedRow(layer, { format: 'node', source: reason }, reason));
+      return true;
+    });
+    return kept === true;
   }
 
   /** Removes the layer's files. False when somebody uses or makes it. */

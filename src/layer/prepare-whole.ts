@@ -1,23 +1,19 @@
 // The whole-layer way, for layers without a usable index: one pass over the blob fills the block cache and makes an index.
 import { mkdir, open, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
 import { buildLayerIndex } from '../index/builder.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { encodeNodeIndex } from '../index/node-index-writer.ts';
-import { LayerCache } from '../native/layer-cache.ts';
 import type { Logger } from '../observe/log.ts';
 import { layerType } from '../oci/media-type.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import { writeWhole } from '../util/write-whole.ts';
+import { adoptData } from './adopt-data.ts';
 import { blobStream } from './blob-stream.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import type { OpenLayerRequest } from './layer-store.ts';
 import { acquireAll } from './permits.ts';
-
-const maxRounds = 20;
-const pauseMs = 100;
 
 export interface PrepareWholeOptions {
   readonly slots: readonly Semaphore[];
@@ -86,18 +82,8 @@ async function commit(
 ): Promise<void> {
   const provenance = { format: 'node', source: reason, blobDigest: build.blobDigest, diffId: build.diffId } as const;
   const index = await encodeNodeIndex(build, provenance, { signal: request.signal });
-  const cache = {
-    dir: paths.dir,
-    livePath: paths.live,
-    streamSize: build.streamSize,
-    spanStarts: build.spans.count > 0 ? build.spans.streamStarts : new Float64Array(2),
-    fingerprint: index.fingerprint,
-  };
-  // Somebody may be about to find out that the index he has opened this layer by is gone.
-  for (let round = 0; !(await LayerCache.adopt(cache, temporary, { complete: true })); round += 1) {
-    if (round === maxRounds) throw new LayerError('ERR_LAYER_BUSY', `${paths.dir} is in use with another index`);
-    await delay(pauseMs, undefined, { signal: request.signal });
-  }
+  const { spans } = build;
+  await adoptData(paths, { path: temporary, spans, fingerprint: index.fingerprint }, { signal: request.signal });
   await writeWhole(paths.index, index.pieces);
 }
 
