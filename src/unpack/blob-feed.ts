@@ -1,4 +1,5 @@
 import type { BlobSource } from '../layer/blob-source.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
 
 /** A layer's compressed bytes while they come, from wherever they come. Nothing of it is verified as a whole. */
 export interface BlobFeed {
@@ -19,8 +20,14 @@ export interface LocalBlobs {
   /** For messages. */
   readonly name: string;
   /** Undefined when the blob is not there. Errors: any; they are logged, and the blob is fetched. */
-  find(
-    blob: { readonly digest: string; readonly size: number },
+  find(blob: Descriptor, options: { readonly signal: AbortSignal }): Promise<BlobSource | undefined>;
+  /**
+   * Puts the blob there, unless it is; `open` gives its bytes from an offset on. Missing: nothing is kept there.
+   * Errors: any; the blob then stays where it is.
+   */
+  keep?(
+    blob: Descriptor,
+    open: (offset: number) => Promise<{ readonly body: AsyncIterable<Uint8Array>; close(): void }>,
     options: { readonly signal: AbortSignal },
-  ): Promise<BlobSource | undefined>;
+  ): Promise<void>;
 }

@@ -1,4 +1,5 @@
 // What the rest of peel sees of unpacking.
+import type { LayerBuild } from '../index/layer-build.ts';
 import type { BlobSource } from '../layer/blob-source.ts';
 import type { ProgressSink } from '../observe/progress.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
@@ -26,6 +27,8 @@ export interface UnpackLayerRequest extends LayerToUnpack {
   /** Reference of the image that it is unpacked for: whom its leases count for. */
   readonly image: string;
   readonly form: TreeForm;
+  /** Told of a layer that was decoded, once it is verified: what an index needs to be made of. Its errors are logged. */
+  readonly onBuilt?: ((build: LayerBuild) => Promise<void>) | undefined;
   readonly onProgress?: ProgressSink | undefined;
 }
 
