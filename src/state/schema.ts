@@ -126,6 +126,7 @@ export const migrations: readonly string[] = [
     size       INTEGER NOT NULL,                  -- bytes of the blob
     state      TEXT NOT NULL,                     -- in_progress, done, claimed, failed, cancelled or expired
     implied    TEXT,                              -- JSON, of a job that is done: the directories it does not describe
+    boot       TEXT,                              -- in which its tree was written: after another one it may not be whole
     code       TEXT,                              -- of the error that ended it
     cause      TEXT,                              -- the same in words
     created_at INTEGER NOT NULL,                  -- ms since the epoch
