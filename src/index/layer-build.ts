@@ -12,6 +12,9 @@ export interface BuildProgress {
   readonly entries: number;
 }
 
+/** A blob's bytes to the stream's. What it yields is valid until the next is asked for. */
+export type DecodeBlob = (blob: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
+
 export interface BuildOptions {
   /** From the media type; the blob's first bytes have the last word. */
   readonly compression?: Compression | undefined;
@@ -25,7 +28,20 @@ export interface BuildOptions {
   readonly diffId?: Digest | undefined;
   /** Most stream bytes, against blobs that unpack to more than the machine holds; default 16 TiB. */
   readonly maxStreamBytes?: number | undefined;
+  /** Most stream bytes per blob byte so far, for a layer of more than 64 MiB; default any. */
+  readonly maxRatio?: number | undefined;
+  /** Most members, default 2 million. */
+  readonly maxEntries?: number | undefined;
+  /**
+   * Who decodes a blob of this kind in our stead, if anybody. It is passed on what it throws. The layer then gets an index without places to
+   * begin at, which serves it only while it is here whole.
+   */
+  decoder?(compression: Compression): DecodeBlob | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Members, in archive order, as they are found. What it throws ends the build. */
+  onEntries?(entries: readonly TarEntry[]): void;
+  /** All stream bytes before this offset can be read from `dataFd`. Ascending; the last one is the stream's size. */
+  onWritten?(streamOffset: number): void;
   onProgress?(progress: BuildProgress): void;
 }
 

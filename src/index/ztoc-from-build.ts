@@ -31,6 +31,8 @@ export function ztocFromBuild(build: LayerBuild, options: { buildTool: string })
 export function ztocObstacle(build: LayerBuild): string | undefined {
   if (build.compression === 'zstd') return 'a zTOC cannot describe zstd layers';
   if (build.streamSize === 0) return 'the layer is empty';
+  if (build.compression === 'gzip' && build.checkpoints === undefined)
+    return 'another program has decompressed the layer';
   let end = 0;
   for (const entry of build.entries) {
     const obstacle = entryObstacle(entry, end);

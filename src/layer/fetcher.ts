@@ -6,6 +6,7 @@ import type { DecodeRequest } from '../native/layer-cache.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Digest } from '../oci/digest.ts';
 import { backoffDelay } from '../util/backoff.ts';
+import { Deferred } from '../util/deferred.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
@@ -49,6 +50,8 @@ interface Want {
   why: string | undefined;
   attempts: number;
   wrong: number;
+  /** Of who waits for it other than through the sink. */
+  settled: Deferred<void> | undefined;
 }
 
 const backoff = { attempts: Infinity, baseMs: 100, maxMs: 5_000, maxRetryAfterMs: 60_000 };
@@ -89,10 +92,19 @@ export class SpanFetcher {
     const deadline = performance.now() + this.#o.readDeadlineMs;
     for (const span of spans) {
       if (this.#wants.has(span)) continue;
-      this.#wants.set(span, { deadline, why: undefined, attempts: 0, wrong: 0 });
+      this.#wants.set(span, { deadline, why: undefined, attempts: 0, wrong: 0, settled: undefined });
       this.#queue.add(span);
     }
     this.#pumpSoon();
+  }
+
+  /** Asks for a span and resolves when it is present. Errors: why it was given up; ERR_LAYER_CLOSED. */
+  async bring(span: number): Promise<void> {
+    if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
+    if (this.#o.sink.isPresent(span)) return;
+    this.request([span]);
+    const want = this.#wants.get(span);
+    if (want !== undefined) await (want.settled ??= new Deferred()).promise;
   }
 
   /** Ends all transfers; readers still waiting get EIO. */
@@ -100,7 +112,10 @@ export class SpanFetcher {
     this.#closing.abort(new LayerError('ERR_LAYER_CLOSED', `${this.#o.source.name} was closed`));
     for (const timer of this.#pauses) clearTimeout(timer);
     await Promise.allSettled(this.#running);
-    for (const span of this.#wants.keys()) this.#o.sink.fail(span, 'EIO');
+    for (const [span, want] of this.#wants) {
+      this.#o.sink.fail(span, 'EIO');
+      want.settled?.reject(this.#closing.signal.reason);
+    }
     this.#wants.clear();
     this.#queue.clear();
   }
@@ -149,8 +164,15 @@ export class SpanFetcher {
   /** Whether somebody else brought the span, so that nothing has to be done for it any more. */
   #arrived(span: number): boolean {
     if (!this.#o.sink.isPresent(span)) return false;
-    this.#wants.delete(span);
+    this.#taken(span)?.resolve();
     return true;
+  }
+
+  /** Nobody wants the span any more. Returns who is to be told. */
+  #taken(span: number): Deferred<void> | undefined {
+    const settled = this.#wants.get(span)?.settled;
+    this.#wants.delete(span);
+    return settled;
   }
 
   async #fetch(run: readonly number[], permits: { release(): void }): Promise<void> {
@@ -225,8 +247,9 @@ export class SpanFetcher {
         sha256: span.sha256,
         openEnded,
       });
-      this.#wants.delete(index);
+      const settled = this.#taken(index);
       onLanded(index);
+      settled?.resolve();
     } catch (error) {
       this.#decodeFailed(index, error, miss);
     }
@@ -301,8 +324,9 @@ export class SpanFetcher {
       'reads fail',
     );
     for (const span of spans) {
-      this.#wants.delete(span);
+      const settled = this.#taken(span);
       sink.fail(span, errno);
+      settled?.reject(error);
     }
   }
 }

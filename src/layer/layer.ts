@@ -9,9 +9,12 @@ import type { Digest } from '../oci/digest.ts';
 import type { LayerRow, LayerTable } from '../state/layers.ts';
 import type { TarEntry } from '../tar/entry.ts';
 import type { Semaphore } from '../util/semaphore.ts';
+import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
+import { isSpanContentError } from './fetch-errors.ts';
 import { SpanFetcher } from './fetcher.ts';
+import { fillLayer, type FillOptions } from './fill-layer.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import { SyncSchedule } from './sync-schedule.ts';
 
@@ -113,15 +116,41 @@ export class Layer {
   async read(offset: number, length: number, options: ReadOptions = {}): Promise<Buffer> {
     options.signal?.throwIfAborted();
     if (length === 0) return Buffer.alloc(0);
-    if (this.#broken !== undefined) throw new LayerError('ERR_LAYER_DIGEST', this.#broken);
-    if (this.#closed !== undefined)
-      throw new LayerError('ERR_LAYER_CLOSED', `layer ${this.descriptor.digest} is closed`);
+    this.#throwIfGone();
     try {
-      await abortable(this.cache.wait(offset, length), options.signal);
+      await untilAborted(this.cache.wait(offset, length), options.signal);
       return await this.cache.read(offset, length);
     } catch (cause) {
       options.signal?.throwIfAborted();
       throw this.#readError(cause);
+    }
+  }
+
+  /**
+   * Brings all that is missing, the stream in order, and checks the whole: the layer is complete then.
+   * Errors: ERR_LAYER_FETCH, ERR_LAYER_SHORT, ERR_LAYER_DISK, ERR_LAYER_DIGEST (not the diffID), ERR_LAYER_INDEX (the index is not of this blob),
+   * ERR_LAYER_UNSUPPORTED, ERR_LAYER_CLOSED; the signal's reason.
+   */
+  async fillCache(options: FillOptions): Promise<void> {
+    const { signal } = options;
+    const { digest } = this.descriptor;
+    if (digestAlgorithm(this.diffId) !== 'sha256') {
+      throw new LayerError('ERR_LAYER_UNSUPPORTED', `layer ${digest} cannot be checked against ${this.diffId}`);
+    }
+    this.#throwIfGone();
+    try {
+      const target = { spans: this.spans, bring: (span: number) => this.#fetcher.bring(span) };
+      if (this.complete) options.onProgress?.(this.streamSize);
+      else await fillLayer(target, options);
+    } catch (cause) {
+      signal.throwIfAborted();
+      throw this.#fillError(cause);
+    }
+    this.#completeIfWhole();
+    await untilAborted(this.#completing ?? Promise.resolve(), signal);
+    this.#throwIfGone();
+    if (!this.complete) {
+      throw new LayerError('ERR_LAYER_DISK', `layer ${digest} under ${this.paths.dir} cannot be checked`);
     }
   }
 
@@ -195,10 +224,30 @@ export class Layer {
     }
   }
 
+  #throwIfGone(): void {
+    const gone = this.#goneError();
+    if (gone !== undefined) throw gone;
+  }
+
+  #goneError(cause?: unknown): LayerError | undefined {
+    const options = cause === undefined ? {} : { cause };
+    if (this.#broken !== undefined) return new LayerError('ERR_LAYER_DIGEST', this.#broken, options);
+    if (this.#closed === undefined) return undefined;
+    return new LayerError('ERR_LAYER_CLOSED', `layer ${this.descriptor.digest} is closed`, options);
+  }
+
+  #fillError(cause: unknown): LayerError {
+    const gone = this.#goneError(cause);
+    if (gone !== undefined) return gone;
+    if (cause instanceof LayerError) return cause;
+    if (!isSpanContentError(cause)) return this.#readError(cause);
+    const message = `layer ${this.descriptor.digest} is not as its index says: ${errorMessage(cause)}`;
+    return new LayerError('ERR_LAYER_INDEX', message, { cause });
+  }
+
   #readError(cause: unknown): LayerError {
-    if (this.#broken !== undefined) return new LayerError('ERR_LAYER_DIGEST', this.#broken, { cause });
-    if (this.#closed !== undefined)
-      return new LayerError('ERR_LAYER_CLOSED', `layer ${this.descriptor.digest} is closed`, { cause });
+    const gone = this.#goneError(cause);
+    if (gone !== undefined) return gone;
     const errno = errorCode(cause);
     if (errno === 'ENOSPC' || errno === 'EDQUOT') {
       return new LayerError(
@@ -210,13 +259,4 @@ export class Layer {
     const why = this.#fetcher.lastFailure ?? errorMessage(cause);
     return new LayerError('ERR_LAYER_FETCH', `cannot read layer ${this.descriptor.digest}: ${why}`, { cause });
   }
-}
-
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise<T>((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

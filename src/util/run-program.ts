@@ -1,5 +1,6 @@
 // One run of a program that is asked something: input, output and time are bounded, no shell, and what it started ends with it.
 import { spawn } from 'node:child_process';
+import { killGroup } from './kill-group.ts';
 
 export interface ProgramOptions {
   /** A path, or a name that is looked up in PATH. */
@@ -63,13 +64,4 @@ export function runProgram(options: ProgramOptions): Promise<ProgramResult | 'mi
     child.stdin.on('error', () => {});
     child.stdin.end(input);
   });
-}
-
-function killGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch {
-    // It ended by itself.
-  }
 }
