@@ -8,6 +8,7 @@ import { MountTable } from './mounts.ts';
 import { SecretTable } from './secrets.ts';
 import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
+import { ZtocTable } from './ztocs.ts';
 
 /** The node's durable facts, one table group per property. */
 export interface State {
@@ -19,6 +20,7 @@ export interface State {
   readonly secrets: SecretTable;
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
+  readonly ztocs: ZtocTable;
   /** Throws when the database does not answer. */
   check(): void;
   /** Idempotent. */
@@ -37,6 +39,7 @@ export function openState(root: string): State {
     secrets: new SecretTable(db),
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),
+    ztocs: new ZtocTable(db),
     check: () => {
       db.prepare('SELECT count(*) FROM sqlite_schema').get();
     },
