@@ -137,4 +137,14 @@ export const migrations: readonly string[] = [
   ALTER TABLE snapshots ADD COLUMN unpacked INTEGER NOT NULL DEFAULT 0; -- peel unpacked it
   ALTER TABLE snapshots ADD COLUMN unsynced TEXT; -- the boot in which it was written, until it is known to be on disk
   `,
+  `
+  CREATE TABLE ztocs (
+    layer     TEXT NOT NULL PRIMARY KEY,
+    ztoc      TEXT,                               -- digest of the content that describes it; NULL: none can
+    size      INTEGER NOT NULL,                   -- bytes of that content
+    span_size INTEGER NOT NULL,                   -- bytes of stream per span that were asked for
+    skipped   TEXT                                -- why none can describe it
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX ztocs_ztoc ON ztocs (ztoc);
+  `,
 ];

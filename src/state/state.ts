@@ -9,6 +9,7 @@ import { SecretTable } from './secrets.ts';
 import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
 import { UnpackJobTable } from './unpack-jobs.ts';
+import { ZtocTable } from './ztocs.ts';
 
 /** The node's durable facts, one table group per property. */
 export interface State {
@@ -21,6 +22,7 @@ export interface State {
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
   readonly unpackJobs: UnpackJobTable;
+  readonly ztocs: ZtocTable;
   /** Throws when the database does not answer. */
   check(): void;
   /** Idempotent. */
@@ -40,6 +42,7 @@ export function openState(root: string): State {
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),
     unpackJobs: new UnpackJobTable(db),
+    ztocs: new ZtocTable(db),
     check: () => {
       db.prepare('SELECT count(*) FROM sqlite_schema').get();
     },
