@@ -27,8 +27,8 @@ export interface CollectOptions {
   /** ms since the epoch. */
   readonly now: number;
   readonly expiryMs: number;
-  /** Jobs that somebody in this process still wants. */
-  readonly inUse: ReadonlySet<number>;
+  /** Whether somebody in this process still wants the job. */
+  readonly inUse: (job: number) => boolean;
 }
 
 export interface Collected {
@@ -38,6 +38,9 @@ export interface Collected {
   /** Folders without a job. */
   readonly orphans: number;
 }
+
+/** `cleared`: only its folder is to go. */
+type Outcome = 'kept' | 'cleared' | 'expired' | 'removed';
 
 /** Those that the next who wants the layer goes on with. */
 const resumable: readonly UnpackJobState[] = ['in_progress', 'done', 'failed', 'cancelled'];
@@ -133,30 +136,11 @@ export class JobBook {
    * again. Jobs in progress whose process ended are cancelled. Removes folders without a job. What cannot be removed is logged, and left for the next time. Errors: those of the database.
    */
   async collect(options: CollectOptions): Promise<Collected> {
-    const { now, expiryMs, inUse } = options;
     const [expired, removed]: [number[], number[]] = [[], []];
-    for (const found of this.#table.list()) {
-      const { job, state } = found;
-      const overdue = found.updatedAt + expiryMs <= now;
-      if (inUse.has(job) || (!overdue && state !== 'expired' && state !== 'in_progress')) continue;
-      if (state === 'done') this.#open.get(job)?.expire(now);
-      const lock = this.#folders.tryLock(job);
-      if (lock === 'busy') continue;
-      try {
-        const row = this.#table.get(job);
-        if (row === undefined) continue;
-        // It was worked on until a moment ago: somebody may want to go on with it.
-        if (this.#table.change(job, ['in_progress'], endedWithProcess, now)) continue;
-        if (overdue && (state === 'expired' || row.state === 'claimed')) {
-          this.#table.delete(job);
-          removed.push(job);
-        } else if (row.state === 'expired' || this.#expire(row, found.updatedAt, now)) {
-          if (state !== 'expired') expired.push(job);
-        } else continue;
-        await this.#removeFolder(job);
-      } finally {
-        if (lock !== 'missing') lock.release();
-      }
+    for (const { job } of this.#table.list()) {
+      const outcome = await this.#collectJob(job, options);
+      if (outcome === 'expired') expired.push(job);
+      if (outcome === 'removed') removed.push(job);
     }
     return { expired, removed, orphans: await this.#sweep() };
   }
@@ -221,9 +205,45 @@ export class JobBook {
     return handle;
   }
 
-  /** False when somebody has used the job since it was found overdue. */
-  #expire(row: UnpackJobRow, updatedAt: number, now: number): boolean {
-    return row.updatedAt === updatedAt && this.#table.change(row.job, resumable, waitedTooLong, now);
+  async #collectJob(job: number, options: CollectOptions): Promise<Outcome> {
+    if (options.inUse(job)) return 'kept';
+    const [held, row] = [this.#open.get(job), this.#table.get(job)];
+    const expired = held !== undefined && row?.state === 'done' && isOverdue(row, options);
+    if (expired) held.expire(options.now);
+    const lock = this.#folders.tryLock(job);
+    if (lock === 'busy') return 'kept';
+    try {
+      const outcome = this.#settle(job, options);
+      if (outcome !== 'kept') await this.#removeFolder(job);
+      return expired ? 'expired' : outcome;
+    } finally {
+      if (lock !== 'missing') lock.release();
+    }
+  }
+
+  /** What becomes of a job that nobody works on. */
+  #settle(job: number, options: CollectOptions): Outcome {
+    const { now } = options;
+    const row = this.#table.get(job);
+    if (row === undefined) return 'kept';
+    const overdue = isOverdue(row, options);
+    switch (row.state) {
+      case 'in_progress':
+        // It was worked on until a moment ago: somebody may want to go on with it.
+        this.#table.change(job, ['in_progress'], endedWithProcess, now);
+        return 'kept';
+      case 'claimed':
+      case 'expired':
+        if (!overdue) return row.state === 'expired' ? 'cleared' : 'kept';
+        this.#table.delete(job);
+        return 'removed';
+      case 'done':
+      case 'failed':
+      case 'cancelled':
+        if (!overdue) return 'kept';
+        this.#table.change(job, [row.state], waitedTooLong, now);
+        return 'expired';
+    }
   }
 
   async #removeFolder(job: number): Promise<void> {
@@ -246,6 +266,10 @@ export class JobBook {
     }
     return swept;
   }
+}
+
+function isOverdue(row: UnpackJobRow, { now, expiryMs }: CollectOptions): boolean {
+  return row.updatedAt + expiryMs <= now;
 }
 
 const endedWithProcess = {

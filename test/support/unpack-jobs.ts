@@ -1,0 +1,35 @@
+// Books of unpack jobs over one state directory: each with a database connection of its own, as a process of its own has it.
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { onTestFinished } from 'vitest';
+import { silentLog } from '../../src/observe/log.ts';
+import { parseDigest } from '../../src/oci/digest.ts';
+import { openState } from '../../src/state/state.ts';
+import { JobBook } from '../../src/unpack/job-book.ts';
+import type { JobRequest } from '../../src/unpack/job-book.ts';
+
+const digest = (hex: string) => parseDigest(`sha256:${hex.repeat(64)}`);
+
+export const jobRequest: JobRequest = {
+  layer: digest('a'),
+  diffId: digest('b'),
+  form: 'overlay',
+  size: 1000,
+  image: 'app:1',
+};
+
+export function openBook(root: string, { boot = 'this boot' }: { readonly boot?: string } = {}) {
+  const state = openState(root);
+  const book = new JobBook({ root, table: state.unpackJobs, boot, log: silentLog() });
+  onTestFinished(() => {
+    book.close();
+    state.close();
+  });
+  return { book, state };
+}
+
+/** Names in the folder of the jobs, sorted. */
+export function jobFolders(root: string): string[] {
+  const dir = path.join(root, 'unpack');
+  return existsSync(dir) ? readdirSync(dir).sort() : [];
+}
