@@ -58,7 +58,6 @@ async function cacheOf(
     access: await accessOf(context, options),
     onWarning: (warning) => log.warn({ host }, warning),
   });
-  const ended = new AbortController();
   const onEvent = (event: PullThroughEvent) => {
     if (event.kind === 'stale')
       log.warn({ host, what: event.what, error: event.error }, 'answered with what was last known');
@@ -69,10 +68,11 @@ async function cacheOf(
       );
   };
   const upstream = prefix === undefined ? connected.registry : subPath(connected.registry, prefix);
+  const registry = pullThrough(upstream, store, { onEvent });
   return {
-    registry: pullThrough(upstream, store, { onEvent, signal: ended.signal }),
+    registry,
     [Symbol.asyncDispose]: async () => {
-      ended.abort(new DOMException('the server ends', 'AbortError'));
+      await registry.close();
       await connected.close();
     },
   };

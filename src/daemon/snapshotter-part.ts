@@ -3,16 +3,20 @@ import type { DaemonConfig } from '../config/schema.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { inUserNamespace } from '../config/user-namespace.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
+import { bootId } from '../image/process-identity.ts';
+import { syncFilesystem } from '../native/sys.ts';
 import type { Logger } from '../observe/log.ts';
 import type { DaemonMetrics, Gauges } from '../observe/metrics.ts';
+import type { BuiltLayer } from '../snapshotter/image-session.ts';
 import { serveGrpc } from '../snapshotter/grpc/serve-grpc.ts';
 import type { GrpcListener } from '../snapshotter/grpc/serve-grpc.ts';
 import { SnapshotLayers } from '../snapshotter/snapshot-layers.ts';
 import { addSnapshotsService } from '../snapshotter/snapshots-service.ts';
 import { Snapshotter } from '../snapshotter/snapshotter.ts';
-import type { SnapshotterStatus } from '../snapshotter/snapshotter.ts';
+import type { LayerDirectory, SnapshotKind } from '../state/snapshots.ts';
+import type { LocalBlobs } from '../unpack/blob-feed.ts';
+import type { Unpacker } from '../unpack/unpacker.ts';
 import type { UnixAddress } from '../util/listen-unix.ts';
-import type { SnapshotKind } from '../state/snapshots.ts';
 import type { Node } from './node.ts';
 import type { Serving, SnapshotLayerLine, SnapshotterReport } from './status-report.ts';
 
@@ -24,6 +28,12 @@ export interface SnapshotterContext {
   readonly log: Logger;
   /** A socket that the service manager has bound; else `snapshotter.socket`, or `<run_dir>/snapshotter.sock`. */
   readonly listenFd: number | undefined;
+  /** Undefined: whatever the mode, no layer is unpacked by the daemon. */
+  readonly unpacker?: Unpacker | undefined;
+  /** Blobs that containerd has for one of its namespaces. */
+  readonly localBlobs?: ((namespace: string) => LocalBlobs) | undefined;
+  /** Told of every layer that was decoded to unpack it. */
+  readonly onBuilt?: ((built: BuiltLayer) => Promise<void>) | undefined;
 }
 
 export interface SnapshotterPart {
@@ -45,6 +55,8 @@ export async function startSnapshotter(context: SnapshotterContext): Promise<Sna
     layers,
     userXattr,
     prepareTimeoutMs: config.snapshotter.prepare_timeout,
+    boot: await bootId(),
+    syncFilesystem,
     log,
     onOutcome: ({ outcome, milliseconds }) => metrics.prepared(outcome, milliseconds),
   });
@@ -54,12 +66,14 @@ export async function startSnapshotter(context: SnapshotterContext): Promise<Sna
     const listener = await serveGrpc(address, (server) => addSnapshotsService(server, snapshotter, log));
     return new RunningSnapshotter(path, listener, layers, snapshotter);
   } catch (error) {
+    await snapshotter.close();
     await layers.close();
     throw error;
   }
 }
 
-async function openLayers({ config, node, log }: SnapshotterContext, userXattr: boolean): Promise<SnapshotLayers> {
+async function openLayers(context: SnapshotterContext, userXattr: boolean): Promise<SnapshotLayers> {
+  const { config, node, log, unpacker, localBlobs, onBuilt } = context;
   const { content, openOrigin, layers: store } = node.imageDeps;
   const { mode, transport, whole_layer_limit: wholeLayerLimit } = config.snapshotter;
   const { formats, choice } = config.index;
@@ -71,6 +85,9 @@ async function openLayers({ config, node, log }: SnapshotterContext, userXattr: 
     content,
     openOrigin,
     userXattr,
+    unpacker,
+    localBlobs,
+    onBuilt,
     config: {
       mode,
       transport,
@@ -100,16 +117,20 @@ class RunningSnapshotter implements SnapshotterPart {
   }
 
   status(): SnapshotterReport {
-    const { snapshots, outcomes, left } = this.#snapshotter.status();
-    const { served: _served, found: _found, ...deferrals } = outcomes;
-    return { socket: this.#socket, layers: [...this.#served(), ...left.map(leftLine)], deferrals, snapshots };
+    const { snapshots, outcomes, left, unpacked } = this.#snapshotter.status();
+    const { served: _served, unpacked: _unpacked, found: _found, ...deferrals } = outcomes;
+    const unpackedLines = [
+      ...unpacked.map((layer) => unpackedLine(layer, 'peel')),
+      ...left.map((layer) => unpackedLine(layer, 'containerd')),
+    ];
+    return { socket: this.#socket, layers: [...this.#served(), ...unpackedLines], deferrals, snapshots };
   }
 
   gauges(): ReturnType<SnapshotterPart['gauges']> {
-    const { snapshots, left } = this.#snapshotter.status();
+    const { snapshots, left, unpacked } = this.#snapshotter.status();
     const layers = this.#layers.status();
     const counts: Record<string, number> = {};
-    for (const serving of [...layers.map(servingOf), ...left.map(({ kind }) => leftServing(kind))])
+    for (const serving of [...layers.map(servingOf), ...[...unpacked, ...left].map(unpackedServing)])
       counts[serving] = (counts[serving] ?? 0) + 1;
     const presentBytes = layers.reduce((sum, layer) => sum + layer.presentBytes, 0);
     return { snapshots, layers: counts, presentBytes, fuseErrors: this.#layers.fuseErrors() };
@@ -118,6 +139,7 @@ class RunningSnapshotter implements SnapshotterPart {
   async close(): Promise<void> {
     await this.#listener.close();
     await this.#layers.close();
+    await this.#snapshotter.close();
   }
 
   #served(): SnapshotLayerLine[] {
@@ -140,16 +162,18 @@ function servingOf({ serving }: LayerMountStatus): Serving {
   return serving === 'complete' ? 'complete' : 'lazy';
 }
 
-function leftServing(kind: SnapshotKind): Serving {
+function unpackedServing({ kind }: { readonly kind: SnapshotKind }): Serving {
   return kind === 'committed' ? 'unpacked' : 'deferred';
 }
 
-/** A layer that containerd unpacked, or was told to unpack. */
-function leftLine({ key, kind, image, layer, reason }: SnapshotterStatus['left'][number]): SnapshotLayerLine {
+/** A layer with a directory, or one that containerd was told to unpack. */
+function unpackedLine(layer: LayerDirectory, unpackedBy: 'peel' | 'containerd'): SnapshotLayerLine {
+  const why = layer.reason ?? '';
   return {
-    layer: layer ?? key,
-    serving: leftServing(kind),
-    why: reason ?? '',
-    images: image === undefined ? [] : [image],
+    layer: layer.layer ?? layer.key,
+    serving: unpackedServing(layer),
+    why: unpackedBy === 'peel' ? `by peel: ${why}` : why,
+    images: layer.image === undefined ? [] : [layer.image],
+    unpackedBy,
   };
 }

@@ -22,7 +22,7 @@ export interface DaemonMountStatus extends MountStatus {
   readonly serving: readonly LayerLine[];
 }
 
-/** `unpacked`: containerd has the files; `deferred`: it was told to unpack them and has not yet. */
+/** `unpacked`: its files lie in a directory; `deferred`: containerd was told to unpack them and has not yet. */
 export type Serving = 'lazy' | 'complete' | 'unpacked' | 'deferred';
 
 export interface LayerLine {
@@ -46,8 +46,10 @@ export interface SnapshotterReport {
 }
 
 export interface SnapshotLayerLine extends LayerLine {
-  /** Undefined for a layer that containerd unpacks. */
+  /** Undefined for a layer that is unpacked. */
   readonly slot?: number | undefined;
+  /** Who unpacked it, or was told to. */
+  readonly unpackedBy?: 'peel' | 'containerd' | undefined;
   /** References of images that have it. */
   readonly images: readonly string[];
   readonly transport?: string | undefined;

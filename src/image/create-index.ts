@@ -1,17 +1,14 @@
-import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { buildLayerIndex } from '../index/builder.ts';
-import { createSociIndex } from '../index/soci-index-writer.ts';
-import type { SociZtocInit } from '../index/soci-index-writer.ts';
-import { ztocFromBuild } from '../index/ztoc-from-build.ts';
 import { registryBlobSource } from '../layer/blob-source.ts';
 import { blobStream } from '../layer/blob-stream.ts';
 import { trimHeap } from '../native/sys.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import { digestFromSha256 } from '../oci/digest.ts';
 import { layerType } from '../oci/media-type.ts';
+import type { ZtocRow } from '../state/ztocs.ts';
 import { Semaphore } from '../util/semaphore.ts';
+import { assembleIndex, distinctLayers, keepZtoc, skippedUnread } from './assemble-index.ts';
 import type { CreateIndexOptions, IndexServiceDeps } from './index-service.ts';
 import type { Origin } from './origin.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -27,13 +24,8 @@ export interface LayerOutcome {
   readonly skipped: string | undefined;
 }
 
-export const defaultMinLayerSize = 10 << 20;
-export const defaultSpanSize = 4 << 20;
-export const buildTool = 'peel 0.1';
 /** Two cores' worth: one pass keeps a thread of inflating and one of hashing busy. */
 const layersAtOnce = 2;
-
-type Built = LayerOutcome & { readonly init: SociZtocInit | undefined };
 
 /**
  * Indexes the layers of one image and keeps the index on this node, where mounts find it.
@@ -46,54 +38,38 @@ export async function createIndex(
   options: CreateIndexOptions,
 ): Promise<{ readonly index: Digest | undefined; readonly layers: readonly LayerOutcome[] }> {
   const slots = new Semaphore(layersAtOnce);
-  const distinct = image.manifest.layers.filter(
-    (layer, i, all) => all.findIndex(({ digest }) => digest === layer.digest) === i,
-  );
+  const distinct = distinctLayers(image.manifest);
   const failing = new AbortController();
   const signal = options.signal === undefined ? failing.signal : AbortSignal.any([options.signal, failing.signal]);
   setMaxListeners(0, signal);
-  const built = await Promise.all(
+  const rows = await Promise.all(
     distinct.map((descriptor) =>
       slots
-        .run(() => buildLayer(origin, image, descriptor, { ...options, signal }), { signal })
+        .run(() => indexLayer(deps, origin, image, descriptor, { ...options, signal }), { signal })
         .catch((error: unknown) => {
           failing.abort(error);
           throw error;
         }),
     ),
   );
-  const ztocs = built.flatMap(({ init }) => init ?? []);
-  const layers = built.map(({ init: _init, ...outcome }) => outcome);
-  if (ztocs.length === 0) return { index: undefined, layers };
-  const { mediaType, digest, size } = image.descriptor;
-  const files = createSociIndex({ subject: { mediaType, digest, size }, buildTool, ztocs });
-  for (const blob of files.blobs) await deps.content.keep(blob);
-  await deps.content.keep(files.manifest);
-  const index = files.manifest.descriptor.digest;
-  deps.state.indexes.put({ image: digest, digest: index, format: 'soci-v1', source: 'made on this node' });
-  return { index, layers };
+  const layers = distinct.map(({ digest: layer, size }, i) => {
+    const row = rows[i];
+    const ztocSize = row?.ztoc === undefined ? undefined : row.size;
+    return { layer, size, ztoc: row?.ztoc, ztocSize, skipped: row?.skipped };
+  });
+  return { index: await assembleIndex(deps, image, rows), layers };
 }
 
-async function buildLayer(
+async function indexLayer(
+  deps: IndexServiceDeps,
   origin: Origin,
   image: ResolvedImage,
   descriptor: Descriptor,
   options: CreateIndexOptions,
-): Promise<Built> {
+): Promise<ZtocRow> {
   const { digest, size, mediaType } = descriptor;
-  const skip = (skipped: string): Built => ({
-    layer: digest,
-    size,
-    ztoc: undefined,
-    ztocSize: undefined,
-    skipped,
-    init: undefined,
-  });
-  const minimum = options.minLayerSize ?? defaultMinLayerSize;
-  if (size < minimum) return skip(`smaller than ${minimum} bytes`);
-  const compression = layerType(mediaType)?.compression;
-  if (compression === 'zstd') return skip('a zTOC cannot describe zstd layers');
-  const spanSize = options.spanSize ?? defaultSpanSize;
+  const skipped = skippedUnread(descriptor, options.minLayerSize);
+  if (skipped !== undefined) return { layer: digest, ztoc: undefined, skipped };
   const what = `index of layer ${digest.slice(0, 19)}`;
   const source = registryBlobSource(origin.registry, origin.repository, origin.name, descriptor);
   const blob = blobStream(source, size, {
@@ -102,8 +78,8 @@ async function buildLayer(
   });
   const diffId = image.diffIds[image.manifest.layers.findIndex((layer) => layer.digest === digest)];
   const build = await buildLayerIndex(blob, {
-    compression,
-    spanSize,
+    compression: layerType(mediaType)?.compression,
+    spanSize: options.spanSize,
     blobDigest: digest,
     blobSize: size,
     diffId,
@@ -111,16 +87,5 @@ async function buildLayer(
   });
   // What decoding took and malloc keeps; the zTOC would come on top of it.
   trimHeap();
-  const result = ztocFromBuild(build, { buildTool });
-  if (result.ztoc === undefined) return skip(result.skipped);
-  const { ztoc } = result;
-  const ztocDigest = digestFromSha256(createHash('sha256').update(ztoc).digest());
-  return {
-    layer: digest,
-    size,
-    ztoc: ztocDigest,
-    ztocSize: ztoc.length,
-    skipped: undefined,
-    init: { layer: { digest, mediaType }, ztoc, spanSize },
-  };
+  return await keepZtoc(deps, build);
 }

@@ -195,7 +195,10 @@ export class IndexService {
     this.#d.state.indexes.deleteByDigest(digest);
     if (content !== undefined) {
       for (const { ztoc } of readSociIndex(content.bytes).layers)
-        if (!kept.has(ztoc.digest)) await this.#d.store.delete(ztoc.digest);
+        if (!kept.has(ztoc.digest)) {
+          this.#d.state.ztocs.deleteByZtoc(ztoc.digest);
+          await this.#d.store.delete(ztoc.digest);
+        }
       await this.#d.store.delete(digest);
     }
   }

@@ -1,9 +1,10 @@
 import type { Digest } from '../oci/digest.ts';
 import { errorCode, errorMessage } from '../layer/errors.ts';
+import type { ByteString } from '../util/byte-string.ts';
 import { OnceMap } from '../util/once-map.ts';
 import { ImageError } from './errors.ts';
 import { layerTreeKey, LayerTreeFiles, type TreeRecord } from './layer-tree-files.ts';
-import type { IndexedLayer, RootAttributes } from './tree-job.ts';
+import type { FoundNodes, IndexedLayer, RootAttributes } from './tree-job.ts';
 import { TreeThreads } from './tree-threads.ts';
 
 /** A layer that the node has the index of. */
@@ -64,6 +65,19 @@ export class LayerTrees {
       (signal) => this.#compile(request, keys, signal),
       options,
     );
+  }
+
+  /**
+   * What the layer's tree has at these clean paths, one answer for each; undefined where nothing is. Errors: TreeJobError; the signal's
+   * reason.
+   */
+  async nodesAt(
+    { layer, below, base, userXattr }: LayerTreeRequest,
+    paths: readonly ByteString[],
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<FoundNodes> {
+    const job = { layer: indexed(layer), below: below?.map(indexed), base, userXattr, paths };
+    return await this.#threads.run({ kind: 'look', ...job }, signal);
   }
 
   /** A tree of an earlier process, also when a power cut took what was known of it; undefined when it is gone. */

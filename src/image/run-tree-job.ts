@@ -4,11 +4,15 @@ import { compileTree } from '../tree/compile.ts';
 import { writeErofs } from '../tree/erofs-writer.ts';
 import { TreeError } from '../tree/errors.ts';
 import { layerTree, rootEntry } from '../tree/layer-tree.ts';
+import { lowerNodes } from '../tree/lower-node.ts';
 import { type LayerEntries, mergeLayers } from '../tree/merge.ts';
 import type { Tree } from '../tree/tree.ts';
 import {
+  type CompiledTree,
+  type FoundNodes,
   type IndexedLayer,
   type LayerJob,
+  type LookJob,
   treeBlockSize,
   type TreeJob,
   type TreeJobFailure,
@@ -17,6 +21,10 @@ import {
 
 /** Errors: TreeError, IndexError, those of the file system, Error when an index file is another one than asked for. */
 export async function runTreeJob(job: TreeJob): Promise<TreeJobResult> {
+  return job.kind === 'look' ? await lookedAt(job) : await compiled(job);
+}
+
+async function compiled(job: Exclude<TreeJob, LookJob>): Promise<CompiledTree> {
   if (job.kind === 'merged') {
     const layers = await entriesOf(job.layers);
     const { image } = compileTree(layers, { blockSize: treeBlockSize });
@@ -27,6 +35,18 @@ export async function runTreeJob(job: TreeJob): Promise<TreeJobResult> {
   const image = writeErofs(tree, { blockSize: treeBlockSize });
   const root = rootEntry(layer.entries);
   return { image: owned(image), root: root && { mode: root.mode, uid: root.uid, gid: root.gid }, below };
+}
+
+async function lookedAt(job: LookJob): Promise<FoundNodes> {
+  const layer = await readEntries(job.layer);
+  const { tree } = await treeOf(layer, job);
+  const found = lowerNodes(tree, job.paths, job);
+  if (rootEntry(layer.entries) !== undefined) return found;
+  return found.map((node, i) => (job.paths[i] === '' && node?.kind === 'directory' ? undescribed(node) : node));
+}
+
+function undescribed<T extends object>(directory: T): T & { readonly attributes: undefined } {
+  return { ...directory, attributes: undefined };
 }
 
 /** Buffer.alloc() takes no part of a buffer that others use. */
@@ -40,7 +60,7 @@ export function failureOf(error: unknown): TreeJobFailure {
 
 async function treeOf(
   layer: LayerEntries,
-  { below, base, userXattr }: LayerJob,
+  { below, base, userXattr }: Omit<LayerJob, 'kind'>,
 ): Promise<{ tree: Tree; below: string | undefined }> {
   if (base) return { tree: layerTree(layer, { below: 'nothing', userXattr }), below: undefined };
   try {

@@ -1,4 +1,7 @@
 // What a thread that compiles trees is asked, and what it answers: data that can be sent.
+import type { LowerNode } from '../tree/lower-node.ts';
+import type { ByteString } from '../util/byte-string.ts';
+
 /** Device blocks of all trees that are mounted, in bytes: a tar places data in these. */
 export const treeBlockSize = 512;
 
@@ -27,7 +30,13 @@ export interface LayerJob {
   readonly userXattr: boolean;
 }
 
-export type TreeJob = MergedJob | LayerJob;
+/** What the tree of one layer has at these clean paths. */
+export interface LookJob extends Omit<LayerJob, 'kind'> {
+  readonly kind: 'look';
+  readonly paths: readonly ByteString[];
+}
+
+export type TreeJob = MergedJob | LayerJob | LookJob;
 
 /** What a layer says of the directory `/`. */
 export interface RootAttributes {
@@ -36,7 +45,7 @@ export interface RootAttributes {
   readonly gid: number;
 }
 
-export interface TreeJobResult {
+export interface CompiledTree {
   /** The EROFS image. */
   readonly image: Uint8Array<ArrayBuffer>;
   /** Of a single layer; undefined when it does not describe `/`. */
@@ -44,6 +53,11 @@ export interface TreeJobResult {
   /** Why the layers below had to be looked at for a single layer's tree; undefined when not. */
   readonly below: string | undefined;
 }
+
+/** One for each path; undefined where nothing is. */
+export type FoundNodes = readonly (LowerNode | undefined)[];
+
+export type TreeJobResult<J extends TreeJob = TreeJob> = J extends LookJob ? FoundNodes : CompiledTree;
 
 export interface TreeJobFailure {
   readonly code: string | undefined;

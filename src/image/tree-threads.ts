@@ -39,7 +39,7 @@ export class TreeThreads {
   }
 
   /** Errors: TreeJobError; the signal's reason, and then the thread is ended with its job. */
-  async run(job: TreeJob, signal: AbortSignal): Promise<TreeJobResult> {
+  async run<J extends TreeJob>(job: J, signal: AbortSignal): Promise<TreeJobResult<J>> {
     using _slot = await this.#slots.acquire(1, { signal });
     signal.throwIfAborted();
     const worker = this.#take();
@@ -53,7 +53,7 @@ export class TreeThreads {
     if (this.#keepMs > 0) this.#keep(worker);
     else await worker.terminate();
     if ('failure' in answer) throw new TreeJobError(answer.failure.code, answer.failure.message);
-    return answer.result;
+    return answer.result as TreeJobResult<J>;
   }
 
   /** Ends the threads that wait for a job. */

@@ -10,7 +10,7 @@ async function work(job: TreeJob): Promise<void> {
   const moved: ArrayBuffer[] = [];
   try {
     const result = await runTreeJob(job);
-    moved.push(result.image.buffer);
+    if ('image' in result) moved.push(result.image.buffer);
     answer = { result };
   } catch (error) {
     answer = { failure: failureOf(error) };

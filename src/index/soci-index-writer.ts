@@ -5,21 +5,24 @@ import { mediaTypes } from '../oci/media-type.ts';
 import { encodeGoJson, goDescriptor, goStringMap } from './go-json.ts';
 import { sociAnnotations, sociIndexTypes, ztocMediaType } from './soci-names.ts';
 
-export interface SociIndexInit {
+export interface SociIndexInit<Ztoc = Uint8Array> {
   /** The image manifest. */
   readonly subject: Descriptor;
   readonly buildTool: string;
   /** In the order of the image's layers. */
-  readonly ztocs: readonly SociZtocInit[];
+  readonly ztocs: readonly SociZtocInit<Ztoc>[];
 }
 
-export interface SociZtocInit {
+export interface SociZtocInit<Ztoc = Uint8Array> {
   readonly layer: { readonly digest: Digest; readonly mediaType: string };
-  /** The bytes of the layer's zTOC. */
-  readonly ztoc: Uint8Array;
+  /** The layer's zTOC: its bytes, or what names them. */
+  readonly ztoc: Ztoc;
   /** Bytes of stream per span that were asked for. */
   readonly spanSize: number;
 }
+
+/** A zTOC whose bytes are kept somewhere. */
+export type ZtocName = Pick<Descriptor, 'digest' | 'size'>;
 
 export interface Blob {
   readonly descriptor: Descriptor;
@@ -33,37 +36,50 @@ export interface SociIndexFiles {
   readonly blobs: readonly Blob[];
 }
 
-/** Makes a SOCI index of version 1, in the bytes its own tools would give it. */
-export function createSociIndex(init: SociIndexInit): SociIndexFiles {
+/** The manifest of a SOCI index of version 1, in the bytes its own tools would give it, and its config. */
+export function sociIndexManifest(init: SociIndexInit<ZtocName>): { readonly manifest: Blob; readonly config: Blob } {
   const config = blobOf(sociIndexTypes.v1, Buffer.from('{}'));
-  const ztocs = init.ztocs.map(({ layer, ztoc, spanSize }) =>
-    blobOf(ztocMediaType, ztoc, {
-      [sociAnnotations.layerDigest]: layer.digest,
-      [sociAnnotations.layerMediaType]: layer.mediaType,
-      [sociAnnotations.spanSize]: String(spanSize),
-    }),
-  );
   const { mediaType, digest, size } = init.subject;
   const bytes = encodeGoJson({
     schemaVersion: 2,
     mediaType: mediaTypes.imageManifest,
     config: goDescriptor(config.descriptor),
-    layers: ztocs.map((blob) => goDescriptor(blob.descriptor)),
+    layers: init.ztocs.map((each) => goDescriptor(ztocDescriptor(each))),
     subject: goDescriptor({ mediaType, digest, size }),
     annotations: goStringMap({ [sociAnnotations.buildTool]: init.buildTool }),
   });
   const manifest = blobOf(mediaTypes.imageManifest, bytes);
-  const blobs = new Map([config, ...ztocs].map((blob) => [blob.descriptor.digest, blob]));
   return {
     manifest: { ...manifest, descriptor: { ...manifest.descriptor, artifactType: sociIndexTypes.v1 } },
-    blobs: [...blobs.values()],
+    config,
   };
 }
 
-function blobOf(mediaType: string, bytes: Uint8Array, annotations?: Readonly<Record<string, string>>): Blob {
-  const digest = digestFromSha256(createHash('sha256').update(bytes).digest());
+/** The same with the zTOCs at hand: everything that is to be pushed. */
+export function createSociIndex(init: SociIndexInit): SociIndexFiles {
+  const ztocs = init.ztocs.map((each) => {
+    const named = { ...each, ztoc: blobOf(ztocMediaType, each.ztoc).descriptor };
+    return { named, blob: { descriptor: ztocDescriptor(named), bytes: each.ztoc } };
+  });
+  const { manifest, config } = sociIndexManifest({ ...init, ztocs: ztocs.map(({ named }) => named) });
+  const blobs = [config, ...ztocs.map(({ blob }) => blob)];
+  return { manifest, blobs: [...new Map(blobs.map((blob) => [blob.descriptor.digest, blob])).values()] };
+}
+
+function ztocDescriptor({ layer, ztoc, spanSize }: SociZtocInit<ZtocName>): Descriptor {
   return {
-    descriptor: { mediaType, digest, size: bytes.length, ...(annotations === undefined ? {} : { annotations }) },
-    bytes,
+    mediaType: ztocMediaType,
+    digest: ztoc.digest,
+    size: ztoc.size,
+    annotations: {
+      [sociAnnotations.layerDigest]: layer.digest,
+      [sociAnnotations.layerMediaType]: layer.mediaType,
+      [sociAnnotations.spanSize]: String(spanSize),
+    },
   };
+}
+
+function blobOf(mediaType: string, bytes: Uint8Array): Blob {
+  const digest = digestFromSha256(createHash('sha256').update(bytes).digest());
+  return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
 }

@@ -1,12 +1,10 @@
-import { backoffDelay, defaultBackoff, systemTimer } from '../util/backoff.ts';
 import type { BlobSource } from './blob-source.ts';
-import { LayerError, errorMessage } from './errors.ts';
-import { isFinalFetchError } from './fetch-errors.ts';
+import { LayerError } from './errors.ts';
+import { TransferRetries } from './transfer-retries.ts';
+import type { TransferRetriesOptions } from './transfer-retries.ts';
 
-export interface BlobStreamOptions {
+export interface BlobStreamOptions extends TransferRetriesOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Failures in a row, without a byte between them, after which it gives up. */
-  readonly attempts?: number | undefined;
   readonly onBytes?: ((done: number) => void) | undefined;
 }
 
@@ -19,16 +17,16 @@ export async function* blobStream(
   size: number,
   options: BlobStreamOptions = {},
 ): AsyncGenerator<Uint8Array> {
-  const { signal, attempts = 6, onBytes } = options;
+  const { signal, onBytes } = options;
+  const retries = new TransferRetries(source.name, options);
   let done = 0;
-  let failures = 0;
   for (;;) {
     try {
       const reader = done === 0 ? await source.readAll({ signal }) : await source.readRange(done, size, { signal });
       try {
         for await (const chunk of reader.body as AsyncIterable<Uint8Array>) {
           done += chunk.length;
-          failures = 0;
+          retries.progressed();
           onBytes?.(done);
           yield chunk;
         }
@@ -38,13 +36,7 @@ export async function* blobStream(
       if (done === size) return;
       throw new LayerError('ERR_LAYER_SHORT', `${source.name} has ${done} bytes, but the manifest says ${size}`);
     } catch (cause) {
-      signal?.throwIfAborted();
-      failures += 1;
-      if (isFinalFetchError(cause, failures) || failures >= attempts) {
-        if (cause instanceof LayerError) throw cause;
-        throw new LayerError('ERR_LAYER_FETCH', `cannot download ${source.name}: ${errorMessage(cause)}`, { cause });
-      }
-      await systemTimer.sleep(backoffDelay(defaultBackoff, failures, Math.random()), signal);
+      await retries.failed(cause, signal);
     }
   }
 }

@@ -14,6 +14,10 @@ const finalCodes: ReadonlySet<string> = new Set([
   'UNTRUSTED',
   'ERR_LAYER_SHORT',
   'ERR_LAYER_CLOSED',
+  'ERR_UNPACK_FETCH',
+  'ERR_UNPACK_DISK',
+  'ERR_UNPACK_DIGEST',
+  'ERR_UNPACK_CANCELLED',
 ]);
 
 /** Answers that a broken proxy gives every time, but a balanced one only sometimes. */

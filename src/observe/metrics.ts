@@ -1,9 +1,10 @@
 // Everything the daemon counts, in Prometheus' text format. Labels are closed sets: nothing from outside ever becomes one.
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
-/** How a layer snapshot was answered: served, or why it was left to containerd. */
+/** How a layer snapshot was answered: served, unpacked, found, or why it was left to containerd. */
 export const prepareCodes = [
   'served',
+  'unpacked',
   'found',
   'mode',
   'formats',
@@ -51,7 +52,7 @@ export class DaemonMetrics {
     this.#prepares = new prom.Counter({
       ...name(
         'snapshot_prepares_total',
-        'Layer snapshots that containerd asked for: served, or why they were left to it.',
+        'Layer snapshots that containerd asked for: served, unpacked, or why they were left to it.',
       ),
       labelNames: ['code'],
     });

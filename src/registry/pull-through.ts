@@ -41,21 +41,31 @@ export interface PullThroughOptions {
   /** Memory per download for its readers when the store gives no upload back before it is complete; default 4 MiB. */
   readonly bufferBytes?: number | undefined;
   readonly onEvent?: ((event: PullThroughEvent) => void) | undefined;
-  /** Ends the downloads under way when the cache is no longer needed. */
-  readonly signal?: AbortSignal | undefined;
   /** Milliseconds; replaced in tests. */
   readonly now?: (() => number) | undefined;
+}
+
+export interface PullThroughRegistry extends Registry {
+  /**
+   * Gives up the downloads under way, and begins none and keeps nothing any more. Resolves when nothing writes to the store, which may be later than
+   * the readers have all of a blob. Idempotent.
+   */
+  close(): Promise<void>;
 }
 
 /**
  * Another registry with a cache: what is read is answered from `store`, else from `upstream` and then kept. Content is in the store only after
  * its digest was checked; who reads a blob that is still on its way there follows it. Without upstream the store still answers, tags with what was last known of them.
  */
-export function pullThrough(upstream: Registry, store: Registry, options: PullThroughOptions = {}): Registry {
+export function pullThrough(
+  upstream: Registry,
+  store: Registry,
+  options: PullThroughOptions = {},
+): PullThroughRegistry {
   return new PullThrough(upstream, store, options);
 }
 
-class PullThrough extends ForwardingRegistry {
+class PullThrough extends ForwardingRegistry implements PullThroughRegistry {
   readonly #upstream: Registry;
   readonly #cache: CacheStore;
   readonly #manifests: CachedManifests;
@@ -82,8 +92,12 @@ class PullThrough extends ForwardingRegistry {
       cache,
       bufferBytes: options.bufferBytes ?? 4 * 1024 * 1024,
       finishDownloads: options.finishDownloads ?? true,
-      signal: options.signal,
     });
+  }
+
+  async close(): Promise<void> {
+    this.#blobs.close();
+    await this.#cache.close();
   }
 
   override async getBlob(repository: string, digest: Digest, options: CallOptions = {}): Promise<BlobReader> {

@@ -48,7 +48,7 @@ export { mirror } from './mirror.ts';
 export type { MirrorCapability, MirrorEndpoint, MirrorOptions } from './mirror.ts';
 export type { FallbackEvent } from './mirror/fallback.ts';
 export { pullThrough } from './pull-through.ts';
-export type { PullThroughEvent, PullThroughOptions } from './pull-through.ts';
+export type { PullThroughEvent, PullThroughOptions, PullThroughRegistry } from './pull-through.ts';
 // Between any two of them.
 export { copyImage } from './copy.ts';
 export type { CopyOptions, CopyReport, CopyTarget } from './copy.ts';

@@ -58,7 +58,7 @@ export interface RegistryServer {
   /** `http://127.0.0.1:34568/metrics`, when there are metrics. */
   readonly metricsUrl: string | undefined;
   readonly stats: ServerStats;
-  /** Cuts the connections that are left. Idempotent. */
+  /** Cuts the connections that are left. The registry works on none of their requests then, if it heeds its signals. Idempotent. */
   close(options?: CloseOptions): Promise<void>;
 }
 
@@ -132,12 +132,15 @@ async function start(
   const server = tls === undefined ? createHttpServer(httpOptions) : createHttpsServer({ ...httpOptions, ...tls });
   server.timeout = serving.idleTimeoutMs;
   server.maxConnections = options.maxConnections ?? 10_000;
-  server.on('request', (request, response) => void handler.handle(request, response, false));
-  server.on('checkContinue', (request, response) => void handler.handle(request, response, true));
+  server.on('request', (request, response) => handler.handle(request, response, false));
+  server.on('checkContinue', (request, response) => handler.handle(request, response, true));
   const host = await startListening(server, address);
   let graceMs = 0;
   let closed: Promise<void> | undefined;
-  owned.push(() => stopListening(server, () => handler.finish(graceMs)));
+  owned.push(async () => {
+    await stopListening(server, () => handler.finish(graceMs));
+    await handler.idle();
+  });
   if (options.tls !== undefined && server instanceof TlsServer)
     owned.push(followTlsFiles(server, options.tls, options.tlsCheckEveryMs ?? 5_000, onError));
   return {

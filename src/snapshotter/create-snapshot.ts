@@ -19,6 +19,8 @@ export interface SnapshotParts {
   readonly directories: SnapshotDirectories;
   readonly layers: LayerProvider;
   readonly userXattr: boolean;
+  /** Of the machine, as it runs now. */
+  readonly boot: string;
 }
 
 export interface NewSnapshotOptions extends SnapshotRequest, Pick<SnapshotRow, 'image' | 'layer' | 'reason'> {

@@ -26,6 +26,10 @@ const codes: Readonly<Record<string, DeferralCode>> = {
   ERR_LAYER_FETCH: 'registry',
   ERR_LAYER_SHORT: 'registry',
   ERR_LAYER_DISK: 'disk',
+  ERR_UNPACK_BELOW: 'layer',
+  ERR_UNPACK_FETCH: 'registry',
+  ERR_UNPACK_SPACE: 'disk',
+  ERR_UNPACK_DISK: 'disk',
   ENOSPC: 'disk',
   EDQUOT: 'disk',
   EROFS: 'disk',
@@ -44,4 +48,18 @@ export function deferralCode(error: unknown): DeferralCode {
   if (code !== undefined && code !== 'registry') return code;
   const cause = error instanceof Error && error.cause instanceof Error ? deferralCode(error.cause) : 'error';
   return cause === 'disk' ? 'disk' : (code ?? cause);
+}
+
+/** Whether it says only that the layer cannot be served lazily: it can be unpacked all the same. */
+export function isUnpackable({ code }: Deferral): boolean {
+  return code === 'no_index' || code === 'formats';
+}
+
+/** What cannot be had by itself in any form. */
+const neverAlone = ['ERR_TREE_LOWER_LINK', 'ERR_TREE_DEVICE'];
+
+/** Whether a layer makes no tree of its own, and yet may be unpacked by itself. */
+export function isTreeless(error: unknown): boolean {
+  if (!(error instanceof Error) || errorCode(error) !== 'ERR_IMAGE_LAYER_TREE') return false;
+  return !neverAlone.includes(errorCode(error.cause) ?? '');
 }

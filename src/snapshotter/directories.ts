@@ -65,13 +65,26 @@ export class SnapshotDirectories {
     }
   }
 
+  /**
+   * Puts a tree in the place of the fresh directory's files, of which there are none. Without waiting, as `adopt`. Errors: ENOTEMPTY when there
+   * are, other errno codes.
+   */
+  fill(fresh: FreshDirectory, tree: string): void {
+    renameSync(tree, join(fresh.path, 'fs'));
+  }
+
+  /** Undoes `fill`, of a directory that was given back. */
+  empty(fresh: FreshDirectory, tree: string): void {
+    renameSync(join(fresh.path, 'fs'), tree);
+  }
+
   /** Without waiting: part of the transaction that makes the snapshot's row, so that there never is a row without a directory. */
   adopt(fresh: FreshDirectory, id: number): void {
     try {
       renameSync(fresh.path, this.#path(id));
     } catch (error) {
       if (errorCode(error) !== 'ENOTEMPTY' && errorCode(error) !== 'EEXIST') throw error;
-      // Left by a process that ended within the transaction; its number is given again.
+      // Left by a process that ended within the transaction, whose number is given again; or of a snapshot that is made anew.
       renameSync(this.#path(id), join(this.#dir, `old-${randomUUID()}`));
       renameSync(fresh.path, this.#path(id));
     }

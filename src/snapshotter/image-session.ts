@@ -11,6 +11,7 @@ import type { OpenLayers, LayerLease } from '../image/open-layers.ts';
 import type { OpenOrigin, Origin } from '../image/origin.ts';
 import { resolveImage } from '../image/resolve.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
+import type { LayerBuild } from '../index/layer-build.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -18,11 +19,13 @@ import { formatReference } from '../oci/reference.ts';
 import type { State } from '../state/state.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
-import { deferralOf } from './deferral.ts';
+import { defer, deferralOf, isUnpackable } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
 import type { LabelledImage } from './image-labels.ts';
 import { layerRef } from './layer-ref.ts';
-import { openSessionLayer } from './session-layer.ts';
+import { knownSource, openSessionLayer, openShownLayer } from './session-layer.ts';
+import { SessionUnpacks } from './session-unpacks.ts';
+import type { SessionUnpacksDeps, UnpackOutcome, UnpackWish } from './session-unpacks.ts';
 
 export interface SessionDeps {
   readonly state: State;
@@ -38,22 +41,51 @@ export interface SessionDeps {
   readonly downloadsPerImage: number;
   /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
   readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
+  /** Undefined: what cannot be served is containerd's. */
+  readonly unpacking: SessionUnpacking | undefined;
 }
 
-export type LayerOutcome = { readonly kind: 'open'; readonly lease: LayerLease } | Deferral;
+export interface SessionUnpacking extends SessionUnpacksDeps {
+  /** `always`: without looking for an index. */
+  readonly when: 'always' | 'not lazy';
+  readonly userXattr: boolean;
+  /** Told of every layer that was decoded. */
+  readonly onBuilt?: ((built: BuiltLayer) => Promise<void>) | undefined;
+}
+
+export interface BuiltLayer {
+  readonly image: ResolvedImage;
+  readonly layer: Digest;
+  readonly build: LayerBuild;
+}
+
+export type OpenOutcome = { readonly kind: 'open'; readonly lease: LayerLease } | Deferral;
+
+/** What comes unpacked or open is of whoever took it. */
+export type LayerOutcome = OpenOutcome | UnpackOutcome;
 
 export interface SessionImage {
   readonly origin: Origin;
   readonly image: ResolvedImage;
 }
 
+/** `unpack`: it is to be unpacked, for this reason. */
+type Found = OpenOutcome | { readonly kind: 'unpack'; readonly reason: string };
+
 interface Opening {
-  readonly promise: Promise<LayerOutcome>;
-  outcome: LayerOutcome | undefined;
+  readonly promise: Promise<Found>;
+  outcome: Found | undefined;
 }
 
 interface AskOptions {
   readonly signal: AbortSignal;
+}
+
+export interface TakeOptions extends AskOptions {
+  /** containerd's, where it said so. */
+  readonly namespace?: string | undefined;
+  /** Called when the layer is being unpacked. */
+  readonly onUnpacking?: (() => void) | undefined;
 }
 
 export class ImageSession {
@@ -69,7 +101,9 @@ export class ImageSession {
   readonly #refused = new Set<number>();
   #resolving: Promise<SessionImage> | undefined;
   #discovering: Promise<Discovery> | undefined;
-  #isBegun = false;
+  /** The position that was asked for first; undefined before that. What is below it is on the node in some form. */
+  #first: number | undefined;
+  readonly #unpacks: SessionUnpacks | undefined;
   #closed: Promise<void> | undefined;
   readonly #uses = new Set<Promise<unknown>>();
   /** Of the layers that have been open. */
@@ -81,6 +115,7 @@ export class ImageSession {
     this.image = formatReference(labels.reference);
     this.slots = new Semaphore(deps.downloadsPerImage);
     this.#turns = new Semaphore(deps.downloadsPerImage);
+    this.#unpacks = deps.unpacking && new SessionUnpacks(deps.unpacking, this.image);
     setMaxListeners(0, this.#ending.signal);
   }
 
@@ -89,21 +124,40 @@ export class ImageSession {
     return untilAborted(this.#resolve(), signal);
   }
 
-  /** The layer at `position`, whose lease is the caller's; all others begin to open with the first one. Errors: as `resolve`. */
-  async take(position: number, options: AskOptions): Promise<LayerOutcome> {
+  /** The layer at `position`, which is the caller's; all others begin to open with the first one. Errors: as `resolve`. */
+  async take(position: number, options: TakeOptions): Promise<LayerOutcome> {
     const { image } = await this.resolve(options);
     if (this.#refused.has(position)) this.#startAnew();
+    this.#unpacks?.askedBy(options.namespace);
+    const isFirst = this.#first === undefined;
+    this.#first = Math.min(position, this.#first ?? position);
     const opening = this.#opening(position);
-    if (!this.#isBegun) {
-      this.#isBegun = true;
-      for (const other of image.manifest.layers.keys()) this.#opening(other);
-    }
-    const outcome = await untilAborted(opening.promise, options.signal);
+    if (isFirst) for (const other of image.manifest.layers.keys()) this.#opening(other);
+    const found = await untilAborted(opening.promise, options.signal);
     // Of several that wait for it, the later ones open it once more, which costs them nothing.
     if (this.#openings.get(position) !== opening) return await this.take(position, options);
     this.#openings.delete(position);
+    const outcome = found.kind === 'unpack' ? await this.unpack(position, found.reason, options) : found;
     if (outcome.kind === 'deferred') this.#refused.add(position);
     return outcome;
+  }
+
+  /** The layer at `position` in a directory, or why it cannot be had like that. Errors: as `resolve`. */
+  async unpack(position: number, reason: string, options: TakeOptions): Promise<UnpackOutcome> {
+    const { image } = await this.resolve(options);
+    const wish = this.#unpackWish(image, position, reason);
+    if (this.#unpacks === undefined || wish === undefined) return defer('error', reason);
+    options.onUnpacking?.();
+    return await this.#unpacks.take(position, wish, options);
+  }
+
+  /** Whoever asked went away: what is unpacked ahead for nobody else ends. */
+  abandon(): void {
+    this.#unpacks?.abandon();
+  }
+
+  get isUsed(): boolean {
+    return this.#uses.size > 0;
   }
 
   /** Lets go of a layer that was opened ahead and not asked for. */
@@ -146,6 +200,7 @@ export class ImageSession {
       const outcome = await promise;
       if (outcome.kind === 'open') await outcome.lease.release();
     }
+    await this.#unpacks?.close();
   }
 
   #resolve(): Promise<SessionImage> {
@@ -176,10 +231,11 @@ export class ImageSession {
   #startAnew(): void {
     this.#refused.clear();
     this.#discovering = undefined;
-    this.#isBegun = false;
+    this.#first = undefined;
     for (const [position, { outcome }] of this.#openings) {
-      if (outcome?.kind === 'deferred') this.#openings.delete(position);
+      if (outcome?.kind === 'deferred' || outcome?.kind === 'unpack') this.#openings.delete(position);
     }
+    this.#unpacks?.forgetFailures();
   }
 
   #opening(position: number): Opening {
@@ -190,8 +246,34 @@ export class ImageSession {
     void opening.promise.then((outcome) => {
       opening.outcome = outcome;
       if (outcome.kind === 'open') this.#opened(position, layerRef(outcome.lease.layer));
+      if (outcome.kind === 'unpack') this.#unpackAhead(position, outcome.reason);
     });
     return opening;
+  }
+
+  /** Side by side with those that containerd asks for before. */
+  #unpackAhead(position: number, reason: string): void {
+    if (position < (this.#first ?? 0) || this.#ending.signal.aborted) return;
+    this.#resolve().then(
+      ({ image }) => {
+        const wish = this.#unpackWish(image, position, reason);
+        // Whoever asked for it meanwhile has it.
+        if (wish !== undefined && this.#openings.has(position)) this.#unpacks?.begin(position, wish);
+      },
+      () => {},
+    );
+  }
+
+  #unpackWish(image: ResolvedImage, position: number, reason: string): UnpackWish | undefined {
+    const { unpacking } = this.#d;
+    const descriptor = image.manifest.layers[position];
+    const diffId = image.diffIds[position];
+    if (unpacking === undefined || descriptor === undefined || diffId === undefined) return undefined;
+    const layer = descriptor.digest;
+    const above = unpacking.userXattr ? 'overlay-user' : 'overlay';
+    const form = position === 0 ? 'plain' : above;
+    const onBuilt = async (build: LayerBuild) => await unpacking.onBuilt?.({ image, layer, build });
+    return { descriptor, diffId, source: knownSource(this.#d, descriptor), form, reason, onBuilt };
   }
 
   #opened(position: number, layer: LayerRef): void {
@@ -216,13 +298,39 @@ export class ImageSession {
   }
 
   /** Never rejects: a layer that fails is no reason for the others to. */
-  async #open(position: number): Promise<LayerOutcome> {
+  async #open(position: number): Promise<Found> {
+    const { unpacking } = this.#d;
+    const found = unpacking?.when === 'always' ? await this.#openShown(position) : await this.#openLazy(position);
+    const isUnpacked = unpacking !== undefined && found.kind === 'deferred' && isUnpackable(found);
+    return isUnpacked ? { kind: 'unpack', reason: found.reason } : found;
+  }
+
+  /** Never rejects. */
+  async #openShown(position: number): Promise<OpenOutcome> {
+    try {
+      const { origin, image } = await this.#resolve();
+      this.#learnSource(image, position);
+      const where = { image, origin, position, slots: this.slots, index: undefined };
+      const lease = await openShownLayer(this.#d, where, { signal: this.#ending.signal });
+      if (lease !== undefined) return { kind: 'open', lease };
+      return defer('no_index', 'no index is looked for, as the configuration says');
+    } catch (error) {
+      return deferralOf(error);
+    }
+  }
+
+  /** Only now is it known that this repository has the layer for us. */
+  #learnSource(image: ResolvedImage, position: number): void {
+    const layer = image.manifest.layers[position]?.digest;
+    if (layer !== undefined) this.#d.state.layerSources.put([layer], this.image);
+  }
+
+  /** Never rejects. */
+  async #openLazy(position: number): Promise<OpenOutcome> {
     const { signal } = this.#ending;
     try {
       const { origin, image } = await this.#resolve();
-      const layer = image.manifest.layers[position]?.digest;
-      // Only now is it known that this repository has it for us.
-      if (layer !== undefined) this.#d.state.layerSources.put([layer], this.image);
+      this.#learnSource(image, position);
       const where = { image, origin, position, slots: this.slots, index: this.#labels.index };
       return await this.#turns.run(
         () => openSessionLayer(this.#d, where, { discover: () => this.#discover(), signal }),

@@ -1,5 +1,8 @@
 // What the snapshotter needs of the rest of peel: somebody who makes layers readable.
 import type { Digest } from '../oci/digest.ts';
+import type { LowerNode } from '../tree/lower-node.ts';
+import type { UnpackedTree } from '../unpack/unpacker.ts';
+import type { ByteString } from '../util/byte-string.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -9,13 +12,25 @@ export interface LayerWish {
   readonly chainId: string;
   /** As containerd sent them: untrusted, possibly garbage. */
   readonly labels: Labels;
-  /** Of the snapshots below, lowest first: the slot of a layer of ours, undefined for a directory that containerd unpacked into. */
+  /** Of the snapshots below, lowest first: the slot of a layer of ours, undefined for a directory that somebody unpacked into. */
   readonly below: readonly (number | undefined)[];
+  /** containerd's namespace that asks, where it said so. */
+  readonly namespace?: string | undefined;
+  /** Called when the layer is being unpacked, which takes as long as it takes; at most once. */
+  readonly onUnpacking?: (() => void) | undefined;
   readonly signal: AbortSignal;
 }
 
 export type ProvideOutcome =
   | { readonly kind: 'served'; readonly slot: number; readonly image: string; readonly layer: Digest }
+  /** Whoever takes this claims the tree or releases it; several who asked together are given the same one. `reason`: why it is not served. */
+  | {
+      readonly kind: 'unpacked';
+      readonly tree: UnpackedTree;
+      readonly image: string;
+      readonly layer: Digest;
+      readonly reason: string;
+    }
   /** `code`: a closed set, for metrics. `reason`: one phrase for people, with names and without secrets. */
   | {
       readonly kind: 'deferred';
@@ -30,7 +45,7 @@ export type DeferralCode =
   | 'formats' // every index format is switched off
   | 'labels' // no labels, or garbage
   | 'no_index' // the image, or this layer of it, has none
-  | 'layer' // cannot be shown by itself: a hard link into a lower one, missing parents above a layer that is not ours
+  | 'layer' // cannot be had by itself: a hard link into a lower one, missing parents above a layer that is not ours
   | 'timeout'
   | 'registry'
   | 'disk'
@@ -44,7 +59,7 @@ export interface DiskUsage {
 
 export interface LayerProvider {
   /**
-   * Makes the layer readable and mounted, and its slot durable, or says why containerd has to unpack it. Calls for the same layer are
+   * Makes the layer readable and mounted, and its slot durable, or unpacks it, or says why containerd has to. Calls for the same layer are
    * one piece of work. Rejects only with the signal's reason.
    */
   provide(wish: LayerWish): Promise<ProvideOutcome>;
@@ -54,6 +69,16 @@ export interface LayerProvider {
   refusal(slot: number): string | undefined;
   /** Attributes of the directory `/` of the layer's tree; undefined when the layer does not say. */
   rootOf(slot: number): Promise<RootAttributes | undefined>;
+  /**
+   * What the layer's tree has at these clean paths, one answer for each; undefined where nothing is. `below`: as in the wish for it.
+   * Errors: any, when that cannot be said; the signal's reason.
+   */
+  nodesAt(
+    slot: number,
+    below: LayerWish['below'],
+    paths: readonly ByteString[],
+    options: { readonly signal: AbortSignal },
+  ): Promise<readonly (LowerNode | undefined)[]>;
   /** What the layer's cached bytes, index and tree take on disk now. */
   usage(slot: number): Promise<DiskUsage>;
   /** No snapshot shows these any more: from now on their bytes are the first to be evicted. Cheap, touches no disk but the database. */

@@ -1,7 +1,7 @@
 import type { DeferralCode } from './layer-provider.ts';
 
-/** `found`: the snapshot was there already, for another namespace or another call. */
-export type PrepareOutcome = 'served' | 'found' | DeferralCode;
+/** `unpacked`: by peel. `found`: the snapshot was there already, for another namespace or another call. */
+export type PrepareOutcome = 'served' | 'unpacked' | 'found' | DeferralCode;
 
 export interface PrepareReport {
   readonly outcome: PrepareOutcome;
@@ -12,6 +12,7 @@ export interface PrepareReport {
 export class PrepareOutcomes {
   readonly #counts: Record<PrepareOutcome, number> = {
     served: 0,
+    unpacked: 0,
     found: 0,
     mode: 0,
     formats: 0,

@@ -7,10 +7,12 @@ import type { Origin } from '../image/origin.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
 import { LayerError, errorMessage } from '../layer/errors.ts';
 import type { OpenLayerRequest } from '../layer/layer-store.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import { defer, deferralCode } from './deferral.ts';
-import type { LayerOutcome, SessionDeps } from './image-session.ts';
+import type { Deferral } from './deferral.ts';
+import type { OpenOutcome, SessionDeps } from './image-session.ts';
 
 export interface SessionLayer {
   readonly image: ResolvedImage;
@@ -32,26 +34,15 @@ export async function openSessionLayer(
   deps: SessionDeps,
   where: SessionLayer,
   { discover, signal }: OpenOptions,
-): Promise<LayerOutcome> {
-  const { image, origin, position } = where;
-  const descriptor = image.manifest.layers[position];
-  const diffId = image.diffIds[position];
-  if (descriptor === undefined || diffId === undefined)
-    return defer('error', `${image.reference} has no layer ${position + 1}`);
+): Promise<OpenOutcome> {
+  const request = requestOf(deps, where, signal);
+  if ('kind' in request) return request;
+  const { origin } = where;
+  const { descriptor, diffId } = request;
   const { digest, size } = descriptor;
   const known = deps.state.layers.get(digest);
   if (known !== undefined && known.suspect === undefined && known.diffId !== diffId)
     return otherContent(digest, known.diffId, diffId);
-  const request: OpenLayerRequest = {
-    descriptor,
-    diffId,
-    source: new KnownSource({ sources: deps.state.layerSources, openOrigin: deps.openOrigin }, descriptor),
-    findIndex: async () => ({ index: undefined, reason: 'not asked for' }),
-    accepts: (index) => isAllowed(deps, where, index),
-    slots: where.slots,
-    signal,
-    onWarning: (warning) => deps.log.warn({ layer: digest }, warning),
-  };
   if (known?.suspect === undefined) {
     const ready = await deps.open.acquire(digest, () => deps.store.openIfReady(request));
     const isSame = ready?.layer.diffId === diffId;
@@ -78,12 +69,58 @@ export async function openSessionLayer(
   }
 }
 
+/** The layer where all of it is on the node and a snapshot shows it already; undefined otherwise. Errors: those of opening a layer. */
+export async function openShownLayer(
+  deps: SessionDeps,
+  where: SessionLayer,
+  { signal }: Pick<OpenOptions, 'signal'>,
+): Promise<LayerLease | undefined> {
+  const request = requestOf(deps, where, signal);
+  if ('kind' in request) return undefined;
+  const { digest } = request.descriptor;
+  const { slots, layers } = deps.state;
+  const known = layers.get(digest);
+  const isShown = slots.byLayer(digest).some(({ slot }) => slots.isShown(slot));
+  if (!isShown || known === undefined || known.suspect !== undefined || known.diffId !== request.diffId)
+    return undefined;
+  const lease = await deps.open.acquire(digest, () => deps.store.openIfReady(request));
+  if (lease?.layer.complete === true && lease.layer.diffId === request.diffId) return lease;
+  await lease?.release();
+  return undefined;
+}
+
+function requestOf(deps: SessionDeps, where: SessionLayer, signal: AbortSignal): OpenLayerRequest | Deferral {
+  const { image, position, slots } = where;
+  const descriptor = image.manifest.layers[position];
+  const diffId = image.diffIds[position];
+  if (descriptor === undefined || diffId === undefined)
+    return defer('error', `${image.reference} has no layer ${position + 1}`);
+  return {
+    descriptor,
+    diffId,
+    source: knownSource(deps, descriptor),
+    findIndex: async () => ({ index: undefined, reason: 'not asked for' }),
+    accepts: (index) => isAllowed(deps, where, index),
+    slots,
+    signal,
+    onWarning: (warning) => deps.log.warn({ layer: descriptor.digest }, warning),
+  };
+}
+
+/** The blob, from wherever it is known to be. */
+export function knownSource(
+  { state, openOrigin }: Pick<SessionDeps, 'state' | 'openOrigin'>,
+  descriptor: Descriptor,
+): KnownSource {
+  return new KnownSource({ sources: state.layerSources, openOrigin }, descriptor);
+}
+
 async function openWhole(
   deps: SessionDeps,
   where: SessionLayer,
   request: OpenLayerRequest,
   reason: string,
-): Promise<LayerOutcome> {
+): Promise<OpenOutcome> {
   const { size } = request.descriptor;
   const limit = deps.wholeLayerLimit;
   if (size > limit)
@@ -91,7 +128,7 @@ async function openWhole(
   return await openBy(deps, where, { ...request, findIndex: async () => ({ index: undefined, reason }) });
 }
 
-async function openBy(deps: SessionDeps, where: SessionLayer, request: OpenLayerRequest): Promise<LayerOutcome> {
+async function openBy(deps: SessionDeps, where: SessionLayer, request: OpenLayerRequest): Promise<OpenOutcome> {
   const { digest } = request.descriptor;
   const lease = await deps.open.acquire(digest, () => deps.store.open(request));
   if (lease === undefined) return defer('error', `layer ${digest} could not be opened`);
@@ -106,7 +143,7 @@ async function openBy(deps: SessionDeps, where: SessionLayer, request: OpenLayer
 }
 
 /** Its chain ID would stand for content that it has not got, also for images that are honest. containerd finds out who is right. */
-function otherContent(digest: Digest, known: Digest, told: Digest): LayerOutcome {
+function otherContent(digest: Digest, known: Digest, told: Digest): OpenOutcome {
   return defer(
     'error',
     `layer ${digest} has the diffID ${told} by this image, and ${known} by another one on this node`,

@@ -23,19 +23,31 @@ import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { State } from '../state/state.ts';
+import type { LowerNode } from '../tree/lower-node.ts';
+import type { LocalBlobs } from '../unpack/blob-feed.ts';
+import type { Unpacker } from '../unpack/unpacker.ts';
+import type { ByteString } from '../util/byte-string.ts';
+import { Deferred } from '../util/deferred.ts';
 import { KeyedLock } from '../util/keyed-lock.ts';
 import { OnceMap } from '../util/once-map.ts';
-import { defer, deferralOf } from './deferral.ts';
+import { defer, deferralOf, isTreeless } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
 import { readImageLabels } from './image-labels.ts';
 import type { LabelledImage } from './image-labels.ts';
 import { ImageSession } from './image-session.ts';
+import type { BuiltLayer, SessionUnpacking } from './image-session.ts';
 import { layerRef } from './layer-ref.ts';
 import { layerUsage } from './layer-usage.ts';
 import type { DiskUsage, LayerProvider, LayerWish, ProvideOutcome, RootAttributes } from './layer-provider.ts';
 import { SlotPins } from './slot-pins.ts';
 
 export interface SnapshotLayersConfig {
+  /**
+   * - `lazy`: what has no index is containerd's to unpack.
+   * - `lazy-else-eager`: it is unpacked here.
+   * - `eager`: every layer is.
+   * - `defer`: none is served or unpacked.
+   */
   readonly mode: 'lazy' | 'eager' | 'lazy-else-eager' | 'defer';
   readonly transport: LayerTransportChoice;
   readonly formats: IndexFormats;
@@ -55,6 +67,12 @@ export interface SnapshotLayersDeps {
   /** Trees carry opaque marks as `user.overlay.opaque`. */
   readonly userXattr: boolean;
   readonly config: SnapshotLayersConfig;
+  /** Undefined: whatever the mode, no layer is unpacked here. */
+  readonly unpacker?: Unpacker | undefined;
+  /** Blobs that containerd has for one of its namespaces. */
+  readonly localBlobs?: ((namespace: string) => LocalBlobs) | undefined;
+  /** Told of every layer that was decoded to unpack it. Its errors are logged. */
+  readonly onBuilt?: ((built: BuiltLayer) => Promise<void>) | undefined;
   readonly log: Logger;
   /** ms that an image is remembered after somebody asked for it; default 3 minutes. */
   readonly sessionMs?: number | undefined;
@@ -73,6 +91,8 @@ export class SnapshotLayers implements LayerProvider {
   readonly #p: Parts;
   readonly #sessions: LRUCache<string, ImageSession>;
   readonly #providing = new OnceMap<string, ProvideOutcome>();
+  /** Of the same keys: resolved when the layer is being unpacked. */
+  readonly #unpacking = new Map<string, Deferred<void>>();
   readonly #pins = new SlotPins();
   /** Of a layer: nobody finds its tree that somebody else is about to clear away. */
   readonly #turns = new KeyedLock<Digest>();
@@ -123,18 +143,29 @@ export class SnapshotLayers implements LayerProvider {
           `label containerd.io/snapshot.ref is not a chain ID: ${JSON.stringify(wish.chainId.slice(0, 100))}`,
         ),
       );
-    if (!formats.soci_v1 && !formats.soci_v2 && labels.index === undefined)
+    if (!formats.soci_v1 && !formats.soci_v2 && labels.index === undefined && this.#unpacks === undefined)
       return answer(defer('formats', 'every index format is switched off: index.formats in the configuration'));
     const key = JSON.stringify([image, labels, wish.chainId, wish.below]);
+    const unpacking = this.#unpacking.get(key) ?? new Deferred<void>();
+    this.#unpacking.set(key, unpacking);
+    void unpacking.promise.then(() => wish.onUnpacking?.());
     const work = async (signal: AbortSignal) => {
       try {
-        return await this.#provide(labels, { ...wish, signal });
+        return await this.#provide(labels, { ...wish, signal, onUnpacking: () => unpacking.resolve() });
       } catch (error) {
         signal.throwIfAborted();
         return answer(deferralOf(error));
       }
     };
-    return await this.#providing.run(key, work, { signal: wish.signal });
+    try {
+      return await this.#providing.run(key, work, { signal: wish.signal });
+    } catch (error) {
+      // Who only lost patience asks for the layers above next.
+      if (!isTimeout(wish.signal.reason)) this.#sessions.peek(sessionKey(labels))?.abandon();
+      throw error;
+    } finally {
+      if (!this.#providing.has(key)) this.#unpacking.delete(key);
+    }
   }
 
   directory(slot: number): string {
@@ -152,6 +183,19 @@ export class SnapshotLayers implements LayerProvider {
 
   async rootOf(slot: number): Promise<RootAttributes | undefined> {
     return this.#p.mounts.get(slot)?.tree?.root;
+  }
+
+  async nodesAt(
+    slot: number,
+    below: LayerWish['below'],
+    paths: readonly ByteString[],
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<readonly (LowerNode | undefined)[]> {
+    const { trees, mounts, userXattr } = this.#p;
+    const layer = mounts.get(slot)?.lease?.layer;
+    if (layer === undefined) throw new Error(this.refusal(slot) ?? `slot ${slot.toString(36)} is mounted without an index`);
+    const request = { layer: layerRef(layer), below: this.#below(below), base: below.length === 0, userXattr };
+    return await trees.nodesAt(request, paths, { signal });
   }
 
   async usage(slot: number): Promise<DiskUsage> {
@@ -216,26 +260,43 @@ export class SnapshotLayers implements LayerProvider {
 
   async #provide(labels: LabelledImage, wish: LayerWish): Promise<ProvideOutcome> {
     const session = this.#session(labels);
-    return await session.use(() => this.#provideFrom(session, labels, wish));
+    const key = sessionKey(labels);
+    // A layer that is unpacked may take longer than a session that nobody uses lives.
+    this.#sessions.set(key, session, { ttl: 0 });
+    try {
+      return await session.use(() => this.#provideFrom(session, labels, wish));
+    } finally {
+      if (!session.isUsed && this.#sessions.peek(key) === session) this.#sessions.set(key, session);
+    }
   }
 
-  async #provideFrom(
-    session: ImageSession,
-    labels: LabelledImage,
-    { chainId, below, signal }: LayerWish,
-  ): Promise<ProvideOutcome> {
+  async #provideFrom(session: ImageSession, labels: LabelledImage, wish: LayerWish): Promise<ProvideOutcome> {
+    const { chainId, below, signal } = wish;
     const { image: resolved } = await session.resolve({ signal });
     const image = session.image;
     const position = positionOf(resolved, chainId, below.length, labels.layer, image);
     if (typeof position !== 'number') return { ...position, image, layer: labels.layer };
-    const layer = resolved.manifest.layers[position]?.digest;
-    const outcome = await session.take(position, { signal });
-    if (outcome.kind === 'deferred') return { ...outcome, image, layer };
-    const { lease } = outcome;
+    const layer = resolved.manifest.layers[position]?.digest as Digest;
+    let outcome = await session.take(position, wish);
+    if (outcome.kind === 'open') {
+      const served = await this.#serve(outcome.lease, wish);
+      if (typeof served === 'number') return { kind: 'served', slot: served, image, layer };
+      outcome = await session.unpack(position, served.reason, wish);
+    }
+    return { ...outcome, image, layer };
+  }
+
+  /** The slot, or why the layer has to be unpacked. Errors: those of trees and mounts; the signal's reason. */
+  async #serve(lease: LayerLease, { below, signal }: LayerWish): Promise<number | { readonly reason: string }> {
     const { digest } = lease.layer.descriptor;
-    const slot = await this.#turns.run(digest, () => this.#mount(lease, below, signal));
-    this.#p.state.layers.touch([digest]);
-    return { kind: 'served', slot, image, layer: digest };
+    try {
+      const slot = await this.#turns.run(digest, () => this.#mount(lease, below, signal));
+      this.#p.state.layers.touch([digest]);
+      return slot;
+    } catch (error) {
+      if (this.#unpacks === undefined || !isTreeless(error)) throw error;
+      return deferralOf(error);
+    }
   }
 
   /** The lease is the mount's; without one it is given back. */
@@ -264,9 +325,25 @@ export class SnapshotLayers implements LayerProvider {
     return refs;
   }
 
+  /** Undefined when layers are served or left to containerd. */
+  get #unpacks(): Unpacker | undefined {
+    const { unpacker, config } = this.#p;
+    return config.mode === 'eager' || config.mode === 'lazy-else-eager' ? unpacker : undefined;
+  }
+
+  #sessionUnpacking({ index }: LabelledImage): SessionUnpacking | undefined {
+    const { config, localBlobs, userXattr, onBuilt, log } = this.#p;
+    const { mode, formats } = config;
+    const unpacker = this.#unpacks;
+    if (unpacker === undefined) return undefined;
+    const isIndexed = formats.soci_v1 || formats.soci_v2 || index !== undefined;
+    const when = mode === 'eager' || !isIndexed ? 'always' : 'not lazy';
+    return { unpacker, when, localBlobs, userXattr, onBuilt, log };
+  }
+
   #session(labels: LabelledImage): ImageSession {
     const { state, store, open, content, openOrigin, log, config, trees, userXattr } = this.#p;
-    const key = JSON.stringify([formatReference(labels.reference), labels.manifest, labels.index]);
+    const key = sessionKey(labels);
     const known = this.#sessions.get(key);
     if (known !== undefined) return known;
     // In the time in which containerd has the layers below: it is asked for them one by one.
@@ -274,11 +351,19 @@ export class SnapshotLayers implements LayerProvider {
       const request = { layer, below, base: below.length === 0, userXattr };
       void trees.compiled(request, { signal: this.#ending.signal }).catch(() => {});
     };
-    const deps = { state, store, open, content, openOrigin, log, onOpened, ...config };
+    const deps = { state, store, open, content, openOrigin, log, onOpened, unpacking: this.#sessionUnpacking(labels), ...config };
     const session = new ImageSession(deps, labels);
     this.#sessions.set(key, session);
     return session;
   }
+}
+
+function sessionKey({ reference, manifest, index }: LabelledImage): string {
+  return JSON.stringify([formatReference(reference), manifest, index]);
+}
+
+function isTimeout(reason: unknown): boolean {
+  return reason instanceof Error && reason.name === 'TimeoutError';
 }
 
 /** Which of the image's layers the chain ID is, whatever the labels say besides; content goes by this alone. */

@@ -16,6 +16,7 @@ import type { Info, ListSnapshotsRequest } from './gen/containerd/services/snaps
 import { serviceDefinition } from './grpc/service-definition.ts';
 import { signalOf, unaryHandler } from './grpc/unary-handler.ts';
 import type { Mount } from './mounts.ts';
+import { namespaceOf } from './namespace.ts';
 import type { Snapshotter } from './snapshotter.ts';
 import { grpcStatus } from './status.ts';
 import type { GrpcStatus } from './status.ts';
@@ -32,7 +33,10 @@ export function addSnapshotsService(server: Server, snapshotter: Snapshotter, lo
   server.addService(serviceDefinition(Snapshots), {
     Prepare: unaryHandler(
       method.prepare,
-      async (request, options) => ({ mounts: (await snapshotter.prepare(request, options)).map(mountMessage) }),
+      async (request, { signal, metadata }) => {
+        const mounts = await snapshotter.prepare(request, { signal, namespace: namespaceOf(metadata) });
+        return { mounts: mounts.map(mountMessage) };
+      },
       failOf('Prepare'),
     ),
     View: unaryHandler(

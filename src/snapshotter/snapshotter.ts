@@ -1,6 +1,8 @@
 import type { Logger } from '../observe/log.ts';
-import type { SnapshotKind, SnapshotRow, SnapshotTable } from '../state/snapshots.ts';
+import type { LayerDirectory, SnapshotKind, SnapshotRow, SnapshotTable } from '../state/snapshots.ts';
+import { KeyedLock } from '../util/keyed-lock.ts';
 import { OnceMap } from '../util/once-map.ts';
+import { refLabel } from './committed-layer.ts';
 import { checkFree, createSnapshot, mountsOfRow } from './create-snapshot.ts';
 import type { SnapshotParts, SnapshotRequest } from './create-snapshot.ts';
 import { SnapshotDirectories } from './directories.ts';
@@ -10,8 +12,9 @@ import type { DiskUsage, Labels, LayerProvider } from './layer-provider.ts';
 import type { Mount } from './mounts.ts';
 import { PrepareOutcomes } from './outcomes.ts';
 import type { PrepareOutcome, PrepareReport } from './outcomes.ts';
-import { provideLayer, refLabel } from './provide-layer.ts';
+import { provideLayer } from './provide-layer.ts';
 import { checkKey, checkedLabels } from './requests.ts';
+import { SnapshotSync } from './snapshot-sync.ts';
 import { updatedLabels } from './update-labels.ts';
 import type { LabelUpdate } from './update-labels.ts';
 import { UsageMeter } from './usage-meter.ts';
@@ -23,8 +26,12 @@ export interface SnapshotterOptions {
   readonly layers: LayerProvider;
   /** Overlays are mounted in a user namespace. */
   readonly userXattr: boolean;
-  /** How long containerd waits for a layer before it is left to it. */
+  /** How long containerd waits for a layer before it is left to it, unless it is being unpacked. */
   readonly prepareTimeoutMs: number;
+  /** Of the machine, as it runs now. */
+  readonly boot: string;
+  /** Writes all of the filesystem at `path` to disk. */
+  readonly syncFilesystem: (path: string) => Promise<void>;
   readonly log: Logger;
   /** Once for every Prepare of a layer. */
   readonly onOutcome?: ((report: PrepareReport) => void) | undefined;
@@ -41,17 +48,15 @@ export interface SnapshotterStatus {
   /** Prepares of layers since the start. */
   readonly outcomes: Readonly<Record<PrepareOutcome, number>>;
   /** Layers that containerd unpacks, oldest first. */
-  readonly left: readonly {
-    readonly key: string;
-    readonly kind: SnapshotKind;
-    readonly image: string | undefined;
-    readonly layer: string | undefined;
-    readonly reason: string | undefined;
-  }[];
+  readonly left: readonly LayerDirectory[];
+  /** Layers that peel unpacked, oldest first. */
+  readonly unpacked: readonly LayerDirectory[];
 }
 
 export interface CallOptions {
   readonly signal: AbortSignal;
+  /** containerd's namespace that asks, where it said so. */
+  readonly namespace?: string | undefined;
 }
 
 /**
@@ -65,25 +70,37 @@ export class Snapshotter {
   readonly #outcomes: PrepareOutcomes;
   readonly #meter: UsageMeter;
   readonly #cleanups = new OnceMap<'cleanup', void>();
+  readonly #sync: SnapshotSync;
+  readonly #claims = new KeyedLock<number>();
 
-  constructor({ root, table, layers, userXattr, prepareTimeoutMs, log, onOutcome }: SnapshotterOptions) {
+  constructor(options: SnapshotterOptions) {
+    const { root, table, layers, userXattr, prepareTimeoutMs, boot, syncFilesystem, log, onOutcome } = options;
     const directories = new SnapshotDirectories(root);
-    this.#parts = { table, layers, directories, userXattr };
+    this.#parts = { table, layers, directories, userXattr, boot };
     this.#prepareTimeoutMs = prepareTimeoutMs;
     this.#log = log;
     this.#outcomes = new PrepareOutcomes(onOutcome);
     this.#meter = new UsageMeter({ table, layers, directories });
+    this.#sync = new SnapshotSync({ table, root, boot, syncFilesystem, log });
   }
 
   /** An active snapshot. Asked for a layer that needs no unpacking: ERR_SNAPSHOT_EXISTS. */
-  async prepare(request: SnapshotRequest, { signal }: CallOptions): Promise<Mount[]> {
-    const { table, layers } = this.#parts;
+  async prepare(request: SnapshotRequest, { signal, namespace }: CallOptions): Promise<Mount[]> {
     const checked = this.#checked(request);
     const chainId = checked.labels[refLabel];
     if (chainId === undefined) return await this.#create('active', checked, signal);
-    checkFree(table, checked.key);
-    const provide = { table, layers, timeoutMs: this.#prepareTimeoutMs, log: this.#log, outcomes: this.#outcomes };
-    const left = await provideLayer(provide, { ...checked, chainId, signal });
+    checkFree(this.#parts.table, checked.key);
+    const left = await provideLayer(
+      {
+        ...this.#parts,
+        sync: this.#sync,
+        claims: this.#claims,
+        timeoutMs: this.#prepareTimeoutMs,
+        log: this.#log,
+        outcomes: this.#outcomes,
+      },
+      { ...checked, chainId, namespace, signal },
+    );
     const { image, layer, reason } = left;
     const throughMount = left.code === 'layer';
     return await createSnapshot(this.#parts, {
@@ -172,7 +189,7 @@ export class Snapshotter {
     await this.#cleanups.run(
       'cleanup',
       async (shared) => {
-        await directories.clean(() => table.ids(), { log: this.#log, signal: shared });
+        await directories.clean(() => table.directoryIds(), { log: this.#log, signal: shared });
         await layers.collect();
       },
       { signal },
@@ -181,10 +198,17 @@ export class Snapshotter {
 
   status(): SnapshotterStatus {
     const { table } = this.#parts;
-    const left = table
-      .leftToContainerd()
-      .map(({ key, kind, image, layer, reason }) => ({ key, kind, image, layer, reason }));
-    return { snapshots: table.counts(), outcomes: this.#outcomes.counts, left };
+    return {
+      snapshots: table.counts(),
+      outcomes: this.#outcomes.counts,
+      left: table.leftToContainerd().map(lineOf),
+      unpacked: table.unpackedHere().map(lineOf),
+    };
+  }
+
+  /** Writes to disk what is not there yet. Idempotent. */
+  async close(): Promise<void> {
+    await this.#sync.close();
   }
 
   async #create(kind: 'view' | 'active', request: SnapshotRequest, signal: AbortSignal): Promise<Mount[]> {
@@ -196,4 +220,8 @@ export class Snapshotter {
     checkKey(request.key);
     return { key: request.key, parent: request.parent, labels: checkedLabels(request.labels) };
   }
+}
+
+function lineOf({ key, kind, image, layer, reason }: LayerDirectory): LayerDirectory {
+  return { key, kind, image, layer, reason };
 }

@@ -126,6 +126,7 @@ export const migrations: readonly string[] = [
     size       INTEGER NOT NULL,                  -- bytes of the blob
     state      TEXT NOT NULL,                     -- in_progress, done, claimed, failed, cancelled or expired
     implied    TEXT,                              -- JSON, of a job that is done: the directories it does not describe
+    boot       TEXT,                              -- in which its tree was written: after another one it may not be whole
     code       TEXT,                              -- of the error that ended it
     cause      TEXT,                              -- the same in words
     created_at INTEGER NOT NULL,                  -- ms since the epoch
@@ -135,5 +136,15 @@ export const migrations: readonly string[] = [
 
   ALTER TABLE snapshots ADD COLUMN unpacked INTEGER NOT NULL DEFAULT 0; -- peel unpacked it
   ALTER TABLE snapshots ADD COLUMN unsynced TEXT; -- the boot in which it was written, until it is known to be on disk
+  `,
+  `
+  CREATE TABLE ztocs (
+    layer     TEXT NOT NULL PRIMARY KEY,
+    ztoc      TEXT,                               -- digest of the content that describes it; NULL: none can
+    size      INTEGER NOT NULL,                   -- bytes of that content
+    span_size INTEGER NOT NULL,                   -- bytes of stream per span that were asked for
+    skipped   TEXT                                -- why none can describe it
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX ztocs_ztoc ON ztocs (ztoc);
   `,
 ];

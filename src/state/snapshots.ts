@@ -16,8 +16,12 @@ export interface SnapshotRow {
   /** Reference it was pulled by, where that was told. */
   readonly image: string | undefined;
   readonly layer: Digest | undefined;
-  /** Why the layer was left to containerd; undefined when it was not, or is no layer of an image. */
+  /** Why the layer is not shown by a slot, whoever unpacked it; undefined when it is, or is no layer of an image. */
   readonly reason: string | undefined;
+  /** By peel, in its own directory. */
+  readonly unpacked: boolean;
+  /** The boot in which its directory was written; undefined once that is known to be on disk. */
+  readonly unsynced: string | undefined;
   /** Bytes on disk of a committed directory, and inodes; undefined until they are measured. */
   readonly size: number | undefined;
   readonly inodes: number | undefined;
@@ -28,11 +32,17 @@ export interface SnapshotRow {
 }
 
 export interface NewSnapshot
-  extends Partial<Pick<SnapshotRow, 'slot' | 'image' | 'layer' | 'reason'>>,
+  extends Partial<Pick<SnapshotRow, 'slot' | 'image' | 'layer' | 'reason' | 'unpacked' | 'unsynced'>>,
     Pick<SnapshotRow, 'key' | 'kind' | 'labels'> {
   /** Its `id`. */
   readonly parent?: number | undefined;
 }
+
+/** A snapshot below another one, or the other one itself. */
+export type ChainLink = Pick<SnapshotRow, 'id' | 'slot' | 'layer' | 'unsynced'>;
+
+/** A layer that has a directory instead of a slot. */
+export type LayerDirectory = Pick<SnapshotRow, 'key' | 'kind' | 'image' | 'layer' | 'reason'>;
 
 interface RawRow {
   id: number;
@@ -44,6 +54,8 @@ interface RawRow {
   image: string | null;
   layer: string | null;
   reason: string | null;
+  unpacked: number;
+  unsynced: string | null;
   size: number | null;
   inodes: number | null;
   created_at: number;
@@ -97,16 +109,21 @@ export class SnapshotTable {
   }
 
   /** The snapshot `id` and all below it, topmost first. */
-  chain(id: number): { readonly id: number; readonly slot: number | undefined }[] {
+  chain(id: number): ChainLink[] {
     const rows = this.#db
-      .prepare<[number], { id: number; slot: number | null }>(
-        `WITH RECURSIVE chain (id, parent, slot, depth) AS (
-           SELECT id, parent, slot, 0 FROM snapshots WHERE id = ?
-           UNION ALL SELECT s.id, s.parent, s.slot, depth + 1 FROM snapshots s JOIN chain c ON s.id = c.parent
-         ) SELECT id, slot FROM chain ORDER BY depth`,
+      .prepare<[number], Pick<RawRow, 'id' | 'slot' | 'layer' | 'unsynced'>>(
+        `WITH RECURSIVE chain (id, depth) AS (
+           SELECT ?, 0
+           UNION ALL SELECT s.parent, depth + 1 FROM snapshots s JOIN chain c ON s.id = c.id WHERE s.parent IS NOT NULL
+         ) SELECT s.id, slot, layer, unsynced FROM chain c JOIN snapshots s ON s.id = c.id ORDER BY depth`,
       )
       .all(id);
-    return rows.map((row) => ({ id: row.id, slot: row.slot ?? undefined }));
+    return rows.map(({ id: link, slot, layer, unsynced }) => ({
+      id: link,
+      slot: slot ?? undefined,
+      layer: layer === null ? undefined : parseDigest(layer),
+      unsynced: unsynced ?? undefined,
+    }));
   }
 
   hasChildren(id: number): boolean {
@@ -122,8 +139,8 @@ export class SnapshotTable {
     return this.durably(() => {
       const { lastInsertRowid } = this.#db
         .prepare(
-          `INSERT INTO snapshots (key, parent, kind, slot, image, layer, reason, created_at, updated_at)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+          `INSERT INTO snapshots (key, parent, kind, slot, image, layer, reason, unpacked, unsynced, created_at, updated_at)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         )
         .run(
           row.key,
@@ -133,6 +150,8 @@ export class SnapshotTable {
           row.image ?? null,
           row.layer ?? null,
           row.reason ?? null,
+          row.unpacked === true ? 1 : 0,
+          row.unsynced ?? null,
           now,
           now,
         );
@@ -163,9 +182,40 @@ export class SnapshotTable {
     });
   }
 
-  /** Makes a snapshot of a layer show another mount of it. */
+  /** Makes a snapshot of a layer show a mount of it, another one or in place of its directory. */
   show(id: number, slot: number): void {
-    this.durably(() => this.#db.prepare('UPDATE snapshots SET slot = ? WHERE id = ?').run(slot, id));
+    this.durably(() =>
+      this.#db
+        .prepare('UPDATE snapshots SET slot = ?, reason = NULL, unpacked = 0, unsynced = NULL WHERE id = ?')
+        .run(slot, id),
+    );
+  }
+
+  /** Makes a snapshot of a layer one with a directory that was unpacked anew. */
+  hold(id: number, row: { readonly reason: string; readonly unsynced: string }): void {
+    this.durably(() =>
+      this.#db
+        .prepare(
+          `UPDATE snapshots SET slot = NULL, reason = ?, unpacked = 1, unsynced = ?, size = NULL, inodes = NULL
+           WHERE id = ?`,
+        )
+        .run(row.reason, row.unsynced, id),
+    );
+  }
+
+  /** Those whose directory was written in this boot and may not be on disk yet. */
+  unsynced(boot: string): number[] {
+    return this.#db
+      .prepare<[string], { id: number }>('SELECT id FROM snapshots WHERE unsynced = ?')
+      .all(boot)
+      .map(({ id }) => id);
+  }
+
+  /** The directories of these are on disk. */
+  synced(ids: readonly number[]): void {
+    const clear = this.#db.prepare('UPDATE snapshots SET unsynced = NULL WHERE id = ?');
+    // One that a power cut takes back is refused without need, which is what the mark is for.
+    this.#db.transaction(() => ids.forEach((id) => clear.run(id))).immediate();
   }
 
   /** What was measured is not worth a sync: it can be measured again. */
@@ -177,10 +227,11 @@ export class SnapshotTable {
     this.durably(() => this.#db.prepare('DELETE FROM snapshots WHERE id = ?').run(id));
   }
 
-  ids(): Set<number> {
+  /** Of those that may have a directory. */
+  directoryIds(): Set<number> {
     return new Set(
       this.#db
-        .prepare<[], { id: number }>('SELECT id FROM snapshots')
+        .prepare<[], { id: number }>('SELECT id FROM snapshots WHERE slot IS NULL')
         .all()
         .map(({ id }) => id),
     );
@@ -194,8 +245,19 @@ export class SnapshotTable {
   }
 
   /** Layers that containerd unpacked, or is about to, oldest first. */
-  leftToContainerd(): Pick<SnapshotRow, 'key' | 'kind' | 'image' | 'layer' | 'reason'>[] {
-    const rows = this.#db.prepare<[], RawRow>(`${columns} WHERE s.reason IS NOT NULL ORDER BY s.id`).all();
+  leftToContainerd(): LayerDirectory[] {
+    return this.#layerDirectories('unpacked = 0');
+  }
+
+  /** Layers that peel unpacked, oldest first. */
+  unpackedHere(): LayerDirectory[] {
+    return this.#layerDirectories('unpacked = 1');
+  }
+
+  #layerDirectories(which: 'unpacked = 0' | 'unpacked = 1'): LayerDirectory[] {
+    const rows = this.#db
+      .prepare<[], RawRow>(`${columns} WHERE s.reason IS NOT NULL AND s.${which} ORDER BY s.id`)
+      .all();
     return rows.map((row) => fromRaw(row, []));
   }
 
@@ -226,6 +288,8 @@ function fromRaw(row: RawRow, labels: readonly (readonly [string, string])[]): S
     image: row.image ?? undefined,
     layer: row.layer === null ? undefined : parseDigest(row.layer),
     reason: row.reason ?? undefined,
+    unpacked: row.unpacked !== 0,
+    unsynced: row.unsynced ?? undefined,
     size: row.size ?? undefined,
     inodes: row.inodes ?? undefined,
     createdAt: row.created_at,

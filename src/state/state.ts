@@ -8,6 +8,8 @@ import { MountTable } from './mounts.ts';
 import { SecretTable } from './secrets.ts';
 import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
+import { UnpackJobTable } from './unpack-jobs.ts';
+import { ZtocTable } from './ztocs.ts';
 
 /** The node's durable facts, one table group per property. */
 export interface State {
@@ -19,6 +21,8 @@ export interface State {
   readonly secrets: SecretTable;
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
+  readonly unpackJobs: UnpackJobTable;
+  readonly ztocs: ZtocTable;
   /** Throws when the database does not answer. */
   check(): void;
   /** Idempotent. */
@@ -37,6 +41,8 @@ export function openState(root: string): State {
     secrets: new SecretTable(db),
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),
+    unpackJobs: new UnpackJobTable(db),
+    ztocs: new ZtocTable(db),
     check: () => {
       db.prepare('SELECT count(*) FROM sqlite_schema').get();
     },

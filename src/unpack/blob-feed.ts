@@ -7,7 +7,10 @@ export interface BlobFeed {
   readonly kind: 'job' | 'node' | 'containerd';
   /** Of the file with the blob once `stream` has come to its end; undefined where it is not in a file of ours. */
   readonly path: string | undefined;
-  /** The whole blob in order, in pieces of any size, as it arrives. Once. Errors: ERR_UNPACK_FETCH, ERR_UNPACK_DISK; the signal's reason. */
+  /**
+   * The whole blob in order, in pieces of any size, as it arrives. Once. Errors: ERR_UNPACK_FETCH, ERR_UNPACK_DISK; ERR_UNPACK_DIGEST when it has
+   * another size; ERR_UNPACK_BLOB_MISSING when what was kept is gone; ERR_UNPACK_CANCELLED after `close`; the signal's reason.
+   */
   stream(options: { readonly signal: AbortSignal }): AsyncIterable<Uint8Array>;
   /** The same bytes for who wants them in another order: waits for those that are on their way. */
   readonly source: BlobSource;

@@ -4,8 +4,11 @@ import type { BlobSource } from '../layer/blob-source.ts';
 import type { ProgressSink } from '../observe/progress.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
+import type { UnpackJobState } from '../state/unpack-jobs.ts';
 import type { ByteString } from '../util/byte-string.ts';
 import type { LocalBlobs } from './blob-feed.ts';
+
+export type { UnpackJobState };
 
 /**
  * - `overlay`: for overlayfs above other layers: what the layer hides is a character device 0:0 or a directory with trusted.overlay.opaque.
@@ -74,8 +77,6 @@ export interface LeaseStatus {
   readonly held: number;
   readonly waiting: number;
 }
-
-export type UnpackJobState = 'in_progress' | 'done' | 'claimed' | 'failed' | 'cancelled' | 'expired';
 
 export interface UnpackJobStatus {
   readonly job: number;

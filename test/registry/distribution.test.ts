@@ -45,7 +45,9 @@ distributionConformance('the embedded server as a caching proxy', async () => {
   const upstream = await overDir();
   const dir = keptMemoryDir();
   const client = new RemoteRegistry({ host: new URL(upstream.url).host });
-  return await served(pullThrough(client, new DirRegistry(dir.path), { writes: 'upstream' }), async () => {
+  const cache = pullThrough(client, new DirRegistry(dir.path), { writes: 'upstream' });
+  return await served(cache, async () => {
+    await cache.close();
     await client.close();
     await upstream.close();
     dir[Symbol.dispose]();

@@ -400,6 +400,7 @@ describe('a cache before a mirror', () => {
     const { origin, registry } = await pair();
     const store: Registry = new DirRegistry(tempDir());
     const cache = pullThrough(registry, store, { tagTtlMs: 0 });
+    onTestFinished(() => cache.close());
     const { manifest } = await pushImage(origin.content, 'a', 'v1');
     await cache.resolveTag('a', 'v1');
     await origin.front.close();

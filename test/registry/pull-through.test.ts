@@ -31,7 +31,11 @@ import { keptTempDir } from '../support/tmp.ts';
 registryConformance('pullThrough with writes to upstream', async () => {
   const dirs = [keptTempDir(), keptTempDir()] as const;
   const registry = pullThrough(new DirRegistry(dirs[0].path), new DirRegistry(dirs[1].path), { writes: 'upstream' });
-  return { registry, close: async () => dirs.forEach((dir) => dir[Symbol.dispose]()) };
+  const close = async () => {
+    await registry.close();
+    for (const dir of dirs) dir[Symbol.dispose]();
+  };
+  return { registry, close };
 });
 
 const big = content(2_000_000);
@@ -186,18 +190,41 @@ describe('a blob through the cache', () => {
     expect((await resolving).size).toBe(big.bytes.byteLength);
   });
 
-  it('ends with the signal of the cache', async () => {
-    const ending = new AbortController();
-    const { origin, front, cache, storeDir } = await proxyStack({ signal: ending.signal });
+  it('is given up when the cache is closed, and no other is begun', async () => {
+    const { origin, front, cache, storeDir } = await proxyStack();
     await push(origin, 'a', big);
     front.interfere(forBlob(big.descriptor.digest), hangsAfter(1_000_000));
     const reader = await cache.getBlob('a', big.descriptor.digest);
     const reading = readAll(reader);
     await eventually(() => uploadsIn(storeDir).length, 1);
-    ending.abort(new Error('shutting down'));
-    await expect(reading).rejects.toThrow('shutting down');
-    await eventually(() => uploadsIn(storeDir), []);
-    expect(openFilesBelow(storeDir)).toEqual([]);
+    const failed = expect(reading).rejects.toThrow('the cache is closed');
+    await cache.close();
+    expect([uploadsIn(storeDir), openFilesBelow(storeDir)]).toEqual([[], []]);
+    await failed;
+    await expect(cache.getBlob('a', big.descriptor.digest)).rejects.toThrow('the cache is closed');
+  });
+
+  it('is in the store when the cache is closed, if a reader had all of it', async () => {
+    const stored = new Deferred<void>();
+    const { origin, cache, store } = await proxyStack({
+      storeAs: (inner) =>
+        withUploads(inner, (upload) => ({
+          read: (...args) => readBack(upload, ...args),
+          commit: async (digest, options) => {
+            await stored.promise;
+            return await upload.commit(digest, options);
+          },
+        })),
+    });
+    await push(origin, 'a', big);
+    await readAll(await cache.getBlob('a', big.descriptor.digest));
+    let isClosed = false;
+    const closing = cache.close().then(() => (isClosed = true));
+    await delay(50);
+    expect(isClosed).toBe(false);
+    stored.resolve();
+    await closing;
+    expect(await has(store, big.descriptor)).toBe(true);
   });
 
   it.each([

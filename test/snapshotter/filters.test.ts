@@ -9,6 +9,8 @@ const base = {
   image: undefined,
   layer: undefined,
   reason: undefined,
+  unpacked: false,
+  unsynced: undefined,
   size: undefined,
   inodes: undefined,
   createdAt: 0,

@@ -85,6 +85,8 @@ describe('the table of snapshots', () => {
       image: 'i:1',
       layer: undefined,
       reason: 'no index',
+      unpacked: false,
+      unsynced: undefined,
       size: undefined,
       inodes: undefined,
       createdAt: 2000,

@@ -13,6 +13,8 @@ export interface SeenStatus {
   readonly layers: readonly SeenLayer[];
   /** Layers that were left to containerd, with the reason. */
   readonly deferred: readonly { readonly layer: string; readonly reason: string }[];
+  /** Layers that peel unpacked, the same. */
+  readonly unpacked: readonly { readonly layer: string; readonly reason: string }[];
   /** By the code of the reason, since the daemon's start. */
   readonly deferrals: Readonly<Record<string, number>>;
 }
@@ -20,9 +22,10 @@ export interface SeenStatus {
 export function seenStatus({ snapshotter }: StatusReport): SeenStatus {
   const layers: SeenLayer[] = [];
   const deferred: { layer: string; reason: string }[] = [];
-  for (const { slot, layer, images, serving, why } of snapshotter?.layers ?? []) {
-    if (slot === undefined) deferred.push({ layer, reason: why });
+  const unpacked: { layer: string; reason: string }[] = [];
+  for (const { slot, layer, images, serving, why, unpackedBy } of snapshotter?.layers ?? []) {
+    if (slot === undefined) (unpackedBy === 'peel' ? unpacked : deferred).push({ layer, reason: why });
     else layers.push({ slot, image: images[0] ?? '', layer, served: serving });
   }
-  return { layers, deferred, deferrals: snapshotter?.deferrals ?? {} };
+  return { layers, deferred, unpacked, deferrals: snapshotter?.deferrals ?? {} };
 }

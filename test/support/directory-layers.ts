@@ -3,6 +3,9 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { digestFromSha256 } from '../../src/oci/digest.ts';
+import { directoryNodes } from '../../src/snapshotter/directory-nodes.ts';
+import type { LowerNode } from '../../src/tree/lower-node.ts';
+import type { ByteString } from '../../src/util/byte-string.ts';
 import type {
   DiskUsage,
   LayerProvider,
@@ -77,6 +80,15 @@ export class DirectoryLayers implements LayerProvider {
 
   rootOf(slot: number): Promise<RootAttributes | undefined> {
     return Promise.resolve(this.roots.get(slot));
+  }
+
+  async nodesAt(
+    slot: number,
+    _below: LayerWish['below'],
+    paths: readonly ByteString[],
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<readonly (LowerNode | undefined)[]> {
+    return await directoryNodes(this.directory(slot), paths, { userXattr: false, signal });
   }
 
   usage(slot: number): Promise<DiskUsage> {

@@ -9,6 +9,7 @@ import type {
   BlobWriter,
   PullThroughEvent,
   PullThroughOptions,
+  PullThroughRegistry,
   Registry,
   RegistryServer,
 } from '../../src/registry/registry.ts';
@@ -21,7 +22,7 @@ export interface ProxyStack {
   readonly front: RegistryFront;
   readonly store: DirRegistry;
   readonly storeDir: string;
-  readonly cache: Registry;
+  readonly cache: PullThroughRegistry;
   readonly events: readonly PullThroughEvent[];
   /** Advances the clock of the cache. */
   readonly later: (ms: number) => void;
@@ -46,13 +47,19 @@ export async function proxyStack({
   const store = new DirRegistry(storeDir);
   const events: PullThroughEvent[] = [];
   let time = 1_000_000;
-  const cached = () =>
-    pullThrough(remote, storeAs(store), {
+  const caches: PullThroughRegistry[] = [];
+  const cached = () => {
+    const cache = pullThrough(remote, storeAs(store), {
       now: () => time,
       onEvent: (event) => void events.push(event),
       ...options,
     });
+    caches.push(cache);
+    return cache;
+  };
   onTestFinished(async () => {
+    // The readers may have everything before the store has.
+    for (const cache of caches) await cache.close();
     await front.close();
     await remote.close();
     await server.close();

@@ -22,6 +22,8 @@ const snapshotter = new Snapshotter({
   layers,
   userXattr: false,
   prepareTimeoutMs: 10_000,
+  boot: 'this boot',
+  syncFilesystem: () => Promise.resolve(),
   log: silentLog(),
 });
 await serveGrpc({ path: socket }, (server) => addSnapshotsService(server, snapshotter, silentLog()));

@@ -25,7 +25,9 @@ export interface SnapshotsWorld {
 }
 
 export interface SnapshotsWorldOptions
-  extends Partial<Pick<SnapshotterOptions, 'prepareTimeoutMs' | 'onOutcome' | 'userXattr'>> {
+  extends Partial<
+    Pick<SnapshotterOptions, 'prepareTimeoutMs' | 'onOutcome' | 'userXattr' | 'boot' | 'syncFilesystem'>
+  > {
   readonly log?: Logger;
 }
 
@@ -48,6 +50,8 @@ export async function openSnapshotsWorld(root: string, options: SnapshotsWorldOp
     layers,
     userXattr: false,
     prepareTimeoutMs: 30_000,
+    boot: 'this boot',
+    syncFilesystem: async () => {},
     ...options,
     root,
     log,
@@ -61,6 +65,7 @@ export async function openSnapshotsWorld(root: string, options: SnapshotsWorldOp
     closed = true;
     client.close();
     await listener.close(1000);
+    await snapshotter.close();
     layers.close();
     state.close();
   };

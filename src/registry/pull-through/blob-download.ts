@@ -43,7 +43,7 @@ export class BlobDownload {
     // Both may fail when nobody waits for them.
     this.#opened.promise.catch(() => {});
     this.#ended.promise.catch(() => {});
-    void this.#run();
+    void options.cache.writing(this.#run());
   }
 
   /** When the size is known. Errors: those of upstream. */
@@ -60,8 +60,9 @@ export class BlobDownload {
     return this.#abort.signal.aborted;
   }
 
-  abort(reason: unknown): void {
-    this.#abort.abort(reason);
+  /** Gives it up, unless all of it is written: what is left then is the store's work. */
+  abandon(reason: unknown): void {
+    if (this.#written < this.#size) this.#abort.abort(reason);
   }
 
   /** Counts one who waits until the returned function is called, once. */
@@ -69,9 +70,8 @@ export class BlobDownload {
     this.#waiting += 1;
     return () => {
       this.#waiting -= 1;
-      // When all of it is written, what is left is the store's work.
-      if (this.#waiting === 0 && !this.#options.finish && this.#written < this.#size)
-        this.abort(new DOMException('nobody waits for the download', 'AbortError'));
+      if (this.#waiting === 0 && !this.#options.finish)
+        this.abandon(new DOMException('nobody waits for the download', 'AbortError'));
     };
   }
 

@@ -10,6 +10,8 @@ export class CacheStore {
   readonly registry: Registry;
   readonly #onFailure: (action: StoreAction, error: unknown) => void;
   readonly #told = new Set<StoreAction>();
+  readonly #writing = new Set<Promise<unknown>>();
+  #closed = false;
 
   constructor(registry: Registry, onFailure: (action: StoreAction, error: unknown) => void) {
     this.registry = registry;
@@ -30,10 +32,11 @@ export class CacheStore {
     }
   }
 
-  /** Whether it is kept now. Errors: the signal's reason. */
+  /** Whether it is kept now; nothing is when the cache is closed. Errors: the signal's reason. */
   async keep(write: (store: Registry) => Promise<unknown>, signal?: AbortSignal): Promise<boolean> {
+    if (this.#closed) return false;
     try {
-      await write(this.registry);
+      await this.writing(write(this.registry));
       this.worked('write');
       return true;
     } catch (error) {
@@ -50,6 +53,22 @@ export class CacheStore {
         if (!hasCode(error, ...notFound)) throw error;
       });
     });
+  }
+
+  /** Counts a write as under way until `work` settles. */
+  async writing<T>(work: Promise<T>): Promise<T> {
+    this.#writing.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#writing.delete(work);
+    }
+  }
+
+  /** Resolves when no write is under way any more, also of those whose callers have left. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    while (this.#writing.size > 0) await Promise.allSettled(this.#writing);
   }
 
   worked(action: StoreAction): void {

@@ -14,8 +14,6 @@ export interface CachedBlobsOptions {
   readonly cache: CacheStore;
   readonly bufferBytes: number;
   readonly finishDownloads: boolean;
-  /** Ends the downloads under way. */
-  readonly signal: AbortSignal | undefined;
 }
 
 /** The blobs of a cache. One download per blob and repository at a time: who may read another repository is for upstream to say. */
@@ -23,9 +21,17 @@ export class CachedBlobs {
   readonly #options: CachedBlobsOptions;
   readonly #downloads = new Map<string, BlobDownload>();
   readonly #resolving = new OnceMap<string, Descriptor>();
+  /** Why there are no more downloads. */
+  #closed: DOMException | undefined;
 
   constructor(options: CachedBlobsOptions) {
     this.#options = options;
+  }
+
+  /** Gives up the downloads under way and those that are asked for later. */
+  close(): void {
+    this.#closed ??= new DOMException('the cache is closed', 'AbortError');
+    for (const download of this.#downloads.values()) download.abandon(this.#closed);
   }
 
   async resolve(repository: string, digest: Digest, options: CallOptions): Promise<Descriptor> {
@@ -65,8 +71,8 @@ export class CachedBlobs {
     options.signal?.throwIfAborted();
     const stored = await cache.find((store) => store.getBlob(repository, digest, options), options.signal);
     if (stored !== undefined) return this.#dropDamaged(repository, stored);
-    const scope = new CallScope(options.signal);
     const download = this.#running(keyOf(repository, digest)) ?? this.#start(repository, digest);
+    const scope = new CallScope(options.signal);
     scope.onEnd(download.join());
     try {
       const descriptor = await untilAborted(download.opened, scope.signal);
@@ -108,15 +114,12 @@ export class CachedBlobs {
   }
 
   #start(repository: string, digest: Digest): BlobDownload {
-    const { upstream, cache, bufferBytes, finishDownloads, signal } = this.#options;
+    if (this.#closed !== undefined) throw this.#closed;
+    const { upstream, cache, bufferBytes, finishDownloads } = this.#options;
     const key = keyOf(repository, digest);
     const download = new BlobDownload({ upstream, cache, repository, digest, bufferBytes, finish: finishDownloads });
     this.#downloads.set(key, download);
-    const abort = () => download.abort(signal?.reason);
-    if (signal?.aborted === true) abort();
-    signal?.addEventListener('abort', abort, { once: true });
     const ended = () => {
-      signal?.removeEventListener('abort', abort);
       if (this.#downloads.get(key) === download) this.#downloads.delete(key);
     };
     download.ended.then(ended, ended);

@@ -23,6 +23,9 @@ import { handleUpload, handleUploads } from './upload-handler.ts';
 /** Manifests are held in memory while they arrive and are stored; those that would be more wait. */
 const maxManifestBytesAtOnce = 256 * 1024 * 1024;
 
+/** For a registry that does not heed its signal. */
+const maxWorkMs = 5_000;
+
 export interface RequestHandlerOptions {
   readonly serving: ServingOptions;
   readonly stats: ServerStats;
@@ -42,6 +45,7 @@ export class RequestHandler {
   readonly #registry: Registry;
   readonly #options: RequestHandlerOptions;
   readonly #manifestBytes = new Semaphore(maxManifestBytesAtOnce);
+  readonly #running = new Set<Promise<void>>();
   #inFlight = 0;
   /** Set when the server ends: settled when no request is under way. */
   #ending: Deferred<void> | undefined;
@@ -52,7 +56,18 @@ export class RequestHandler {
   }
 
   /** `expectsContinue`: the client sends its body when it is told to (RFC 9110 section 10.1.1). */
-  async handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<void> {
+  handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void {
+    const running = this.#handle(request, response, expectsContinue);
+    this.#running.add(running);
+    void running.finally(() => this.#running.delete(running));
+  }
+
+  /** Resolves when the registry works on no request any more, which it may do for a while after the connection was cut. */
+  async idle(): Promise<void> {
+    if (this.#running.size > 0) await noLongerThan(maxWorkMs, Promise.allSettled(this.#running));
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): Promise<void> {
     const gone = new AbortController();
     // Also a whole URL, as it is sent to proxies (RFC 9112 section 3.2.2).
     const target = request.url?.replace(/^https?:\/\/[^/?#]*/i, '') ?? '';
@@ -77,10 +92,7 @@ export class RequestHandler {
   async finish(graceMs: number): Promise<void> {
     this.#ending = new Deferred<void>();
     if (this.#inFlight === 0 || graceMs === 0) return;
-    const enough = new AbortController();
-    const grace = delay(graceMs, undefined, { signal: enough.signal }).catch(() => {});
-    await Promise.race([this.#ending.promise, grace]);
-    enough.abort();
+    await noLongerThan(graceMs, this.#ending.promise);
   }
 
   #begin(
@@ -160,6 +172,13 @@ function onceOver(request: IncomingMessage, response: ServerResponse, done: () =
   // As many as a client may send ahead.
   socket.setMaxListeners(0);
   socket.once('close', end);
+}
+
+async function noLongerThan(ms: number, end: Promise<unknown>): Promise<void> {
+  const enough = new AbortController();
+  const timer = delay(ms, undefined, { signal: enough.signal }).catch(() => {});
+  await Promise.race([end, timer]);
+  enough.abort();
 }
 
 function routeOf(url: URL): Route | undefined | RegistryError {

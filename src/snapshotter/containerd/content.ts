@@ -21,13 +21,13 @@ export class ContentService {
 
   /** Undefined when the blob is not there. */
   async labels(digest: Digest, options?: CallOptions): Promise<Labels | undefined> {
-    try {
-      const { info } = await this.#session.call(Content.method.info, `look for ${digest}`, { digest }, options);
-      return info?.labels;
-    } catch (error) {
-      if (isContainerdError(error, 'ERR_CONTAINERD_NOT_FOUND')) return undefined;
-      throw error;
-    }
+    return (await this.#info(digest, options))?.labels;
+  }
+
+  /** Bytes of the blob; undefined when it is not there. */
+  async size(digest: Digest, options?: CallOptions): Promise<number | undefined> {
+    const info = await this.#info(digest, options);
+    return info === undefined ? undefined : Number(info.size);
   }
 
   /** Those labels; others stay. */
@@ -77,6 +77,16 @@ export class ContentService {
       await this.#session.call(Content.method.abort, `give up the write ${ref}`, { ref }, options);
     } catch (error) {
       if (!isContainerdError(error, 'ERR_CONTAINERD_NOT_FOUND')) throw error;
+    }
+  }
+
+  async #info(digest: Digest, options: CallOptions | undefined) {
+    try {
+      const { info } = await this.#session.call(Content.method.info, `look for ${digest}`, { digest }, options);
+      return info;
+    } catch (error) {
+      if (isContainerdError(error, 'ERR_CONTAINERD_NOT_FOUND')) return undefined;
+      throw error;
     }
   }
 }

@@ -1,11 +1,11 @@
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { create } from '@bufbuild/protobuf';
-import type { ServerUnaryCall, handleUnaryCall } from '@grpc/grpc-js';
+import type { Metadata, ServerUnaryCall, handleUnaryCall } from '@grpc/grpc-js';
 import type { GrpcStatus } from '../status.ts';
 
 type Handler<I extends DescMessage, O extends DescMessage> = (
   request: MessageShape<I>,
-  options: { readonly signal: AbortSignal },
+  options: { readonly signal: AbortSignal; readonly metadata: Metadata },
 ) => Promise<MessageInitShape<O>> | MessageInitShape<O>;
 
 /** A method of a service as grpc-js takes it. `fail` makes a status of whatever `handle` throws. */
@@ -15,7 +15,8 @@ export function unaryHandler<I extends DescMessage, O extends DescMessage>(
   fail: (error: unknown) => GrpcStatus,
 ): handleUnaryCall<MessageShape<I>, MessageShape<O>> {
   return (call, reply) => {
-    const work = async () => create(method.output, await handle(call.request, { signal: signalOf(call) }));
+    const { request, metadata } = call;
+    const work = async () => create(method.output, await handle(request, { signal: signalOf(call), metadata }));
     work().then(
       (response) => reply(null, response),
       (error: unknown) => reply(fail(error)),
