@@ -39,7 +39,7 @@ export async function fillLayer({ spans, bring }: FillTarget, { signal, onProgre
   let next = 0;
   for (let at = 0; at < spans.count; at += 1) {
     signal.throwIfAborted();
-    if (next === at || bytesBetween(spans, at, next) < ahead.low) {
+    if (next < spans.count && bytesBetween(spans, at, next) < ahead.low) {
       do {
         const coming = again(next);
         // Awaited when its turn comes, perhaps not before it fails.

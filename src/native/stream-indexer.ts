@@ -125,10 +125,6 @@ export class StreamIndexer {
     return { ...(await this.#native.streamIndexerFinish(this.#handle)), tail: [] };
   }
 
-  get written(): number {
-    return 0;
-  }
-
   /** Stops the threads; what still runs rejects with ERR_CLOSED. Idempotent. */
   close(): void {
     this.#native.streamIndexerClose(this.#handle);

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { Deferred } from './deferred.ts';
 
 /**
@@ -14,7 +15,8 @@ export async function* readAhead(source: AsyncIterable<Uint8Array>, size: number
     for (let piece = await filler.take(); piece !== undefined; piece = await filler.take()) yield piece;
   } finally {
     filler.leave();
-    if (!filler.waiting) await filled;
+    // A source that has something to give ends now; one that has not may be waiting for ever.
+    await Promise.race([filled, turn()]);
   }
 }
 
@@ -26,7 +28,6 @@ class Filler {
   #inUse: Buffer;
   #length = 0;
   #changed = new Deferred<void>();
-  #waiting = false;
   #ended = false;
   #left = false;
   #failure: { readonly error: unknown } | undefined;
@@ -38,25 +39,16 @@ class Filler {
     this.#inUse = Buffer.allocUnsafeSlow(size);
   }
 
-  /** Whether the source has been asked for bytes and has not answered. */
-  get waiting(): boolean {
-    return this.#waiting;
-  }
-
   /** Never rejects. */
   async run(): Promise<void> {
     try {
-      this.#waiting = true;
       for await (const chunk of this.#source) {
-        this.#waiting = false;
         await this.#keep(chunk);
         if (this.#left) return;
-        this.#waiting = true;
       }
     } catch (error) {
       this.#failure = { error };
     } finally {
-      this.#waiting = false;
       this.#ended = true;
       this.#wake();
     }

@@ -95,6 +95,34 @@ describe('SpanFetcher', () => {
     expect(outcomes.get(0)).toBe('EIO');
   });
 
+  it('tells who brings a span what became of it', async () => {
+    const { fetcher, requests } = rig(right);
+    await Promise.all([fetcher.bring(1), fetcher.bring(2), fetcher.bring(2)]);
+    await fetcher.bring(1);
+    expect(requests).toEqual(['1-3']);
+
+    const refusing = rig(async function* refused(start) {
+      yield blob.bytes.subarray(start, start);
+      throw new RegistryError('DENIED', 'no entry');
+    });
+    await expect(refusing.fetcher.bring(3)).rejects.toThrow('no entry');
+
+    const waiting = rig(never, { readDeadlineMs: 60_000 });
+    const brought = waiting.fetcher.bring(4);
+    await delay(10);
+    await Promise.all([waiting.fetcher.close(), expect(brought).rejects.toMatchObject({ code: 'ERR_LAYER_CLOSED' })]);
+    await expect(waiting.fetcher.bring(4)).rejects.toMatchObject({ code: 'ERR_LAYER_CLOSED' });
+
+    // Another process brings it before anything is asked for.
+    let there = false;
+    const shared = rig(never, { present: () => there });
+    const found = shared.fetcher.bring(5);
+    there = true;
+    await found;
+    expect(shared.requests).toEqual([]);
+    await Promise.all([fetcher.close(), refusing.fetcher.close(), shared.fetcher.close()]);
+  });
+
   it('merges misses that arrive together and asks once', async () => {
     const { fetcher, settled, requests } = rig(right);
     fetcher.request([3, 1]);
