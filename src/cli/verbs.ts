@@ -30,6 +30,11 @@ export const verbs: readonly Verb[] = [
   { name: 'stat', summary: 'show all that is known about a path', load: () => import('./commands/stat.ts') },
   { name: 'cp', summary: 'copy a file or directory out of an image', load: () => import('./commands/cp.ts') },
   { name: 'tar', summary: 'write a directory of an image as a tar archive', load: () => import('./commands/tar.ts') },
+  {
+    name: 'unpack',
+    summary: 'unpack an image into a directory, or into a bundle that runc runs',
+    load: () => import('./commands/unpack.ts'),
+  },
   { name: 'diff', summary: 'compare the files of two images', load: () => import('./commands/diff.ts') },
   {
     name: 'inspect',

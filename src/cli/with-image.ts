@@ -3,16 +3,20 @@ import type { Node } from '../daemon/node.ts';
 import type { Image, IndexMode, OpenImageOptions, PullPolicy } from '../image/image.ts';
 import { isDigest } from '../oci/digest.ts';
 import { parsePlatform } from '../oci/platform.ts';
+import type { Platform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
 import { type AccessOptions, addAccessOptions } from './access-options.ts';
 import type { CliContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import { withNode } from './with-node.ts';
 
-export interface ImageOptions extends AccessOptions {
+export interface ResolveOptions extends AccessOptions {
   readonly platform?: string;
-  readonly index: string;
   readonly pull: PullPolicy;
+}
+
+export interface ImageOptions extends ResolveOptions {
+  readonly index: string;
 }
 
 export const imageArgument =
@@ -20,9 +24,13 @@ export const imageArgument =
 
 /** The options of every command that opens an image. */
 export function addImageOptions(command: Command): Command {
+  return addResolveOptions(command).option('--index <mode>', 'auto, require, never, or the digest of an index', 'auto');
+}
+
+/** Those of them that say which image is meant. */
+export function addResolveOptions(command: Command): Command {
   return addAccessOptions(command)
     .option('--platform <platform>', 'os/architecture[/variant] to choose from an image index')
-    .option('--index <mode>', 'auto, require, never, or the digest of an index', 'auto')
     .addOption(
       new Option('--pull <policy>', 'when to ask the registry')
         .choices(['always', 'missing', 'never'])
@@ -33,12 +41,17 @@ export function addImageOptions(command: Command): Command {
 /** Errors: UsageError for a reference, platform or index that is none. */
 export function openOptions(context: CliContext, options: ImageOptions): OpenImageOptions {
   return {
-    platform: options.platform === undefined ? undefined : usage(() => parsePlatform(options.platform ?? '')),
+    platform: platformOf(options),
     index: indexMode(options.index),
     pull: options.pull,
     signal: context.signal,
     onProgress: context.progress.report,
   };
+}
+
+/** Errors: UsageError. */
+export function platformOf({ platform }: Pick<ResolveOptions, 'platform'>): Platform | undefined {
+  return platform === undefined ? undefined : usage(() => parsePlatform(platform));
 }
 
 /** Errors: UsageError naming the text when it is not a reference. */

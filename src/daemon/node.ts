@@ -16,6 +16,7 @@ import { openImage } from '../image/open-image.ts';
 import type { OpenImageDeps } from '../image/open-image.ts';
 import type { ServedMount, ServeMountDeps, ServeMountOptions } from '../image/serve-mount.ts';
 import { TreeBuilder } from '../image/tree-builder.ts';
+import type { UnpackedImage, UnpackImageOptions } from '../image/unpack-image.ts';
 import type { MountStatus, UmountOptions } from '../image/umount.ts';
 import { listMounts, umount } from '../image/umount.ts';
 import { LayerDirectories } from '../layer/layer-paths.ts';
@@ -25,6 +26,8 @@ import type { Logger } from '../observe/log.ts';
 import type { MountRow } from '../state/mounts.ts';
 import { openState } from '../state/state.ts';
 import type { State } from '../state/state.ts';
+import { UnpackError } from '../unpack/errors.ts';
+import type { Unpacker } from '../unpack/unpacker.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import { Origins } from './origins.ts';
 import type { OriginsOptions } from './origins.ts';
@@ -49,6 +52,8 @@ export interface NodeOptions {
   readonly originsOptions?: ((state: State) => Promise<Partial<OriginsOptions>>) | undefined;
   /** Called with the number of spans that a reader wants and that are not here. */
   readonly onMiss?: ((spans: number) => void) | undefined;
+  /** Makes what unpacks layers here; called when something is to be unpacked first, and closed with the node. */
+  readonly openUnpacker?: ((node: Node) => Promise<Unpacker>) | undefined;
 }
 
 export interface Downloads {
@@ -84,7 +89,9 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       access: options.access,
       ...(await options.originsOptions?.(state)),
     });
-    return new Node({ paths, uid, log, state, layers, slots, origins, downloadsPerImage: downloads.perImage });
+    const { openUnpacker } = options;
+    const downloadsPerImage = downloads.perImage;
+    return new Node({ paths, uid, log, state, layers, slots, origins, downloadsPerImage, openUnpacker });
   } catch (error) {
     state.close();
     throw error;
@@ -100,6 +107,7 @@ interface NodeParts {
   readonly slots: Semaphore;
   readonly origins: Origins;
   readonly downloadsPerImage: number;
+  readonly openUnpacker: NodeOptions['openUnpacker'];
 }
 
 export class Node {
@@ -107,6 +115,7 @@ export class Node {
   readonly indexes: IndexService;
   readonly #parts: NodeParts;
   #imageDeps: OpenImageDeps;
+  #unpacker: Promise<Unpacker> | undefined;
 
   constructor(parts: NodeParts) {
     const { paths, state, layers, log, origins, downloadsPerImage } = parts;
@@ -213,6 +222,23 @@ export class Node {
     return pruneCache({ root: paths.root, state, layers }, maxBytes);
   }
 
+  /** Everything of an image into an ordinary directory. Errors: ImageError, OciError, UnpackError; the signal's reason. */
+  async unpackImage(options: UnpackImageOptions): Promise<UnpackedImage> {
+    const { unpackImage } = await import('../image/unpack-image.ts');
+    const { openOrigin, state, content } = this.#imageDeps;
+    const unpacker = await this.unpacker();
+    return await unpackImage({ openOrigin, images: state.images, content, unpacker }, options);
+  }
+
+  /** The same one each time. Errors: ERR_UNPACK_DISABLED when the node was opened without. */
+  async unpacker(): Promise<Unpacker> {
+    const { openUnpacker } = this.#parts;
+    if (openUnpacker === undefined)
+      throw new UnpackError('ERR_UNPACK_DISABLED', 'unpacking is switched off on this node');
+    this.#unpacker ??= openUnpacker(this);
+    return await this.#unpacker;
+  }
+
   /** Why the kernel transport cannot be used here; undefined when it can. */
   async kernelRefusal(): Promise<string | undefined> {
     const { uid, paths } = this.#parts;
@@ -228,6 +254,9 @@ export class Node {
 
   /** Idempotent. Images must be closed before. */
   async close(): Promise<void> {
+    // One that could not be opened has nothing to close.
+    const unpacker = await this.#unpacker?.catch(() => undefined);
+    await unpacker?.close();
     await this.#parts.origins.close();
     this.#parts.state.close();
   }
