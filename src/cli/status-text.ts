@@ -3,6 +3,7 @@ import type { LayerLine, SnapshotterReport, StatusReport } from '../daemon/statu
 import { humanDuration, percent, printable, shortDigest } from './human.ts';
 import { mountColumns, mountRows } from './mount-table.ts';
 import { tableLines } from './table.ts';
+import { unpackLines } from './unpack-text.ts';
 
 const layerColumns = [
   { title: 'LAYER' },
@@ -13,7 +14,7 @@ const layerColumns = [
 
 /** `now`: ms since the epoch. */
 export function statusLines(report: StatusReport, now: number): string[] {
-  const { version, pid, startedAt, root, runDir, restartNeeded, warnings, mounts, snapshotter } = report;
+  const { version, pid, startedAt, root, runDir, restartNeeded, warnings, mounts, snapshotter, unpacking } = report;
   const served = mounts.flatMap(({ dir, serving }) => serving.map((line) => ({ dir, line })));
   return [
     `peel ${version}, process ${pid}, up for ${humanDuration(now - startedAt)}`,
@@ -34,6 +35,7 @@ export function statusLines(report: StatusReport, now: number): string[] {
           ...errorLines(served.map(({ line }) => line)),
         ]),
     ...(snapshotter === undefined ? [] : snapshotterLines(snapshotter)),
+    ...(unpacking === undefined ? [] : unpackLines(unpacking, now)),
   ];
 }
 

@@ -10,7 +10,12 @@ export async function withNode<T>(
 ): Promise<T> {
   const access = await accessOf(context, options);
   const { openNode } = await import('../daemon/node.ts');
-  const node = await openNode({ root: context.options.root, logLevel: context.options.logLevel, access });
+  const { root, logLevel } = context.options;
+  const openUnpacker = async (opened: Node) => {
+    const { openDefaultUnpacker } = await import('../daemon/unpacking.ts');
+    return await openDefaultUnpacker(opened);
+  };
+  const node = await openNode({ root, logLevel, access, openUnpacker });
   try {
     return await use(node);
   } finally {

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { DaemonConfig } from '../config/schema.ts';
 
 /** Keys that a running daemon takes over; anything below them as well. */
-const reloadable: readonly string[] = ['log', 'metrics', 'download', 'read'];
+const reloadable: readonly string[] = ['log', 'metrics', 'download', 'read', 'unpack', 'index.publish'];
 
 /** Keys with another value, in full, e.g. `snapshotter.socket`. */
 export function changedKeys(before: DaemonConfig, after: DaemonConfig): string[] {
@@ -11,7 +11,7 @@ export function changedKeys(before: DaemonConfig, after: DaemonConfig): string[]
 
 /** Those of them that count only after a restart. */
 export function restartKeys(before: DaemonConfig, after: DaemonConfig): string[] {
-  return changedKeys(before, after).filter((key) => !reloadable.includes(key.split('.')[0] ?? ''));
+  return changedKeys(before, after).filter((key) => !reloadable.some((name) => `${key}.`.startsWith(`${name}.`)));
 }
 
 function differences(before: object, after: object, prefix: string): string[] {

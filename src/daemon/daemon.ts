@@ -30,6 +30,7 @@ import { ServiceManager } from './service-manager.ts';
 import { startSnapshotter } from './snapshotter-part.ts';
 import type { SnapshotterPart } from './snapshotter-part.ts';
 import type { StatusReport } from './status-report.ts';
+import { Unpacking } from './unpacking.ts';
 
 export interface DaemonOptions {
   readonly version: string;
@@ -91,6 +92,7 @@ class RunningDaemon implements Daemon {
   #metricsServer: MetricsServer | undefined;
   #credentials: DaemonCredentials | undefined;
   #snapshotter: SnapshotterPart | undefined;
+  #unpacking: Unpacking | undefined;
   #service: ServiceManager | undefined;
   #reloading: Promise<readonly string[]> = Promise.resolve([]);
   readonly #stopping = new AbortController();
@@ -126,12 +128,22 @@ class RunningDaemon implements Daemon {
     const mounts = new DaemonMounts(node, log.child({ component: 'mount' }));
     this.#mounts = mounts;
     this.#parts.push({ name: 'mounts', close: async () => await mounts.leaveAll() });
+    const unpacking = await Unpacking.start({
+      node,
+      config: () => this.#config,
+      log: log.child({ component: 'unpack' }),
+    });
+    this.#unpacking = unpacking;
+    this.#parts.push({ name: 'unpacking', close: async () => await unpacking.close() });
     this.#snapshotter = await startSnapshotter({
       config,
       node,
       metrics,
       log: log.child({ component: 'snapshotter' }),
       listenFd: service.listenFds.get('snapshotter'),
+      unpacker: unpacking.unpacker,
+      localBlobs: unpacking.localBlobs,
+      onBuilt: unpacking.onBuilt,
     });
     this.#parts.push({ name: 'snapshotter', close: async () => await this.#snapshotter?.close() });
     signal?.throwIfAborted();
@@ -163,6 +175,7 @@ class RunningDaemon implements Daemon {
       warnings: [...configWarnings(this.#config), ...(this.#refusal === undefined ? [] : [this.#refusal])],
       mounts: (await this.#mounts?.list()) ?? [],
       snapshotter: this.#snapshotter?.status(),
+      unpacking: this.#unpacking?.unpacker.status(),
     };
   }
 
@@ -283,6 +296,7 @@ class RunningDaemon implements Daemon {
     this.#node?.setLimits({ downloads: downloadsOf(config), readDeadlineMs: config.read.deadline });
     const { address } = this.#config.metrics;
     this.#config = config;
+    this.#unpacking?.reload();
     const isServed = this.#metricsServer !== undefined || config.metrics.address === undefined;
     if (address !== config.metrics.address || !isServed) await this.#serveMetrics(config);
     // What was missing may be there now.

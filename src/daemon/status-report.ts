@@ -1,4 +1,5 @@
 // What the daemon says of itself: the answer of GET /v1/status, and what `peel status` prints.
+import type { UnpackStatus } from '../unpack/unpacker.ts';
 import type { MountStatus } from '../image/umount.ts';
 
 export interface StatusReport {
@@ -15,6 +16,8 @@ export interface StatusReport {
   /** By directory; also those of other processes. */
   readonly mounts: readonly DaemonMountStatus[];
   readonly snapshotter?: SnapshotterReport | undefined;
+  /** Leases and jobs of layers that are unpacked. */
+  readonly unpacking?: UnpackStatus | undefined;
 }
 
 export interface DaemonMountStatus extends MountStatus {

@@ -124,6 +124,7 @@ export const migrations: readonly string[] = [
     form       TEXT NOT NULL,                     -- overlay, overlay-user, plain or image
     image      TEXT NOT NULL,                     -- reference of the image that it was begun for
     size       INTEGER NOT NULL,                  -- bytes of the blob
+    media_type TEXT NOT NULL,
     state      TEXT NOT NULL,                     -- in_progress, done, claimed, failed, cancelled or expired
     implied    TEXT,                              -- JSON, of a job that is done: the directories it does not describe
     boot       TEXT,                              -- in which its tree was written: after another one it may not be whole

@@ -25,7 +25,16 @@ export interface UnpackJobSubject {
   readonly size: number;
 }
 
+/** The subject, and what else is known of it. */
+export interface NewUnpackJob extends UnpackJobSubject {
+  /** Of the blob. */
+  readonly mediaType: string;
+  /** Reference of the image that it is begun for. */
+  readonly image: string;
+}
+
 export interface UnpackJobRow extends UnpackJobSubject {
+  readonly mediaType: string;
   /** Never used again. */
   readonly job: number;
   /** Reference of the image that it was begun for last. */
@@ -54,6 +63,7 @@ interface RawRow {
   form: string;
   image: string;
   size: number;
+  media_type: string;
   state: string;
   implied: string | null;
   boot: string | null;
@@ -98,14 +108,13 @@ export class UnpackJobTable {
   }
 
   /** A job in progress; its number. */
-  insert(subject: UnpackJobSubject, image: string, now: number = Date.now()): number {
-    const { layer, diffId, form, size } = subject;
+  insert({ layer, diffId, form, size, mediaType, image }: NewUnpackJob, now: number = Date.now()): number {
     const { lastInsertRowid } = this.#db
       .prepare(
-        `INSERT INTO unpack_jobs (layer, diff_id, form, image, size, state, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, 'in_progress', ?, ?)`,
+        `INSERT INTO unpack_jobs (layer, diff_id, form, image, size, media_type, state, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, 'in_progress', ?, ?)`,
       )
-      .run(layer, diffId, form, image, size, now, now);
+      .run(layer, diffId, form, image, size, mediaType, now, now);
     return Number(lastInsertRowid);
   }
 
@@ -147,6 +156,7 @@ function fromRaw(row: RawRow): UnpackJobRow {
     form: row.form as UnpackJobForm,
     image: row.image,
     size: row.size,
+    mediaType: row.media_type,
     state: row.state as UnpackJobState,
     implied: row.implied === null ? undefined : (JSON.parse(row.implied) as ByteString[]),
     boot: row.boot ?? undefined,

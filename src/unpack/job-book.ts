@@ -2,7 +2,7 @@
 // job holds the lock of its folder, and a job in progress whose lock is free belongs to a process that ended.
 import { errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
-import type { UnpackJobRow, UnpackJobState, UnpackJobSubject, UnpackJobTable } from '../state/unpack-jobs.ts';
+import type { NewUnpackJob, UnpackJobRow, UnpackJobState, UnpackJobTable } from '../state/unpack-jobs.ts';
 import { UnpackError } from './errors.ts';
 import type { FolderLock } from './folder-lock.ts';
 import { JobFolders } from './job-folders.ts';
@@ -16,11 +16,6 @@ export interface JobBookOptions {
   /** The boot of this machine: what was written in an earlier one may not be whole. */
   readonly boot: string;
   readonly log: Logger;
-}
-
-export interface JobRequest extends UnpackJobSubject {
-  /** Reference of the image that it is wanted for. */
-  readonly image: string;
 }
 
 export interface CollectOptions {
@@ -65,7 +60,7 @@ export class JobBook {
    * another process works on, or another handle of this one, are left alone. The caller closes or removes it.
    * Errors: ERR_UNPACK_FOLDER, ERR_UNPACK_DISK; the signal's reason.
    */
-  async begin(request: JobRequest, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<JobHandle> {
+  async begin(request: NewUnpackJob, options: { readonly signal?: AbortSignal | undefined } = {}): Promise<JobHandle> {
     const rows = this.#table.of(request).filter(({ state }) => resumable.includes(state));
     // Those that are done first, and the newest of them.
     for (const { job } of rows.sort((a, b) => Number(b.state === 'done') - Number(a.state === 'done'))) {
@@ -174,12 +169,12 @@ export class JobBook {
     }
   }
 
-  async #start(request: JobRequest): Promise<JobHandle> {
+  async #start(request: NewUnpackJob): Promise<JobHandle> {
     const fresh = await this.#folders.make();
     let adopted: number | undefined;
     try {
       adopted = this.#table.durably(() => {
-        const job = this.#table.insert(request, request.image);
+        const job = this.#table.insert(request);
         this.#folders.adopt(fresh, job);
         adopted = job;
         return job;

@@ -117,6 +117,8 @@ export interface Unpacker {
   setLimits(limits: UnpackLimits): void;
   /** Expires and removes what nobody wants. Never rejects. */
   collect(): Promise<void>;
+  /** When nothing is left to be done for trees that are in use. */
+  idle(): Promise<void>;
   /** Ends everything; what was verified stays for the next process. Idempotent. */
   close(): Promise<void>;
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { Node } from '../../daemon/node.ts';
 import type { UnpackedImage } from '../../image/unpack-image.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
@@ -39,10 +40,15 @@ export function define(command: Command, context: CliContext): void {
         signal: context.signal,
         onProgress: context.progress.report,
       } as const;
-      const unpacked = await withNode(context, (node) => node.unpackImage(wish), options);
-      context.progress.close();
-      unpacked.warnings.forEach(context.warn);
-      await print(context, unpacked);
+      const work = async (node: Node): Promise<void> => {
+        const unpacked = await node.unpackImage(wish);
+        context.progress.close();
+        unpacked.warnings.forEach(context.warn);
+        await print(context, unpacked);
+        // The directory can be used by now.
+        await (await node.unpacker()).idle();
+      };
+      await withNode(context, work, options);
     });
   example(command, 'peel unpack docker.io/library/debian:12 ./debian --bundle');
 }

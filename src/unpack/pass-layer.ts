@@ -1,0 +1,139 @@
+// One layer from wherever its bytes are to whoever wants its stream: through the index that the node has of it, or by decoding it from the
+// first byte to the last.
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LayerBuild } from '../index/layer-build.ts';
+import type { BlobSource } from '../layer/blob-source.ts';
+import type { LayerStore } from '../layer/layer-store.ts';
+import type { Layer } from '../layer/layer.ts';
+import type { Logger } from '../observe/log.ts';
+import { digestFromSha256 } from '../oci/digest.ts';
+import { layerType } from '../oci/media-type.ts';
+import type { LayerTable } from '../state/layers.ts';
+import { Semaphore } from '../util/semaphore.ts';
+import type { BlobFeed } from './blob-feed.ts';
+import { UnpackError } from './errors.ts';
+import { indexedPass } from './indexed-pass.ts';
+import { sequentialPass } from './sequential-pass.ts';
+import type { StreamSink } from './stream-sink.ts';
+import type { UnpackSettings } from './unpack-settings.ts';
+import type { LayerToUnpack } from './unpacker.ts';
+
+export interface PassParts {
+  readonly store: LayerStore;
+  readonly layers: LayerTable;
+  readonly settings: UnpackSettings;
+  readonly log: Logger;
+}
+
+export interface PassRequest extends Pick<LayerToUnpack, 'descriptor' | 'diffId'> {
+  /** Of the job; the stream goes to the file `data` in it when no index is at hand. */
+  readonly folder: string;
+  /** Asked once, when the blob is needed. */
+  readonly blob: () => Promise<BlobFeed>;
+  readonly sink: StreamSink;
+  /** Runs when the stream is whole and verified, while its file is still open. */
+  readonly whole: (build: LayerBuild | undefined) => Promise<void>;
+  readonly signal: AbortSignal;
+}
+
+const spanRequests = 8;
+
+/** Blob and stream are verified before `whole` is called. Errors: UnpackError; those of `sink` and `whole`; the signal's reason. */
+export async function passLayer(parts: PassParts, request: PassRequest): Promise<void> {
+  const known = await openKnown(parts, request);
+  if (known === undefined) {
+    await decode(parts, request);
+    return;
+  }
+  const { layer, feed } = known;
+  try {
+    const { sink, signal, descriptor } = request;
+    const ending = new AbortController();
+    const both = AbortSignal.any([signal, ending.signal]);
+    const work = [
+      indexedPass({ layer, sink, limits: parts.settings, signal: both }),
+      ...(layer.complete ? [] : [checkBlob(await feed(), descriptor, both)]),
+    ];
+    try {
+      await Promise.all(work);
+    } catch (error) {
+      ending.abort(error);
+      await Promise.allSettled(work);
+      throw error;
+    }
+    await request.whole(undefined);
+  } finally {
+    await layer.close();
+  }
+}
+
+async function decode(
+  { settings }: PassParts,
+  { descriptor, diffId, folder, blob, sink, whole, signal }: PassRequest,
+): Promise<void> {
+  const data = await open(join(folder, 'data'), 'w+', 0o600);
+  try {
+    const feed = await blob();
+    const build = await sequentialPass({
+      blob: feed.stream({ signal }),
+      descriptor,
+      diffId,
+      dataFd: data.fd,
+      sink,
+      limits: settings,
+      command: commandOf(settings, descriptor.mediaType),
+      signal,
+    });
+    await whole(build);
+  } finally {
+    await data.close();
+  }
+}
+
+function commandOf({ decompressors }: UnpackSettings, mediaType: string): readonly string[] | undefined {
+  const compression = layerType(mediaType)?.compression;
+  return compression === 'gzip' || compression === 'zstd' ? decompressors[compression] : undefined;
+}
+
+/** The layer where the node has a trusted index of it. */
+async function openKnown(
+  { store, layers, log }: PassParts,
+  { descriptor, diffId, blob, signal }: PassRequest,
+): Promise<{ layer: Layer; feed: () => Promise<BlobFeed> } | undefined> {
+  const row = layers.get(descriptor.digest);
+  if (row === undefined || row.suspect !== undefined || row.diffId !== diffId) return undefined;
+  const source: BlobSource = {
+    name: `${descriptor.digest}, as it is downloaded`,
+    readRange: async (start, end, options) => (await blob()).source.readRange(start, end, options),
+    readAll: async (options) => (await blob()).source.readAll(options),
+  };
+  const layer = await store.openIfReady({
+    descriptor,
+    diffId,
+    source,
+    findIndex: async () => ({ index: undefined, reason: 'not asked for' }),
+    slots: new Semaphore(spanRequests),
+    signal,
+    onWarning: (warning) => log.warn({ layer: descriptor.digest }, warning),
+  });
+  return layer === undefined ? undefined : { layer, feed: blob };
+}
+
+/** Spans are checked by an index that may lie about them; the whole is checked by what the image says. */
+async function checkBlob(
+  feed: BlobFeed,
+  { digest, size }: PassRequest['descriptor'],
+  signal: AbortSignal,
+): Promise<void> {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  for await (const piece of feed.stream({ signal })) {
+    bytes += piece.length;
+    hash.update(piece);
+  }
+  const found = digestFromSha256(hash.digest());
+  if (found === digest && bytes === size) return;
+  throw new UnpackError('ERR_UNPACK_DIGEST', `layer ${digest} of ${size} bytes came as ${found} of ${bytes} bytes`);
+}
