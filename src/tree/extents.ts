@@ -25,6 +25,16 @@ export function checkExtents(entries: readonly TarEntry[], layer: string, stream
   }
 }
 
+/**
+ * The same for one entry at a time, in archive order. `end`: what this returned for the entry before it, 0 for the first.
+ * Errors: ERR_TREE_EXTENT, also for an entry that stands before the end of the one before it.
+ */
+export function checkNextExtents(entry: TarEntry, layer: string, end: number): number {
+  checkEntry(entry, layer, Infinity);
+  if (entry.headerOffset < end) throw refuse(entry, layer, 'overlaps the entry before it in the stream');
+  return endOf(entry);
+}
+
 function checkEntry(entry: TarEntry, layer: string, streamSize: number): void {
   const { headerOffset, dataOffset, size, extents } = entry;
   if (!isOffset(headerOffset) || !isOffset(dataOffset) || !isOffset(size) || dataOffset < headerOffset) {

@@ -1,9 +1,9 @@
 import type { TarEntry } from '../tar/entry.ts';
-import { whiteoutAt } from '../tar/whiteout.ts';
+import { type Whiteout, whiteoutAt } from '../tar/whiteout.ts';
 import { type ByteString, displayBytes } from '../util/byte-string.ts';
 import { TreeError, type TreeErrorCode } from './errors.ts';
-import type { MergeTarget } from './merge-target.ts';
-import { type DirectoryNode, isDirectory, newDirectory, newNode } from './node.ts';
+import type { HideTarget, MergeTarget } from './merge-target.ts';
+import { type DirectoryNode, isDirectory, newNode } from './node.ts';
 import { cleanPath, NAME_MAX } from './path.ts';
 import { descend, type ResolveOptions, resolvePath } from './resolve.ts';
 import type { NodeType, TreeNode } from './tree.ts';
@@ -37,18 +37,52 @@ export class LayerMerger {
     this.#layerName = layerName;
   }
 
+  /** A whole layer. */
   apply(entries: readonly TarEntry[]): void {
-    const paths = entries.map((entry) => {
-      this.#entry = entry;
-      return cleanPath(entry.path, this.#name);
-    });
+    const paths = entries.map((entry) => this.pathOf(entry));
     // Whiteouts speak of lower layers only: done first, they cannot touch what this layer brings.
     const ordinary = this.#applyWhiteouts(entries, paths);
     for (let i = 0; i < entries.length; i++) {
       if (ordinary !== undefined && ordinary[i] === 0) continue;
-      this.#entry = entries[i] as TarEntry;
-      this.#add(this.#entry, paths[i] as ByteString);
+      this.add(entries[i] as TarEntry, paths[i] as ByteString);
     }
+  }
+
+  /** The entry's clean path. Errors: ERR_TREE_PATH, ERR_TREE_LIMIT. */
+  pathOf(entry: TarEntry): ByteString {
+    this.#entry = entry;
+    return cleanPath(entry.path, this.#name);
+  }
+
+  /** What the entry at the clean `path` marks; undefined for an ordinary one. Errors: ERR_TREE_WHITEOUT. */
+  markerAt(entry: TarEntry, path: ByteString): Whiteout | undefined {
+    const whiteout = whiteoutAt(path);
+    if (whiteout?.kind === 'name') {
+      this.#entry = entry;
+      this.#checkWhiteout(whiteout.name);
+    }
+    return whiteout;
+  }
+
+  /**
+   * What the marker at the clean `path` does to the layers below, which `target` shows without what this layer brings. `isOwn`: whether
+   * an entry of this layer has this clean path.
+   * Errors: ERR_TREE_LOOP, ERR_TREE_LIMIT.
+   */
+  hide(
+    entry: TarEntry,
+    path: ByteString,
+    marker: Whiteout,
+    { target, isOwn }: { target: HideTarget; isOwn: (path: string) => boolean },
+  ): void {
+    if (marker.kind === 'meta') return;
+    this.#entry = entry;
+    // A link that this layer replaces leads nowhere in the layers below.
+    const onLink = (_: TreeNode, link: () => string): boolean => !isOwn(link());
+    const parent = this.#folder(target, path, path.lastIndexOf('/'), { onLink });
+    if (parent === undefined) return;
+    if (marker.kind === 'opaque') target.hideAll(parent);
+    else target.hide(parent, marker.name);
   }
 
   readonly #name = (): string => `entry ${displayBytes((this.#entry as TarEntry).path)} of ${this.#layerName}`;
@@ -57,25 +91,15 @@ export class LayerMerger {
   #applyWhiteouts(entries: readonly TarEntry[], paths: readonly ByteString[]): Uint8Array | undefined {
     let ordinary: Uint8Array | undefined;
     let own: Set<string> | undefined;
-    // A link that this layer replaces leads nowhere in the layers below.
-    const onLink = (_: TreeNode, link: () => string): boolean => {
-      own ??= new Set(paths);
-      return !own.has(link());
-    };
+    const isOwn = (path: string): boolean => (own ??= new Set(paths)).has(path);
     for (let i = 0; i < paths.length; i++) {
+      const entry = entries[i] as TarEntry;
       const path = paths[i] as ByteString;
-      const slash = path.lastIndexOf('/');
-      const whiteout = whiteoutAt(path);
-      if (whiteout === undefined) continue;
+      const marker = this.markerAt(entry, path);
+      if (marker === undefined) continue;
       ordinary ??= new Uint8Array(paths.length).fill(1);
       ordinary[i] = 0;
-      if (whiteout.kind === 'meta') continue;
-      this.#entry = entries[i] as TarEntry;
-      if (whiteout.kind === 'name') this.#checkWhiteout(whiteout.name);
-      const parent = this.#folder(path, slash, { onLink });
-      if (parent === undefined) continue;
-      if (whiteout.kind === 'opaque') this.#target.hideAll(parent);
-      else this.#target.hide(parent, whiteout.name);
+      this.hide(entry, path, marker, { target: this.#target, isOwn });
     }
     return ordinary;
   }
@@ -85,7 +109,9 @@ export class LayerMerger {
     throw this.#refuse('ERR_TREE_WHITEOUT', 'is a whiteout of nothing');
   }
 
-  #add(entry: TarEntry, path: ByteString): void {
+  /** The entry at the clean `path`, which is no whiteout, after those before it. Errors: TreeError. */
+  add(entry: TarEntry, path: ByteString): void {
+    this.#entry = entry;
     if (path === '') {
       if (entry.type !== 'dir') throw this.#refuse('ERR_TREE_PATH', 'has no name');
       this.#describe(this.#target.root, entry);
@@ -99,8 +125,8 @@ export class LayerMerger {
       this.#describe(existing, entry);
       return;
     }
-    const node = entry.type === 'hardlink' ? this.#linked(entry, parent, name) : this.#made(entry, entry.type);
-    this.#target.put(parent, name, node);
+    if (entry.type === 'hardlink') this.#link(entry, parent, name);
+    else this.#target.put(parent, name, this.#made(entry, entry.type));
   }
 
   #describe(directory: DirectoryNode, entry: TarEntry): void {
@@ -134,33 +160,37 @@ export class LayerMerger {
     return node;
   }
 
-  /** The inode a hard link names, which must be there already, as for every program that extracts the layer. */
-  #linked(entry: TarEntry, parent: DirectoryNode, name: ByteString): TreeNode {
+  /** What a hard link names must be there already, as for every program that extracts the layer. */
+  #link(entry: TarEntry, parent: DirectoryNode, name: ByteString): void {
     const target = cleanPath(entry.link, () => `${this.#name()}: hard link to ${displayBytes(entry.link)}`);
     const slash = target.lastIndexOf('/');
-    const folder = this.#folder(target, slash);
+    const folder = this.#folder(this.#target, target, slash);
     const base = target.slice(slash + 1) as ByteString;
     const node = folder && this.#target.child(folder, base);
     const what = `is a hard link to ${displayBytes(entry.link)}`;
     if (target === '' || (node !== undefined && isDirectory(node))) {
       throw this.#refuse('ERR_TREE_HARDLINK', `${what}, a directory`);
     }
-    if (node === undefined) throw this.#refuse('ERR_TREE_HARDLINK', `${what}, which is not there`);
+    if (folder === undefined || node === undefined) {
+      throw this.#refuse('ERR_TREE_HARDLINK', `${what}, which is not there`);
+    }
     if (folder === parent && base === name) throw this.#refuse('ERR_TREE_HARDLINK', `${what}, itself`);
-    if (folder?.children.get(base) !== node)
+    if (folder.children.get(base) !== node)
       throw this.#refuse('ERR_TREE_LOWER_LINK', `${what}, a file of a lower layer`);
-    return node;
+    this.#target.link(parent, name, { dir: folder, name: base, node });
   }
 
   /** The directory that holds the clean path's last name, whose slash stands at `slash` (-1: the root). */
   #folder(
+    target: HideTarget,
     path: ByteString,
     slash: number,
     how: Pick<ResolveOptions, 'onLink' | 'onMissing'> = {},
   ): DirectoryNode | undefined {
     const end = Math.max(slash, 0);
-    const { root } = this.#target;
-    const straight = descend(root, path, end);
+    const { root } = target;
+    const child = (dir: DirectoryNode, name: ByteString) => target.child(dir, name);
+    const straight = descend(root, path, end, child);
     if (straight !== undefined) return straight;
     const onLink = (link: TreeNode, linkPath: () => string): boolean => {
       this.#budget.linkBytes -= link.link.length;
@@ -168,7 +198,6 @@ export class LayerMerger {
         throw this.#refuse('ERR_TREE_LIMIT', 'needs more symbolic links followed than the limit');
       return how.onLink?.(link, linkPath) ?? true;
     };
-    const child = (dir: DirectoryNode, name: ByteString) => this.#target.child(dir, name);
     try {
       const found = resolvePath(root, path.slice(0, end), { maxLinks, followLast: true, ...how, child, onLink });
       return found !== undefined && isDirectory(found) ? found : undefined;
@@ -180,14 +209,12 @@ export class LayerMerger {
 
   /** The same for a new entry: missing directories are made. */
   #parentAt(path: ByteString, slash: number): DirectoryNode {
-    const parent = this.#folder(path, slash, {
+    const parent = this.#folder(this.#target, path, slash, {
       onMissing: (above, name) => {
         // Only the target of a link can bring such a name here.
         if (name.length > NAME_MAX) throw this.#refuse('ERR_TREE_PATH', 'leads through a link with too long a name');
         this.#charge();
-        const made = newDirectory();
-        this.#target.put(above, name, made);
-        return made;
+        return this.#target.imply(above, name);
       },
     });
     if (parent !== undefined) return parent;

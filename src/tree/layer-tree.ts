@@ -1,12 +1,13 @@
 // One layer as a tree that overlayfs can stack on those below (Linux, Documentation/filesystems/overlayfs.rst).
 import type { TarEntry } from '../tar/entry.ts';
-import { type ByteString, byteStringFromText, bytesOf, displayBytes } from '../util/byte-string.ts';
+import { type ByteString, displayBytes } from '../util/byte-string.ts';
 import { TreeError } from './errors.ts';
 import { checkExtents } from './extents.ts';
 import { LayerMerger } from './layer-merger.ts';
 import { countLinks, type LayerEntries, type MergeOptions, newBudget } from './merge.ts';
 import { MergedTree } from './merge-target.ts';
 import { type DirectoryNode, isDirectory, newDirectory, newNode } from './node.ts';
+import { isWhiteout, markCopied, markOpaque, type MarkSpace, withoutMarks } from './overlay-marks.ts';
 import { cleanPath } from './path.ts';
 import type { Tree, TreeNode } from './tree.ts';
 import { type StackedDirectory, UpperLayer } from './upper-layer.ts';
@@ -38,8 +39,9 @@ export function layerTree({ entries, streamSize }: LayerEntries, options: LayerT
   checkExtents(entries, layerName, streamSize ?? Infinity);
   const { root, stacked } = applied(entries, options);
   const tree: Tree = { root, layers: 1 };
-  prepareNodes(tree, options);
-  markDirectories(stacked, root, options);
+  const space = options.userXattr === true ? 'user' : 'trusted';
+  prepareNodes(tree, space, newBudget(options).nodes);
+  markDirectories(stacked, root, space);
   countLinks(root);
   return tree;
 }
@@ -72,13 +74,13 @@ function applied(
 }
 
 /** Errors: ERR_TREE_LIMIT, as copies of lower directories count too; ERR_TREE_DEVICE. */
-function prepareNodes(tree: Tree, options: LayerTreeOptions): void {
-  let left = newBudget(options).nodes;
+function prepareNodes(tree: Tree, space: MarkSpace, maxNodes: number): void {
+  let left = maxNodes;
   const todo: TreeNode[] = [tree.root];
   for (let node = todo.pop(); node !== undefined; node = todo.pop()) {
     if (left-- < 0) throw new TreeError('ERR_TREE_LIMIT', `${layerName} has more files and directories than the limit`);
-    if (node.type === 'char' && node.devMajor === 0 && node.devMinor === 0) throw whiteoutDevice(tree, node);
-    if (node.xattrs.size > 0) node.xattrs = withoutMarks(node.xattrs, options);
+    if (isWhiteout(node)) throw whiteoutDevice(tree, node);
+    node.xattrs = withoutMarks(node.xattrs, space);
     if (isDirectory(node)) for (const child of node.children.values()) todo.push(child);
   }
 }
@@ -89,23 +91,11 @@ function whiteoutDevice(tree: Tree, device: TreeNode): TreeError {
   return new TreeError('ERR_TREE_DEVICE', `${displayBytes(path)} of ${layerName} ${detail}`);
 }
 
-function withoutMarks(xattrs: TreeNode['xattrs'], { userXattr }: LayerTreeOptions): TreeNode['xattrs'] {
-  const isMark = (name: ByteString): boolean =>
-    name.startsWith('trusted.overlay.') || (userXattr === true && name.startsWith('user.overlay.'));
-  if (![...xattrs.keys()].some(isMark)) return xattrs;
-  return new Map([...xattrs].filter(([name]) => !isMark(name)));
-}
-
-function markDirectories(stacked: readonly StackedDirectory[], root: TreeNode, { userXattr }: LayerTreeOptions): void {
+function markDirectories(stacked: readonly StackedDirectory[], root: TreeNode, space: MarkSpace): void {
   const whiteout = newNode('char', 0);
-  const mark = (node: TreeNode, name: string, value: string): void => {
-    const full = byteStringFromText(`${userXattr === true ? 'user' : 'trusted'}.overlay.${name}`);
-    node.xattrs = new Map([...node.xattrs, [full, bytesOf(byteStringFromText(value))]]);
-  };
   for (const { node, opaque, whiteouts } of stacked) {
     for (const name of whiteouts) node.children.set(name, whiteout);
-    if (opaque) mark(node, 'opaque', 'y');
-    // Where no lower layer has the directory, overlayfs would list its whiteouts, unless the directory says that it was copied up.
-    else if (whiteouts.length > 0 && node !== root) mark(node, 'origin', '');
+    if (opaque) markOpaque(node, space);
+    else if (whiteouts.length > 0 && node !== root) markCopied(node, space);
   }
 }

@@ -61,12 +61,17 @@ export function resolvePath(root: DirectoryNode, path: string, options: ResolveO
 }
 
 /** The directory at the clean path `path[0, end)`, when every component of it is a directory; else undefined. */
-export function descend(root: DirectoryNode, path: string, end: number): DirectoryNode | undefined {
+export function descend(
+  root: DirectoryNode,
+  path: string,
+  end: number,
+  childOf: NonNullable<ResolveOptions['child']>,
+): DirectoryNode | undefined {
   let node = root;
   for (let start = 0; start < end; ) {
     const slash = path.indexOf('/', start);
     const stop = slash === -1 || slash > end ? end : slash;
-    const child = node.children.get(path.slice(start, stop) as ByteString);
+    const child = childOf(node, path.slice(start, stop) as ByteString);
     if (child === undefined || !isDirectory(child)) return undefined;
     node = child;
     start = stop + 1;

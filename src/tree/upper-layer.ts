@@ -1,5 +1,5 @@
 import type { ByteString } from '../util/byte-string.ts';
-import type { MergeTarget } from './merge-target.ts';
+import type { MergeTarget, NamedNode } from './merge-target.ts';
 import { type DirectoryNode, isDirectory, newDirectory } from './node.ts';
 import type { TreeNode } from './tree.ts';
 
@@ -50,6 +50,16 @@ export class UpperLayer implements MergeTarget {
 
   put(dir: DirectoryNode, name: ByteString, node: TreeNode): void {
     dir.children.set(name, node);
+  }
+
+  link(dir: DirectoryNode, name: ByteString, { node }: NamedNode): void {
+    dir.children.set(name, node);
+  }
+
+  imply(dir: DirectoryNode, name: ByteString): DirectoryNode {
+    const made = newDirectory();
+    dir.children.set(name, made);
+    return made;
   }
 
   describes(dir: DirectoryNode): void {
