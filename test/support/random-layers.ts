@@ -1,0 +1,37 @@
+// Layers of every kind of entry that means something to a tree.
+import * as fc from 'fast-check';
+import type { Short } from './short-layers.ts';
+
+const name = fc.constantFrom('a', 'b', 'c');
+const path = fc.array(name, { minLength: 1, maxLength: 3 }).map((parts) => parts.join('/'));
+const folder = fc.oneof(
+  fc.constant(''),
+  path.map((text) => `${text}/`),
+);
+const target = fc.oneof(
+  path,
+  path.map((text) => `/${text}`),
+  path.map((text) => `../${text}`),
+);
+const look = fc.record({ mode: fc.constantFrom(0o700, 0o1777), uid: fc.nat(3), mtime: fc.nat(9) });
+
+const entry: fc.Arbitrary<Short> = fc.oneof(
+  { weight: 5, arbitrary: fc.tuple(path, look).map(([p, l]) => ({ path: `${p}/`, type: 'dir' as const, ...l })) },
+  { weight: 4, arbitrary: fc.tuple(path, look).map(([p, l]) => ({ path: p, data: p, ...l })) },
+  { weight: 2, arbitrary: fc.tuple(path, target).map(([p, link]) => `${p} -> ${link}`) },
+  { weight: 1, arbitrary: fc.tuple(path, path).map(([p, link]) => `${p} = ${link}`) },
+  { weight: 2, arbitrary: fc.tuple(folder, name).map(([f, n]) => `${f}.wh.${n}`) },
+  { weight: 1, arbitrary: folder.map((f) => `${f}.wh..wh..opq`) },
+  { weight: 1, arbitrary: fc.constant<Short>({ path: './', type: 'dir', mode: 0o711 }) },
+);
+
+/** An entry behind its parents, as most tars have it. */
+const withParents = fc.tuple(entry, fc.boolean()).map(([one, parents]): Short[] => {
+  const text = typeof one === 'string' ? (one.split(' ')[0] as string) : String(one.path);
+  const parts = text.split('/').filter((part) => part !== '' && part !== '.');
+  return parents ? [...parts.slice(0, -1).map((_, i) => `${parts.slice(0, i + 1).join('/')}/`), one] : [one];
+});
+/** Few names, so that entries meet. What an entry describes never looks like a directory that none describes. */
+export const randomLayer: fc.Arbitrary<Short[]> = fc
+  .array(withParents, { maxLength: 6 })
+  .map((groups) => groups.flat());
