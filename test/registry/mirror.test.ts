@@ -10,7 +10,7 @@ import type {
 } from '../../src/registry/registry.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { registryConformance } from '../conformance/registry.ts';
-import { answer, body, everything, forBlob, ignoreRange, serveManifest, stall } from '../support/faults.ts';
+import { answer, body, breaksAt, everything, forBlob, ignoreRange, serveManifest, stall } from '../support/faults.ts';
 import { content, digestOf, listAll, push, pushImage, readAll, streamOf } from '../support/registry-content.ts';
 import type { Content } from '../support/registry-content.ts';
 import { RegistryFront } from '../support/registry-front.ts';
@@ -56,20 +56,6 @@ async function pair(options: MirrorOptions = {}) {
 }
 
 const big = content(3_000_000);
-
-/** Sends the blob, or the range of it that is asked for, up to byte `until` and drops the connection. */
-function breaksAt(until: number, { bytes }: Content = big): Fault {
-  return (request, response) => {
-    const [, first = '0', last] = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '') ?? [];
-    const start = Number(first);
-    const end = last === undefined || last === '' ? bytes.byteLength : Number(last) + 1;
-    const range = { 'content-range': `bytes ${start}-${end - 1}/${bytes.byteLength}` };
-    const isPart = request.headers.range !== undefined;
-    response.writeHead(isPart ? 206 : 200, { 'content-length': end - start, ...(isPart ? range : {}) });
-    response.flushHeaders();
-    response.write(bytes.subarray(start, Math.max(start, Math.min(end, until))), () => response.destroy());
-  };
-}
 
 const lies: Fault = body(200, 'x'.repeat(5_000));
 
@@ -225,7 +211,7 @@ describe('a body that breaks midway', () => {
     const { near, origin, registry, events } = await pair();
     await push(origin.content, 'a', big);
     const { digest } = big.descriptor;
-    near.front.interfere(forBlob(digest), breaksAt(at));
+    near.front.interfere(forBlob(digest), breaksAt(big, at));
     const whole = await readAll(await registry.getBlob('a', digest));
     expect(digestOf(whole)).toBe(digest);
     const isBroken = at < big.descriptor.size;
@@ -237,7 +223,7 @@ describe('a body that breaks midway', () => {
     const { near, origin, registry } = await pair();
     await push(origin.content, 'a', big);
     const { digest } = big.descriptor;
-    near.front.interfere(forBlob(digest), breaksAt(at));
+    near.front.interfere(forBlob(digest), breaksAt(big, at));
     for (const [start, end] of [
       [0, 70_000],
       [65_000, 2_000_001],
@@ -253,7 +239,7 @@ describe('a body that breaks midway', () => {
     const all = await Promise.all(['one', 'two', 'three', 'four'].map((name) => endpoint(name)));
     const { digest } = big.descriptor;
     for (const [i, { front, content: stored }] of all.entries()) {
-      if (i < 3) front.interfere(forBlob(digest), breaksAt((i + 1) * 500_000));
+      if (i < 3) front.interfere(forBlob(digest), breaksAt(big, (i + 1) * 500_000));
       else await push(stored, 'a', big);
     }
     expect(digestOf(await readAll(await mirror(all).getBlob('a', digest)))).toBe(digest);
@@ -267,8 +253,8 @@ describe('a body that breaks midway', () => {
   it('is not continued with a blob of another size', async () => {
     const { near, origin, registry } = await pair();
     const { digest } = big.descriptor;
-    near.front.interfere(forBlob(digest), breaksAt(1_000));
-    origin.front.interfere(forBlob(digest), breaksAt(3_000_001, content(3_000_001)));
+    near.front.interfere(forBlob(digest), breaksAt(big, 1_000));
+    origin.front.interfere(forBlob(digest), breaksAt(content(3_000_001), 3_000_001));
     await expect(registry.getBlob('a', digest).then(readAll)).rejects.toMatchObject({
       code: 'RESPONSE_INVALID',
       message: expect.stringContaining('has 3000001 bytes, and 3000000'),
@@ -279,7 +265,7 @@ describe('a body that breaks midway', () => {
     const { near, origin, registry } = await pair();
     await push(origin.content, 'a', big);
     const { digest } = big.descriptor;
-    near.front.interfere(forBlob(digest), breaksAt(3_000_000, content(3_000_000)));
+    near.front.interfere(forBlob(digest), breaksAt(content(3_000_000), 3_000_000));
     await expect(registry.getBlob('a', digest).then(readAll)).rejects.toMatchObject({ code: 'DIGEST_INVALID' });
     near.front.forget();
     expect(digestOf(await readAll(await registry.getBlob('a', digest)))).toBe(digest);
@@ -290,7 +276,7 @@ describe('a body that breaks midway', () => {
     const { near, origin, registry } = await pair();
     await push(origin.content, 'a', big);
     const { digest } = big.descriptor;
-    near.front.interfere(forBlob(digest), breaksAt(1_000_000, content(3_000_000)));
+    near.front.interfere(forBlob(digest), breaksAt(content(3_000_000), 1_000_000));
     await expect(registry.getBlob('a', digest).then(readAll)).rejects.toMatchObject({ code: 'DIGEST_INVALID' });
   });
 });

@@ -76,6 +76,51 @@ export function stall(): { readonly fault: Fault; release(): void } {
   };
 }
 
+/** Sends the blob, or the range of it that is asked for, up to byte `until` of the blob and drops the connection. */
+export function breaksAt({ bytes }: { readonly bytes: Buffer }, until: number): Fault {
+  return (request, response) => {
+    const { start, end } = partOf(request, bytes.length);
+    beginPart(request, response, bytes.length);
+    response.flushHeaders();
+    response.write(bytes.subarray(start, Math.max(start, Math.min(end, until))), () => response.destroy());
+  };
+}
+
+/** Sends the blob, or the range of it that is asked for, up to byte `until` of the blob, and the rest after `release`. */
+export function heldBack(
+  { bytes }: { readonly bytes: Buffer },
+  until: number,
+): { readonly fault: Fault; release(): void } {
+  const rests: (() => void)[] = [];
+  return {
+    fault: (request, response) => {
+      const { start, end } = partOf(request, bytes.length);
+      const middle = Math.max(start, Math.min(end, until));
+      beginPart(request, response, bytes.length);
+      response.flushHeaders();
+      response.write(bytes.subarray(start, middle));
+      rests.push(() => response.end(bytes.subarray(middle, end)));
+    },
+    release: () => {
+      for (const rest of rests.splice(0)) rest();
+    },
+  };
+}
+
+function beginPart(request: IncomingMessage, response: ServerResponse, size: number): void {
+  const { start, end } = partOf(request, size);
+  const isPart = request.headers.range !== undefined;
+  response.writeHead(isPart ? 206 : 200, {
+    'content-length': end - start,
+    ...(isPart ? { 'content-range': `bytes ${start}-${end - 1}/${size}` } : {}),
+  });
+}
+
+function partOf(request: IncomingMessage, size: number): { start: number; end: number } {
+  const [, first = '0', last = ''] = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '') ?? [];
+  return { start: Number(first), end: last === '' ? size : Number(last) + 1 };
+}
+
 function rangeOf(request: IncomingMessage): { start: number; end: number } {
   const found = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '');
   const start = Number(found?.[1] ?? 0);
