@@ -91,7 +91,14 @@ async function ask(
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(new DOMException('not ready in time', 'TimeoutError')), timeoutMs);
   const signal = AbortSignal.any([request.signal, patience.signal]);
-  const providing = layers.provide({ chainId, labels, below, namespace, signal, onUnpacking: () => clearTimeout(timer) });
+  const providing = layers.provide({
+    chainId,
+    labels,
+    below,
+    namespace,
+    signal,
+    onUnpacking: () => clearTimeout(timer),
+  });
   try {
     return await untilAborted(providing, signal);
   } catch (error) {

@@ -193,7 +193,8 @@ export class SnapshotLayers implements LayerProvider {
   ): Promise<readonly (LowerNode | undefined)[]> {
     const { trees, mounts, userXattr } = this.#p;
     const layer = mounts.get(slot)?.lease?.layer;
-    if (layer === undefined) throw new Error(this.refusal(slot) ?? `slot ${slot.toString(36)} is mounted without an index`);
+    if (layer === undefined)
+      throw new Error(this.refusal(slot) ?? `slot ${slot.toString(36)} is mounted without an index`);
     const request = { layer: layerRef(layer), below: this.#below(below), base: below.length === 0, userXattr };
     return await trees.nodesAt(request, paths, { signal });
   }
@@ -351,7 +352,17 @@ export class SnapshotLayers implements LayerProvider {
       const request = { layer, below, base: below.length === 0, userXattr };
       void trees.compiled(request, { signal: this.#ending.signal }).catch(() => {});
     };
-    const deps = { state, store, open, content, openOrigin, log, onOpened, unpacking: this.#sessionUnpacking(labels), ...config };
+    const deps = {
+      state,
+      store,
+      open,
+      content,
+      openOrigin,
+      log,
+      onOpened,
+      unpacking: this.#sessionUnpacking(labels),
+      ...config,
+    };
     const session = new ImageSession(deps, labels);
     this.#sessions.set(key, session);
     return session;

@@ -43,11 +43,7 @@ export function steersOverlay(name: string, { userXattr }: MarkOptions): boolean
 }
 
 /** What the tree of a single layer has at the clean paths; undefined where nothing is. No link is followed. */
-export function lowerNodes(
-  tree: Tree,
-  paths: readonly ByteString[],
-  options: MarkOptions,
-): (LowerNode | undefined)[] {
+export function lowerNodes(tree: Tree, paths: readonly ByteString[], options: MarkOptions): (LowerNode | undefined)[] {
   return paths.map((path) => {
     const node = nodeAt(tree, path);
     return node && lowerNode(node, options);
