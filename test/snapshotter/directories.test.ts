@@ -162,6 +162,8 @@ describe('the directories of snapshots', () => {
         layers,
         userXattr: false,
         prepareTimeoutMs: 1,
+        boot: 'this boot',
+        syncFilesystem: async () => {},
         log: silentLog(),
       });
     expect(make).toThrow(/overlayfs splits/);
