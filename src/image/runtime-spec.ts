@@ -140,11 +140,10 @@ function system(rootless: Rootless | undefined): Mount[] {
     ];
   }
   // Without a network namespace of one's own the kernel mounts no sysfs.
-  const options = ['rbind', ...notAnything, 'ro'];
-  const sys = { destination: '/sys', type: 'bind', source: '/sys', options };
+  const sys = { destination: '/sys', type: 'bind', source: '/sys', options: ['rbind', ...notAnything, 'ro'] };
   const { resolvConf } = rootless;
   if (resolvConf === undefined) return [sys];
-  return [sys, { destination: '/etc/resolv.conf', type: 'bind', source: resolvConf, options }];
+  return [sys, { destination: '/etc/resolv.conf', type: 'bind', source: resolvConf, options: ['rbind', 'ro'] }];
 }
 
 /** conversion.md, "Annotation Fields"; what the image's labels say has the last word. */
