@@ -37,6 +37,7 @@ interface Native {
   streamIndexerPush(handle: object, blobBytes: Uint8Array): void;
   /** Bytes filled in; -1 minus them when what was pushed is used up. */
   streamIndexerPull(handle: object, chunk: object): Promise<number>;
+  streamIndexerWritten(handle: object): number;
   streamIndexerFinish(handle: object): Promise<Omit<StreamIndex, 'tail'>>;
 }
 
@@ -112,6 +113,11 @@ export class StreamIndexer {
       await Promise.allSettled(asked.map(({ filled }) => filled));
       this.#busy = false;
     }
+  }
+
+  /** Stream bytes, from the first on, that can be read from `dataFd`; 0 without one. After finish() all. Throws ERR_CLOSED. */
+  get written(): number {
+    return this.#native.streamIndexerWritten(this.#handle);
   }
 
   /** After the last push(): the index. Rejects with ERR_INDEX_TRUNCATED when the blob cannot end here. */

@@ -24,6 +24,7 @@ interface Native {
   sysListxattr(path: RawPath): Buffer[];
   sysUtimens(path: RawPath, seconds: number, nanoseconds: number): void;
   sysStatfs(path: RawPath): FsStat;
+  sysSyncfs(path: RawPath): Promise<void>;
   sysCanDirectIo(path: RawPath): boolean;
   sysUndumpable(): void;
   sysTrimHeap(): void;
@@ -70,6 +71,11 @@ export function setTimes(path: RawPath, seconds: number, nanoseconds: number): v
 
 export function statFs(path: RawPath): FsStat {
   return native().sysStatfs(path);
+}
+
+/** Resolves when all that was written to the filesystem that holds `path`, by anybody, is on its disk: as long as that takes. */
+export function syncFilesystem(path: RawPath): Promise<void> {
+  return native().sysSyncfs(path);
 }
 
 /** Whether the file can be read with O_DIRECT in units of 512 bytes, as EROFS with `directio` reads a device. */

@@ -5,7 +5,7 @@
 #include "binding/args.hpp"
 #include "binding/errors.hpp"
 #include "binding/handle.hpp"
-#include "binding/loop.hpp"
+#include "binding/question.hpp"
 #include "gzip/stream_indexer.hpp"
 
 namespace peel {
@@ -26,6 +26,10 @@ Napi::Error failureError(Napi::Env env, StreamIndexer::Failure failure, int err)
     case StreamIndexer::Failure::Closed: return codedError(env, "ERR_CLOSED", "the indexer is closed");
     default: return errnoError(env, err, "write the layer stream");
   }
+}
+
+void check(Napi::Env env, StreamIndexer::Failure failure, int err) {
+  if (failure != StreamIndexer::Failure::None) throw failureError(env, failure, err);
 }
 
 // (format, spanSize, dataFd) -> handle
@@ -67,29 +71,6 @@ Napi::Value push(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// One question to the indexer's threads as a promise, which keeps the process alive until it is answered. The indexer is
-// not held: when its handle goes, so do its threads.
-template <class Answer>
-struct Question {
-  explicit Question(Napi::Env env) : loop(JsLoop::of(env)), deferred(Napi::Promise::Deferred::New(env)) { loop->hold(env); }
-
-  void answer(Answer what, std::function<Napi::Value(Napi::Env, const Answer&)> convert) {
-    loop->post([this, what = std::move(what), convert = std::move(convert)](Napi::Env env) {
-      std::unique_ptr<Question> owned(this);
-      loop->release(env);
-      try {
-        if (what.failure != StreamIndexer::Failure::None) throw failureError(env, what.failure, what.err);
-        deferred.Resolve(convert(env, what));
-      } catch (const Napi::Error& error) {
-        deferred.Reject(error.Value());
-      }
-    });
-  }
-
-  std::shared_ptr<JsLoop> loop;
-  Napi::Promise::Deferred deferred;
-};
-
 // (handle, chunk) -> Promise<bytes filled; negative, minus one: nothing more of what was pushed>
 Napi::Value pull(const Napi::CallbackInfo& info) {
   auto indexer = IndexerHandle::get(info[0], kTag);
@@ -98,6 +79,7 @@ Napi::Value pull(const Napi::CallbackInfo& info) {
   Napi::Promise promise = question->deferred.Promise();
   indexer->pull(std::move(chunk), [question](const StreamIndexer::Pulled& pulled) {
     question->answer(pulled, [](Napi::Env env, const StreamIndexer::Pulled& pulled) -> Napi::Value {
+      check(env, pulled.failure, pulled.err);
       const double length = static_cast<double>(pulled.length);
       return Napi::Number::New(env, pulled.more ? length : -1 - length);
     });
@@ -106,6 +88,7 @@ Napi::Value pull(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value describe(Napi::Env env, const StreamIndexer::Index& index) {
+  check(env, index.failure, index.err);
   const size_t count = index.checkpoints.size();
   auto in = Napi::Float64Array::New(env, count);
   auto out = Napi::Float64Array::New(env, count);
@@ -144,12 +127,18 @@ Napi::Value finish(const Napi::CallbackInfo& info) {
   return promise;
 }
 
+// (handle) -> stream bytes that are in the file
+Napi::Value written(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(IndexerHandle::get(info[0], kTag)->written()));
+}
+
 }  // namespace
 
 void exportStreamIndexer(Napi::Env env, Napi::Object exports) {
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
       {"streamIndexerOpen", open}, {"streamIndexerClose", close}, {"streamIndexerChunk", makeChunk},
       {"streamIndexerPush", push}, {"streamIndexerPull", pull},   {"streamIndexerFinish", finish},
+      {"streamIndexerWritten", written},
   };
   for (auto [name, function] : functions) exports.Set(name, Napi::Function::New(env, function, name));
 }

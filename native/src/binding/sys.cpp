@@ -109,6 +109,19 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// (path) -> Promise<void>
+Napi::Value syncfs(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  auto err = std::make_shared<int>(0);
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(), [err, path] { *err = syncFs(path); },
+      [err, path](Napi::Env env) -> Napi::Value {
+        check(env, *err, "syncfs '" + path + "'");
+        return env.Undefined();
+      },
+      {}, JsLoop::AtEnd::Abandon);
+}
+
 constexpr napi_type_tag kResidentTag = {0x7065656c52657369u, 0x64656e7446696c01u};
 using ResidentHandle = Handle<ResidentFile>;
 
@@ -150,6 +163,7 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysListxattr", Napi::Function::New(env, listxattr));
   exports.Set("sysUtimens", Napi::Function::New(env, utimens));
   exports.Set("sysStatfs", Napi::Function::New(env, statfs));
+  exports.Set("sysSyncfs", Napi::Function::New(env, syncfs));
   exports.Set("sysCanDirectIo", Napi::Function::New(env, directIo));
   exports.Set("sysUndumpable", Napi::Function::New(env, undumpable));
   exports.Set("sysTrimHeap", Napi::Function::New(env, trim));

@@ -134,6 +134,7 @@ StreamIndexer::Pulled StreamIndexer::fillStored(Chunk& chunk, HashJob& job) {
 void StreamIndexer::hashLoop() {
   for (;;) {
     HashJob job;
+    bool diskFailed;
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return closed_ || !hashJobs_.empty(); });
@@ -141,10 +142,14 @@ void StreamIndexer::hashLoop() {
       job = std::move(hashJobs_.front());
       hashJobs_.pop_front();
       hashing_ = true;
+      diskFailed = diskError_ != 0;
     }
     hash(job);
     int err = 0;
-    if (options_.dataFd >= 0) err = writeFully(options_.dataFd, job.chunk->bytes.get(), job.length, job.offset);
+    if (options_.dataFd >= 0 && !diskFailed) {
+      err = writeFully(options_.dataFd, job.chunk->bytes.get(), job.length, job.offset);
+      if (!err) written_.store(job.offset + job.length, std::memory_order_release);
+    }
     {
       std::lock_guard lock(mutex_);
       if (err && !diskError_) diskError_ = -err;

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -63,6 +64,8 @@ class StreamIndexer {
   void pull(std::shared_ptr<Chunk> chunk, std::function<void(const Pulled&)> done);
   // After the last push was used up.
   void finish(std::function<void(const Index&)> done);
+  // Stream bytes that dataFd has, without a hole. Any thread.
+  uint64_t written() const { return written_.load(std::memory_order_acquire); }
 
  private:
   struct Cut {
@@ -100,6 +103,7 @@ class StreamIndexer {
   Sha256 streamHash_;
   SpanHasher spanHash_;
   int diskError_ = 0;
+  std::atomic<uint64_t> written_{0};
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -78,6 +78,12 @@ int setTimes(const std::string& path, int64_t mtime, uint32_t mtimeNs) {
   return result(::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW));
 }
 
+int syncFs(const std::string& path) {
+  // A fifo or device is not opened for what it does; syncfs(2) does not take O_PATH.
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC));
+  return fd.valid() ? result(::syncfs(fd.get())) : -errno;
+}
+
 int statFs(const std::string& path, FsStat& out) {
   struct statfs st;
   if (::statfs(path.c_str(), &st) < 0) return -errno;

@@ -26,6 +26,9 @@ int listXattrs(const std::string& path, std::vector<std::string>& names);
 /** atime and mtime of the file itself, also when it is a symlink. */
 int setTimes(const std::string& path, int64_t mtime, uint32_t mtimeNs);
 
+/** All that was written to the filesystem that holds `path`, by anybody, is on its disk. */
+int syncFs(const std::string& path);
+
 int statFs(const std::string& path, FsStat& out);
 
 /** Whether 512 bytes at offset 512 can be read with O_DIRECT: false on disks with larger sectors and where O_DIRECT is refused. */
