@@ -54,6 +54,12 @@ export class LayerMerger {
     return cleanPath(entry.path, this.#name);
   }
 
+  /** The clean path of what a hard link names. Errors: as of `pathOf`. */
+  targetOf(entry: TarEntry): ByteString {
+    this.#entry = entry;
+    return cleanPath(entry.link, () => `${this.#name()}: hard link to ${displayBytes(entry.link)}`);
+  }
+
   /** What the entry at the clean `path` marks; undefined for an ordinary one. Errors: ERR_TREE_WHITEOUT. */
   markerAt(entry: TarEntry, path: ByteString): Whiteout | undefined {
     const whiteout = whiteoutAt(path);
@@ -162,7 +168,7 @@ export class LayerMerger {
 
   /** What a hard link names must be there already, as for every program that extracts the layer. */
   #link(entry: TarEntry, parent: DirectoryNode, name: ByteString): void {
-    const target = cleanPath(entry.link, () => `${this.#name()}: hard link to ${displayBytes(entry.link)}`);
+    const target = this.targetOf(entry);
     const slash = target.lastIndexOf('/');
     const folder = this.#folder(this.#target, target, slash);
     const base = target.slice(slash + 1) as ByteString;

@@ -11,7 +11,8 @@ import { type LayerEntries, mergeLayers } from '../../src/tree/merge.ts';
 import type { Tree } from '../../src/tree/tree.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { listTree, treeDifference } from '../support/list-tree.ts';
-import { attached, mountPoint } from '../support/mounted.ts';
+import { attached } from '../support/mounted.ts';
+import { stackOverlay, stackDifference } from '../support/overlay-stack.ts';
 import { canMount } from '../support/peel-node.ts';
 import { unpackWithTar, unpackWithUmoci } from '../support/reference-tree.ts';
 import { runOk } from '../support/run.ts';
@@ -37,7 +38,7 @@ describe.skipIf(!canMount)('a stack of layers', () => {
   it.each([false, true])(
     'equals what umoci unpacks: all shapes of names and inodes, userxattr %s',
     async (userXattr) => {
-      const stacked = await stack(await mountLayers(zoo, userXattr), { userXattr });
+      const stacked = await stackOverlay(await mountLayers(zoo, userXattr), { userXattr });
       expect(stackDifference(await listTree(stacked, { overlay: true }), zooLines)).toBe('');
     },
   );
@@ -69,10 +70,10 @@ describe.skipIf(!canMount)('a stack of layers', () => {
       ['.wh..wh..opq', 'usr/', 'usr/only', 'fresh'],
     ]);
     const mounts = await mountLayers(tars, false);
-    const stacked = await listTree(await stack(mounts.slice(0, 4)), { overlay: true });
+    const stacked = await listTree(await stackOverlay(mounts.slice(0, 4)), { overlay: true });
     expect(stackDifference(stacked, await listTree(await unpackWithUmoci(tempDir(), tars.slice(0, 4))))).toBe('');
 
-    const cleared = await listTree(await stack(mounts), { overlay: true });
+    const cleared = await listTree(await stackOverlay(mounts), { overlay: true });
     expect(cleared.map((line) => line.split('\t')[0])).toEqual(['.', 'fresh', 'usr', 'usr/only']);
   });
 
@@ -80,7 +81,7 @@ describe.skipIf(!canMount)('a stack of layers', () => {
     const layers = await mountLayers(zoo, false);
     const changes = tempDir();
     await runOk('mkdir', [join(changes, 'upper'), join(changes, 'work')]);
-    const stacked = await stack(layers, { changes });
+    const stacked = await stackOverlay(layers, { changes });
     const script =
       'rm many/001 && rm -r gone && mkdir gone && echo a >many/new && mv names/caf* many/ && chmod 700 hidden && touch many/000';
     await runOk('sh', ['-c', `cd ${stacked} && ${script}`]);
@@ -119,19 +120,6 @@ function treeOver(below: readonly LayerEntries[], layer: LayerEntries, userXattr
   }
 }
 
-/** An overlay of `layers`, lowest first; writable with `upper` and `work` below `changes`. */
-async function stack(
-  layers: readonly string[],
-  { userXattr = false, changes }: { userXattr?: boolean; changes?: string } = {},
-): Promise<string> {
-  const options = [`lowerdir=${layers.toReversed().join(':')}`];
-  if (changes !== undefined) options.push(`upperdir=${join(changes, 'upper')}`, `workdir=${join(changes, 'work')}`);
-  if (userXattr) options.push('userxattr');
-  const target = mountPoint();
-  await runOk('mount', ['-n', '-t', 'overlay', 'overlay', '-o', options.join(','), target]);
-  return target;
-}
-
 async function writeTars(layers: readonly (readonly Short[])[]): Promise<string[]> {
   const dir = tempDir();
   const root: Short = { path: './', type: 'dir' };
@@ -142,18 +130,6 @@ async function writeTars(layers: readonly (readonly Short[])[]): Promise<string[
       return path;
     }),
   );
-}
-
-/** Overlayfs has its own idea of link counts: 1 for merged directories, and for files what their layer says. */
-function stackDifference(actual: readonly string[], expected: readonly string[]): string {
-  return treeDifference(actual.map(withoutLinkCount), expected.map(withoutLinkCount));
-}
-
-function withoutLinkCount(line: string): string {
-  return line
-    .split('\t')
-    .map((text, column) => (column === 7 ? '-' : text))
-    .join('\t');
 }
 
 function codeOf(work: () => unknown): string {

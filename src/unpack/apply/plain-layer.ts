@@ -2,7 +2,6 @@ import type { TarEntry } from '../../tar/entry.ts';
 import type { Whiteout } from '../../tar/whiteout.ts';
 import type { LayerMerger } from '../../tree/layer-merger.ts';
 import { type DirectoryNode, isDirectory } from '../../tree/node.ts';
-import { cleanPath } from '../../tree/path.ts';
 import { descend } from '../../tree/resolve.ts';
 import type { TreeNode } from '../../tree/tree.ts';
 import type { ByteString } from '../../util/byte-string.ts';
@@ -65,11 +64,10 @@ export class PlainLayer {
     if (parent === undefined) return false;
     const existing = nodeIn(parent, path);
     if (existing !== undefined && isDirectory(existing) && entry.type !== 'dir') return false;
-    return entry.type !== 'hardlink' || this.#isOwn(entry.link);
+    return entry.type !== 'hardlink' || this.#isOwn(this.#merger.targetOf(entry));
   }
 
-  #isOwn(link: ByteString): boolean {
-    const path = cleanPath(link, () => '');
+  #isOwn(path: ByteString): boolean {
     const parent = this.#ownParent(path);
     const node = parent && nodeIn(parent, path);
     return node !== undefined && !isDirectory(node) && this.#tree.isOwn(node);
