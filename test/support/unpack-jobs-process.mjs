@@ -1,5 +1,6 @@
-// Lives of unpack jobs in a process of its own, to be killed: `node unpack-jobs-process.mjs ROOT NAME`. A tree is five files that say whose they
-// are. A line for all that is done; one that starts with `wrong` for what must never be seen.
+// Lives of unpack jobs in a process of its own, to be killed: `node unpack-jobs-process.mjs ROOT NAME`. The name starts with what it takes for
+// the boot, so that trees of one process are no good for another one. A tree is five files that say whose they are. It prints a line for all
+// that is done; one that starts with `wrong` is for what must never be seen.
 import { readFileSync, readdirSync, renameSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { silentLog } from '../../dist/observe/log.js';
 import { openState } from '../../dist/state/state.js';
@@ -9,8 +10,11 @@ const [root, name] = process.argv.slice(2);
 const files = ['1', '2', '3', '4', '5'];
 const layers = ['a', 'b', 'c'].map((hex) => `sha256:${hex.repeat(64)}`);
 const state = openState(root);
-const book = new JobBook({ root, table: state.unpackJobs, boot: 'boot', log: silentLog() });
+const book = new JobBook({ root, table: state.unpackJobs, boot: name[0], log: silentLog() });
 const say = (line) => writeSync(1, `${line}\n`);
+const clock = new Int32Array(new SharedArrayBuffer(4));
+/** A few ms in which it is well worth to be killed. */
+const rest = () => Atomics.wait(clock, 0, 0, 3);
 const chance = (share) => Math.random() < share;
 
 say('working');
@@ -37,6 +41,7 @@ for (let turn = 0; ; turn += 1) {
     const key = `${name}-${turn}`;
     job.claim((dir) => {
       state.snapshots.insert({ key, kind: 'committed', labels: {}, layer });
+      rest();
       renameSync(dir, `${root}/taken/${key}`);
     });
     say(`claimed ${key}`);

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { silentLog } from '../../src/observe/log.ts';
 import { openState } from '../../src/state/state.ts';
 import type { State } from '../../src/state/state.ts';
@@ -18,11 +18,12 @@ const expiryMs = 30;
 
 describe('processes that are killed', () => {
   it('leave jobs that are whole or can be done anew', { timeout: 300_000 }, async () => {
-    using dir = keptMemoryDir();
+    const dir = keptMemoryDir();
+    onTestFinished(() => dir[Symbol.dispose]());
     const root = dir.path;
     mkdirSync(path.join(root, 'taken'));
     const answers = new Map<string, number>();
-    for (let round = 0; round < rounds(100, 6, 0.1); round += 1) {
+    for (let round = 0; round < rounds(100, 6, 0.08); round += 1) {
       const lines = await workAndDie(root, round);
       for (const line of lines) answers.set(line.split(' ')[0] ?? '', (answers.get(line.split(' ')[0] ?? '') ?? 0) + 1);
       expect(lines.filter((line) => line.startsWith('wrong'))).toEqual([]);
@@ -70,7 +71,7 @@ async function workAndDie(root: string, round: number): Promise<string[]> {
 }
 
 async function check(root: string, state: State, lines: readonly string[]): Promise<void> {
-  const book = new JobBook({ root, table: state.unpackJobs, boot: 'boot', log: silentLog() });
+  const book = new JobBook({ root, table: state.unpackJobs, boot: 'x', log: silentLog() });
   const rows = state.snapshots.list();
   const keys = new Set(rows.map(({ key }) => key));
   for (const line of lines) if (line.startsWith('claimed ')) expect(keys).toContain(line.slice('claimed '.length));
