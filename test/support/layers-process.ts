@@ -10,11 +10,13 @@ import type { LayerMountStatus } from '../../src/image/layer-mount-status.ts';
 import { chainIds } from '../../src/oci/chain-id.ts';
 import type { DiskUsage, ProvideOutcome } from '../../src/snapshotter/layer-provider.ts';
 import type { SnapshotLayersConfig } from '../../src/snapshotter/snapshot-layers.ts';
+import type { LowerNode } from '../../src/tree/lower-node.ts';
 import type { LabImage } from './image-lab.ts';
 import { mountsBelow } from './leftovers.ts';
 import { run } from './run.ts';
 
 const dist = new URL('../../dist', import.meta.url).href;
+const unpacker = new URL('tar-unpacker.mjs', import.meta.url).href;
 
 export interface Wish {
   readonly chainId: string;
@@ -95,6 +97,11 @@ export class LayersProcess {
     return await this.call('usage', slot);
   }
 
+  /** What the layer's tree has at clean paths; null where nothing is. */
+  async nodesAt(slot: number, below: Wish['below'], paths: readonly string[]): Promise<(LowerNode | null)[]> {
+    return await this.call('nodesAt', slot, below, paths);
+  }
+
   async status(): Promise<LayerMountStatus[]> {
     return await this.call('status');
   }
@@ -168,6 +175,9 @@ const program = `
   const { openState } = await load('state/state');
   const { Semaphore } = await load('util/semaphore');
   const { SnapshotLayers } = await load('snapshotter/snapshot-layers');
+  const { TarReader } = await load('tar/reader');
+  const { setXattr } = await load('native/sys');
+  const { TarUnpacker } = await import(${JSON.stringify(unpacker)});
   const { root, runDir, config, readDeadlineMs } = JSON.parse(process.argv[1]);
   const log = createLog({ level: 'debug' });
   const state = openState(root);
@@ -177,6 +187,7 @@ const program = `
   const origins = new Origins({ environment: readEnvironment(), log });
   const layers = await SnapshotLayers.open({
     root, runDir, state, store, openOrigin: origins.open, log, userXattr: false,
+    unpacker: new TarUnpacker({ root, table: state.snapshots, TarReader, setXattr }),
     content: new ContentFetcher(new ContentStore(root), state.images),
     config: {
       mode: 'lazy', transport: 'auto', formats: { soci_v1: true, soci_v2: true }, choice: 'newest',
@@ -189,6 +200,11 @@ const program = `
       below: below.map((slot) => slot ?? undefined),
       signal: AbortSignal.timeout(timeout ?? 60000),
     }),
+    nodesAt: async (slot, below, paths) => {
+      const signal = AbortSignal.timeout(60000);
+      const found = await layers.nodesAt(slot, below.map((each) => each ?? undefined), paths, { signal });
+      return found.map((node) => node ?? null);
+    },
     sql: (text, values) => void db.prepare(text).run(...values),
   };
   for await (const line of createInterface({ input: process.stdin })) {
