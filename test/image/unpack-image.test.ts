@@ -191,7 +191,7 @@ describe('a bundle', () => {
     expect(annotations['org.opencontainers.image.os']).toBe('labelled');
     expect(process).toMatchObject({ cwd: '/srv', env: expect.arrayContaining(['NOTHING=', 'A=2']) });
     expect(process.env).not.toContain('=x');
-    expect(mounts.map(({ destination }) => destination).slice(-2)).toEqual(['/b', '/data']);
+    expect(mounts.map(({ destination }) => destination).slice(-3)).toEqual(['/sys/fs/cgroup', '/b', '/data']);
   });
 
   it.each([
