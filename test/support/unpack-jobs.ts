@@ -7,6 +7,7 @@ import { parseDigest } from '../../src/oci/digest.ts';
 import { openState } from '../../src/state/state.ts';
 import { JobBook } from '../../src/unpack/job-book.ts';
 import type { JobRequest } from '../../src/unpack/job-book.ts';
+import { keptMemoryDir } from './tmp.ts';
 
 const digest = (hex: string) => parseDigest(`sha256:${hex.repeat(64)}`);
 
@@ -17,6 +18,13 @@ export const jobRequest: JobRequest = {
   size: 1000,
   image: 'app:1',
 };
+
+/** A state directory whose syncs cost nothing. */
+export function jobsRoot(): string {
+  const dir = keptMemoryDir();
+  onTestFinished(() => dir[Symbol.dispose]());
+  return dir.path;
+}
 
 export function openBook(root: string, { boot = 'this boot' }: { readonly boot?: string } = {}) {
   const state = openState(root);

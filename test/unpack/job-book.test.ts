@@ -5,8 +5,7 @@ import { UnpackError } from '../../src/unpack/errors.ts';
 import type { JobBook, JobRequest } from '../../src/unpack/job-book.ts';
 import type { JobHandle } from '../../src/unpack/job-handle.ts';
 import { byteStringFromText } from '../../src/util/byte-string.ts';
-import { jobFolders, jobRequest, openBook } from '../support/unpack-jobs.ts';
-import { tempDir } from '../support/tmp.ts';
+import { jobFolders, jobRequest, jobsRoot, openBook } from '../support/unpack-jobs.ts';
 
 const expiryMs = 1000;
 const nobody = () => false;
@@ -29,7 +28,7 @@ const code = (name: string) => expect.objectContaining({ name: 'UnpackError', co
 
 describe('a job', () => {
   it('is done, claimed and removed', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const job = await book.begin(jobRequest);
     expect([job.resumed, job.state, job.folder]).toEqual([false, 'in_progress', path.join(root, 'unpack', '1')]);
@@ -46,7 +45,7 @@ describe('a job', () => {
   });
 
   it('goes on where an earlier one failed or was cancelled', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const first = await begun(book);
     first.fail(new UnpackError('ERR_UNPACK_FETCH', `no\nbytes ${'x'.repeat(1000)}`));
@@ -70,7 +69,7 @@ describe('a job', () => {
     ['form', { form: 'image' as const }],
     ['size', { size: 1001 }],
   ])('is another one for another %s', async (_what, other) => {
-    const { book } = openBook(tempDir('peel-jobs-'));
+    const { book } = openBook(jobsRoot());
     const job = await begun(book);
     job.cancel('');
     const next = await book.begin({ ...jobRequest, ...other });
@@ -78,7 +77,7 @@ describe('a job', () => {
   });
 
   it('is given with its tree when it is done and nobody has it', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     (await done(book)).close();
     const other = openBook(root).book;
@@ -94,7 +93,7 @@ describe('a job', () => {
   });
 
   it('is done anew when its tree is gone, or may not be whole', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const first = await done(book);
     renameSync(first.fsDir, path.join(root, 'taken'));
@@ -111,7 +110,7 @@ describe('a job', () => {
   });
 
   it('belongs to one process at a time, and to one handle in it', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const [one, two] = [openBook(root).book, openBook(root).book];
     const all = await Promise.all([one, two, one, two].map((book) => book.begin(jobRequest)));
     expect(new Set(all.map(({ job }) => job)).size).toBe(4);
@@ -124,7 +123,7 @@ describe('a job', () => {
   });
 
   it('is not begun for somebody who is gone', async () => {
-    const { book } = openBook(tempDir('peel-jobs-'));
+    const { book } = openBook(jobsRoot());
     await expect(book.begin(jobRequest, { signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone');
     expect(book.list()).toEqual([]);
   });
@@ -132,7 +131,7 @@ describe('a job', () => {
 
 describe('a claim', () => {
   it('is one transaction with what the taker writes', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book, state } = openBook(root);
     const job = await done(book);
     const insert = () => state.snapshots.insert({ key: 'k', kind: 'committed', labels: {} });
@@ -158,7 +157,7 @@ describe('a claim', () => {
   });
 
   it('that moved the tree and failed leaves a job to be done anew', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const job = await done(book);
     const take = (dir: string) => {
@@ -173,7 +172,7 @@ describe('a claim', () => {
   });
 
   it('is refused when there is nothing to take', async () => {
-    const { book } = openBook(tempDir('peel-jobs-'));
+    const { book } = openBook(jobsRoot());
     const never = () => expect.unreachable('the tree was given away');
     const job = await begun(book);
     expect(() => job.claim(never)).toThrow(code('ERR_UNPACK_NOT_CLAIMABLE'));
@@ -228,7 +227,7 @@ describe('the states of a job', () => {
   }
 
   it.each(Object.keys(reach) as (keyof typeof reach)[])('allow no step that makes no sense: %s', async (from) => {
-    const { book } = openBook(tempDir('peel-jobs-'));
+    const { book } = openBook(jobsRoot());
     for (const [index, [name, step]] of Object.entries(steps).entries()) {
       const job = await reach[from](book, { ...jobRequest, size: index });
       expect(job.state).toBe(from);
@@ -248,7 +247,7 @@ describe('the states of a job', () => {
   });
 
   it('let nobody remove a job that runs, but each other one', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     for (const from of Object.keys(reach) as (keyof typeof reach)[]) {
       const job = await reach[from](book, jobRequest);
@@ -262,7 +261,7 @@ describe('the states of a job', () => {
 
 describe('the compressed layer of a job', () => {
   it('is there as a whole, or missing', async () => {
-    const { book } = openBook(tempDir('peel-jobs-'));
+    const { book } = openBook(jobsRoot());
     const job = await begun(book);
     await expect(job.keptBlob()).rejects.toEqual(code('ERR_UNPACK_BLOB_MISSING'));
     writeFileSync(path.join(job.folder, 'blob'), Buffer.alloc(1000));
@@ -274,7 +273,7 @@ describe('the compressed layer of a job', () => {
 
 describe('recovery', () => {
   it('cancels what was in progress and hands out what was claimed, of processes that ended', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const other = openBook(root).book;
     const [dead, claimed, alive, aliveClaimed] = [
@@ -299,7 +298,7 @@ describe('recovery', () => {
 
 describe('collecting', () => {
   it('expires what nobody wants, and removes its row later', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const [failed, finished, claimed, running] = [
       await begun(book),
@@ -335,7 +334,7 @@ describe('collecting', () => {
   });
 
   it('expires a tree that this process holds and nobody takes', async () => {
-    const { book } = openBook(tempDir('peel-jobs-'));
+    const { book } = openBook(jobsRoot());
     const job = await done(book);
     const options = { now: Date.now() + 10 + expiryMs, expiryMs };
     expect((await book.collect({ ...options, inUse: () => true })).expired).toEqual([]);
@@ -347,7 +346,7 @@ describe('collecting', () => {
   });
 
   it('gives a job whose process ended its time before it expires', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const job = await begun(book);
     job.close();
@@ -358,7 +357,7 @@ describe('collecting', () => {
   });
 
   it('removes the folder of a job that expired while it ran', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const job = await begun(book);
     job.expire();
@@ -368,7 +367,7 @@ describe('collecting', () => {
   });
 
   it('removes folders without a job, but none that is being made', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     const job = await begun(book);
     for (const name of ['new-x/fs', 'old-x/fs/deep', '7/fs', 'strange']) {
@@ -389,7 +388,7 @@ describe('collecting', () => {
   });
 
   it('is fine without a folder', async () => {
-    const { book } = openBook(tempDir('peel-jobs-'));
+    const { book } = openBook(jobsRoot());
     const none = { expired: [], removed: [], orphans: 0 };
     expect(await book.collect({ now: 0, expiryMs, inUse: nobody })).toEqual(none);
   });
@@ -397,7 +396,7 @@ describe('collecting', () => {
 
 describe('the folder of a job', () => {
   it('takes the place of what a crash left there', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     mkdirSync(path.join(root, 'unpack', '1', 'fs', 'poison'), { recursive: true });
     writeFileSync(path.join(root, 'unpack', '2'), '');
     const { book } = openBook(root);
@@ -410,7 +409,7 @@ describe('the folder of a job', () => {
   });
 
   it('cannot be made where something else is, or nothing can be', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     writeFileSync(path.join(root, 'unpack'), '');
     await expect(book.begin(jobRequest)).rejects.toEqual(code('ERR_UNPACK_FOLDER'));
@@ -425,7 +424,7 @@ describe('the folder of a job', () => {
   });
 
   it('is found missing by who wants to go on with it', async () => {
-    const root = tempDir('peel-jobs-');
+    const root = jobsRoot();
     const { book } = openBook(root);
     (await begun(book)).close();
     rmSync(path.join(root, 'unpack', '1'), { recursive: true });

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/observe/log.ts';
 import { openState } from '../../src/state/state.ts';
 import type { State } from '../../src/state/state.ts';
@@ -10,17 +10,14 @@ import { JobBook } from '../../src/unpack/job-book.ts';
 import { Deferred } from '../../src/util/deferred.ts';
 import { rounds } from '../support/fixtures.ts';
 import { start } from '../support/run.ts';
-import { keptMemoryDir } from '../support/tmp.ts';
-import { jobFolders } from '../support/unpack-jobs.ts';
+import { jobFolders, jobsRoot } from '../support/unpack-jobs.ts';
 
 const program = new URL('../support/unpack-jobs-process.mjs', import.meta.url).pathname;
 const expiryMs = 30;
 
 describe('processes that are killed', () => {
   it('leave jobs that are whole or can be done anew', { timeout: 300_000 }, async () => {
-    const dir = keptMemoryDir();
-    onTestFinished(() => dir[Symbol.dispose]());
-    const root = dir.path;
+    const root = jobsRoot();
     mkdirSync(path.join(root, 'taken'));
     const answers = new Map<string, number>();
     for (let round = 0; round < rounds(100, 6, 0.08); round += 1) {
