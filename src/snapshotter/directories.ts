@@ -2,13 +2,14 @@
 // image's in one page.
 import { randomUUID } from 'node:crypto';
 import { renameSync } from 'node:fs';
-import { chmod, chown, mkdir, readdir, realpath, rm, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readMountInfo } from '../image/mountinfo.ts';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import { forEach } from '../util/for-each.ts';
 import { makeDirectory } from '../util/make-directory.ts';
+import { removeTree } from '../util/remove-tree.ts';
 import { syncDirectory } from '../util/sync-directory.ts';
 import { SnapshotError } from './errors.ts';
 import type { RootAttributes } from './layer-provider.ts';
@@ -97,7 +98,7 @@ export class SnapshotDirectories {
 
   /** However it ended; what was adopted stays. */
   async discard(fresh: FreshDirectory): Promise<void> {
-    await rm(fresh.path, { recursive: true, force: true });
+    await removeTree(fresh.path);
     this.#fresh.delete(fresh.path.slice(this.#dir.length + 1));
   }
 
@@ -131,7 +132,7 @@ export class SnapshotDirectories {
           options.log.warn({ path }, 'not removed: something is mounted in it');
           return;
         }
-        await rm(path, { recursive: true, force: true }).catch((error: unknown) => {
+        await removeTree(path).catch((error: unknown) => {
           options.log.warn({ path, error: errorMessage(error) }, 'cannot remove the directory of a removed snapshot');
         });
       },

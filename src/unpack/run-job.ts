@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { TreeWriter } from '../native/tree-writer.ts';
 import type { ByteString } from '../util/byte-string.ts';
+import { removeTree } from '../util/remove-tree.ts';
 import { LayerApplier } from './apply/layer-applier.ts';
 import type { BlobFeed } from './blob-feed.ts';
 import { findBlob } from './find-blob.ts';
@@ -58,7 +59,7 @@ async function tryJob(
 ): Promise<FinishedTree> {
   const { descriptor, diffId, form } = request;
   const dir = treeIn(folder);
-  await rm(dir, { recursive: true, force: true });
+  await removeTree(dir);
   await mkdir(dir, { mode: 0o700 });
   const writer = TreeWriter.open(dir, { ownership: 'entries' });
   let feed: Promise<BlobFeed> | undefined;

@@ -1,9 +1,10 @@
 // Where an image is unpacked for a person: beside the directory that was named, until all of it is there.
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rename } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import { tryLock } from '../native/sys.ts';
+import { removeTree } from '../util/remove-tree.ts';
 import { syncDirectory } from '../util/sync-directory.ts';
 import { UnpackError } from './errors.ts';
 
@@ -31,8 +32,7 @@ export class UnpackPlace implements AsyncDisposable {
       if (!tryLock(lock.fd, 'exclusive'))
         throw new UnpackError('ERR_UNPACK_DESTINATION', `another process unpacks to ${dir}`);
       // What a process left that was killed.
-      for (const name of await readdir(staging, 'buffer'))
-        await rm(Buffer.concat([Buffer.from(`${staging}/`), name]), { recursive: true });
+      for (const name of await readdir(staging)) await removeTree(join(staging, name));
       return new UnpackPlace(dir, staging, lock);
     } catch (error) {
       await lock.close();
@@ -56,7 +56,7 @@ export class UnpackPlace implements AsyncDisposable {
   /** Removes what did not appear. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
-      if (!this.#isTaken) await rm(this.staging, { recursive: true, force: true });
+      if (!this.#isTaken) await removeTree(this.staging);
     } finally {
       await this.#lock.close();
     }

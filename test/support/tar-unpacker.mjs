@@ -118,6 +118,8 @@ export class TarUnpacker {
 
   setLimits() {}
 
+  async idle() {}
+
   async collect() {}
 
   async close() {}

@@ -4,18 +4,19 @@ import path from 'node:path';
 import { onTestFinished } from 'vitest';
 import { silentLog } from '../../src/observe/log.ts';
 import { parseDigest } from '../../src/oci/digest.ts';
+import type { NewUnpackJob } from '../../src/state/unpack-jobs.ts';
 import { openState } from '../../src/state/state.ts';
 import { JobBook } from '../../src/unpack/job-book.ts';
-import type { JobRequest } from '../../src/unpack/job-book.ts';
 import { keptMemoryDir } from './tmp.ts';
 
 const digest = (hex: string) => parseDigest(`sha256:${hex.repeat(64)}`);
 
-export const jobRequest: JobRequest = {
+export const jobRequest: NewUnpackJob = {
   layer: digest('a'),
   diffId: digest('b'),
   form: 'overlay',
   size: 1000,
+  mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
   image: 'app:1',
 };
 

@@ -27,10 +27,7 @@ function firstTimes(times: number, fault: Fault): Fault {
 }
 
 const startOf = (range: string | undefined) => Number(/(\d+)-/.exec(range ?? '')?.[1] ?? 0);
-const inSteps = Array.from(
-  { length: count },
-  (_, i) => `${i * chunkSize}-${Math.min((i + 1) * chunkSize, size) - 1}`,
-);
+const inSteps = Array.from({ length: count }, (_, i) => `${i * chunkSize}-${Math.min((i + 1) * chunkSize, size) - 1}`);
 
 describe('BlobDownload', () => {
   it('brings a blob in ranges, as many at once as there are leases, in its order', async () => {
@@ -301,7 +298,8 @@ describe('a registry without ranges', () => {
     const { front, open } = await downloadWorld(blob);
     front.interfere(everything, withoutRange(answer(416)));
     front.interfere(
-      ({ url, headers }) => forBlob(blob.descriptor.digest)({ method: 'GET', url } as never) && headers.range === undefined,
+      ({ url, headers }) =>
+        forBlob(blob.descriptor.digest)({ method: 'GET', url } as never) && headers.range === undefined,
       breaksAt(content(size), size),
     );
     const download = await open();

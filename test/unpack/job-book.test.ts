@@ -2,7 +2,8 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, w
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { UnpackError } from '../../src/unpack/errors.ts';
-import type { JobBook, JobRequest } from '../../src/unpack/job-book.ts';
+import type { NewUnpackJob } from '../../src/state/unpack-jobs.ts';
+import type { JobBook } from '../../src/unpack/job-book.ts';
 import type { JobHandle } from '../../src/unpack/job-handle.ts';
 import { byteStringFromText } from '../../src/util/byte-string.ts';
 import { jobFolders, jobRequest, jobsRoot, openBook } from '../support/unpack-jobs.ts';
@@ -209,7 +210,7 @@ describe('the states of a job', () => {
     cancelled: [],
     expired: [],
   };
-  const reach: Record<keyof typeof allowed, (book: JobBook, request: JobRequest) => Promise<JobHandle>> = {
+  const reach: Record<keyof typeof allowed, (book: JobBook, request: NewUnpackJob) => Promise<JobHandle>> = {
     in_progress: (book, request) => book.begin(request),
     done,
     claimed: async (book, request) => {
