@@ -9,8 +9,9 @@ import { tempDir } from '../support/tmp.ts';
 
 function world(sync: (path: string) => Promise<void>) {
   const root = tempDir('peel-sync-');
-  const { snapshots: table, close } = openState(root);
-  onTestFinished(() => close());
+  const state = openState(root);
+  onTestFinished(() => state.close());
+  const table = state.snapshots;
   let last = 0;
   const add = (boot: string) =>
     table.insert({ key: `${(last += 1)}`, kind: 'committed', labels: {}, unpacked: true, unsynced: boot });
