@@ -45,7 +45,8 @@ describe('what was unpacked', () => {
     let syncs = 0;
     const { add, make } = world(async () => void (syncs += 1));
     const sync = make();
-    for (let i = 0; i < 20 && syncs === 0; i += 1) {
+    for (let i = 0; i < 20; i += 1) {
+      if (syncs > 0) break;
       add('b');
       sync.written();
       await delay(20);
