@@ -1,7 +1,6 @@
 // Attributes of directories in a tree that somebody unpacked: nothing in it is trusted, and no link of it is followed.
-import { lstat } from 'node:fs/promises';
 import type { BigIntStats } from 'node:fs';
-import { chmod, lchown } from 'node:fs/promises';
+import { chmod, lchown, lstat } from 'node:fs/promises';
 import { errorCode } from '../layer/errors.ts';
 import { getXattr, listXattrs, setTimes, setXattr } from '../native/sys.ts';
 import { type DirectoryAttributes, type LowerNode, opaqueMark, steersOverlay } from '../tree/lower-node.ts';

@@ -1,10 +1,10 @@
 // The layers of one image that are being unpacked: side by side, ahead of containerd, which asks for one after the other.
 import { setMaxListeners } from 'node:events';
 import type { LayerBuild } from '../index/layer-build.ts';
+import { errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { LocalBlobs } from '../unpack/blob-feed.ts';
 import type { LayerToUnpack, TreeForm, UnpackedTree, Unpacker } from '../unpack/unpacker.ts';
-import { errorMessage } from '../layer/errors.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { deferralOf } from './deferral.ts';
 import type { Deferral } from './deferral.ts';

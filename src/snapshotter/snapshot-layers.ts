@@ -161,7 +161,7 @@ export class SnapshotLayers implements LayerProvider {
       return await this.#providing.run(key, work, { signal: wish.signal });
     } catch (error) {
       // Who only lost patience asks for the layers above next.
-      if (!isTimeout(wish.signal.reason)) this.#sessions.peek(sessionKey(labels))?.abandon();
+      if (wish.signal.aborted && !isTimeout(wish.signal.reason)) this.#sessions.peek(sessionKey(labels))?.abandon();
       throw error;
     } finally {
       if (!this.#providing.has(key)) this.#unpacking.delete(key);

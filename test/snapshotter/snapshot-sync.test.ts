@@ -9,8 +9,9 @@ import { tempDir } from '../support/tmp.ts';
 
 function world(sync: (path: string) => Promise<void>) {
   const root = tempDir('peel-sync-');
-  const { snapshots: table, close } = openState(root);
-  onTestFinished(() => close());
+  const state = openState(root);
+  onTestFinished(() => state.close());
+  const table = state.snapshots;
   let last = 0;
   const add = (boot: string) =>
     table.insert({ key: `${(last += 1)}`, kind: 'committed', labels: {}, unpacked: true, unsynced: boot });
@@ -44,7 +45,8 @@ describe('what was unpacked', () => {
     let syncs = 0;
     const { add, make } = world(async () => void (syncs += 1));
     const sync = make();
-    for (let i = 0; i < 20 && syncs === 0; i += 1) {
+    for (let i = 0; i < 20; i += 1) {
+      if (syncs > 0) break;
       add('b');
       sync.written();
       await delay(20);

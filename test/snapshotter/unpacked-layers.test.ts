@@ -272,7 +272,7 @@ describe.skipIf(!canMount)('directories that a layer does not describe', () => {
     );
     expect(modes).toEqual([0o2755, 0o1755, 0o700, 0o755, 0o750, 0o755, 0o755, 0o755]);
     expect(seen(path.join(dir, 'a'))).toEqual([0o1755, 0o1755, 0o1756, 1500]);
-    expect(getXattr(path.join(dir, 'a'), 'user.from').toString()).toBe(`${0o1755}`);
+    expect(getXattr(path.join(dir, 'a'), 'user.from').toString()).toBe(String(0o1755));
     expect(() => getXattr(path.join(dir, 'a'), 'trusted.overlay.origin')).toThrow(/ENODATA|No data/);
     expect(() => getXattr(path.join(dir, 'opaque'), opaque)).toThrow(/ENODATA|No data/);
   });

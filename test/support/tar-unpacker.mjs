@@ -86,7 +86,7 @@ export class TarUnpacker {
       chownSync(path.join(dir, name), 0, 0);
       utimesSync(path.join(dir, name), 0, 0);
     }
-    return [...implied].sort();
+    return [...implied].sort((a, b) => (a < b ? -1 : 1));
   }
 
   #hide(file, form) {

@@ -49,12 +49,25 @@ export async function unpackingWorld(
   const [log, userXattr] = [silentLog(), false];
   const unpacker = new TarUnpacker({ root, table: state.snapshots, TarReader, setXattr });
   const layers = await SnapshotLayers.open({
-    ...{ root, runDir: node.paths.runDir, state, store, content, openOrigin, userXattr, unpacker, log },
+    root,
+    runDir: node.paths.runDir,
+    state,
+    store,
+    content,
+    openOrigin,
+    userXattr,
+    unpacker,
+    log,
     config: { mode, transport: 'auto', formats, choice: 'newest', wholeLayerLimit: 10, downloadsPerImage: 8 },
     ...deps,
   });
   const snapshotter = new Snapshotter({
-    ...{ root, table: state.snapshots, layers, userXattr, prepareTimeoutMs, log },
+    root,
+    table: state.snapshots,
+    layers,
+    userXattr,
+    prepareTimeoutMs,
+    log,
     boot: 'this boot',
     syncFilesystem: async () => {},
   });
