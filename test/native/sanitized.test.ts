@@ -31,6 +31,7 @@ const files = [
 // Served requests have native tests of their own under the sanitizers; the long run repeats them on real mounts.
 if (Number(process.env['PEEL_TEST_SCALE'] ?? '0') >= 1) {
   files.push('test/native/fuse-blobs.test.ts', 'test/native/fuse-tree.test.ts', 'test/native/mounts.test.ts');
+  files.push('test/native/tree-writer.test.ts', 'test/native/tree-writer-hostile.test.ts');
 }
 
 /** Not the tests that race a busy loop: instrumented code takes longer than they allow. */

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -103,6 +103,26 @@ describe('StreamIndexer', () => {
     expect(size).toBe(200 << 20);
     expect(index.streamSize).toBe(200 << 20);
     expect(most - before).toBeLessThan(40 << 20);
+  });
+
+  it('tells how much of the stream is in the file', async () => {
+    const fd = openSync(join(root, 'data'), 'w');
+    const indexer = new StreamIndexer({ format: 'gzip', spanSize: 100_000, dataFd: fd });
+    let last = 0;
+    for (let at = 0; at < blob.length; at += 50_000) {
+      await indexer.push(blob.subarray(at, at + 50_000), () => {
+        const { written } = indexer;
+        expect(written).toBeGreaterThanOrEqual(last);
+        expect(fstatSync(fd).size).toBeGreaterThanOrEqual(written);
+        last = written;
+      });
+    }
+    expect(last).toBeGreaterThan(0);
+    await indexer.finish();
+    expect(indexer.written).toBe(text.length);
+    indexer.close();
+    closeSync(fd);
+    expect(() => indexer.written).toThrow('closed');
   });
 
   it('indexes a stored stream', async () => {

@@ -82,6 +82,16 @@ describe('sys', () => {
     expect(() => sys.statFs('/none')).toThrow(code('ENOENT'));
   });
 
+  it('syncs the filesystem of a path', async () => {
+    const dir = tempDir();
+    writeFileSync(path.join(dir, 'file'), 'data');
+    symlinkSync('file', path.join(dir, 'link'));
+    // In memory: a disk may have much to write.
+    await sys.syncFilesystem('/dev/shm');
+    await expect(sys.syncFilesystem(path.join(dir, 'none'))).rejects.toThrow(code('ENOENT'));
+    await expect(sys.syncFilesystem(path.join(dir, 'link'))).rejects.toThrow(code('ELOOP'));
+  });
+
   it('refuses a path with a NUL and a socket name that is too long', () => {
     expect(() => sys.statFs('/a\0b')).toThrow(TypeError);
     expect(() => sys.notifyServiceManager(`/${'x'.repeat(200)}`, 'READY=1')).toThrow(code('EINVAL'));

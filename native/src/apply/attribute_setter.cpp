@@ -63,12 +63,12 @@ int AttributeSetter::xattrs(const OpAttributes& attributes, std::string& step, S
 
 int AttributeSetter::ofOpen(int fd, const OpAttributes& attributes, std::string& step) {
   if (ownership_ == Ownership::Entries && ::fchown(fd, attributes.uid, attributes.gid) < 0) return failed(step, "chown");
-  if (::fchmod(fd, attributes.mode) < 0) return failed(step, "chmod");
   if (const int err = xattrs(attributes, step, [fd](const OpXattr& xattr) {
         return ::fsetxattr(fd, xattr.name.data(), xattr.value.data(), xattr.value.size(), 0);
       })) {
     return err;
   }
+  if (::fchmod(fd, attributes.mode) < 0) return failed(step, "chmod");
   return ::futimens(fd, Times(attributes).both) < 0 ? failed(step, "set times of") : 0;
 }
 

@@ -10,8 +10,8 @@ namespace peel {
 /** Entries: owners as the operations say. Mine: everything is the caller's own, and what needs privileges is left out. */
 enum class Ownership : uint8_t { Entries, Mine };
 
-// Sets what an operation says of an inode: owner, then mode (chown drops setuid), then extended attributes (chown drops
-// capabilities), then times. Follows no symbolic link.
+// Sets what an operation says of an inode: owner, then extended attributes (chown drops capabilities; its owner may need
+// the mode it was made with), then mode (chown drops setuid), then times. Follows no symbolic link.
 class AttributeSetter {
  public:
   explicit AttributeSetter(Ownership ownership) : ownership_(ownership) {}

@@ -20,6 +20,8 @@ class LayerStreams {
   int advance(uint32_t stream, uint64_t offset);
   // Whoever waits for data gets ECANCELED.
   void stop();
+  // Closes all files; nothing is copied any more.
+  void release();
 
   // By one thread: 0 or -errno; ENODATA when the file ends before what advance() said, ENOENT when there is no such stream.
   int copy(uint32_t stream, const OpExtent& extent, int to);

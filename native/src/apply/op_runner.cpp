@@ -30,6 +30,11 @@ int OpRunner::run(const Op& op, std::string& step) {
   return -EBADMSG;
 }
 
+void OpRunner::release() {
+  parents_.clear();
+  root_.reset();
+}
+
 int OpRunner::mkdir(const Op& op) {
   const int parent = parents_.parentOf(op.path);
   return parent < 0 ? parent : result(::mkdirat(parent, nameOf(op.path), 0700));

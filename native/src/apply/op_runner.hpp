@@ -16,10 +16,18 @@ namespace peel {
 class OpRunner {
  public:
   OpRunner(Fd root, Ownership ownership, LayerStreams& streams, const std::atomic<bool>& stop)
-      : root_(std::move(root)), parents_(root_.get()), ownership_(ownership), attributes_(ownership), streams_(streams), stop_(stop) {}
+      : root_(std::move(root)),
+        parents_(root_.get()),
+        ownership_(ownership),
+        attributes_(ownership),
+        streams_(streams),
+        stop_(stop) {}
 
   // 0 or -errno, and then `step` is what failed of it: "chmod". ECANCELED once stopped.
   int run(const Op& op, std::string& step);
+
+  // Lets go of all that is open; run() is not called again.
+  void release();
 
   uint64_t skippedDevices() const { return skippedDevices_.load(std::memory_order_relaxed); }
   uint64_t skippedXattrs() const { return attributes_.skippedXattrs(); }
@@ -35,7 +43,7 @@ class OpRunner {
   int skipDevice(std::string_view path);
   bool forgetSkipped(std::string_view path);
 
-  const Fd root_;
+  Fd root_;
   ParentCache parents_;
   const Ownership ownership_;
   AttributeSetter attributes_;

@@ -43,7 +43,8 @@ int openPartByPart(int root, const std::string& path, int flags) {
   for (size_t at = 0;;) {
     const size_t slash = path.find('/', at);
     const bool last = slash == std::string::npos;
-    const int next = openPart(fd.valid() ? fd.get() : root, path.substr(at, last ? slash : slash - at), last ? flags : O_PATH);
+    const std::string name = path.substr(at, last ? slash : slash - at);
+    const int next = openPart(fd.valid() ? fd.get() : root, name, last ? flags : O_PATH);
     if (next < 0 || last) return next;
     fd.reset(next);
     at = slash + 1;

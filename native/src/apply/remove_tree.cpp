@@ -65,8 +65,9 @@ class Remover {
       const std::string_view name = entry->d_name;
       if (name == "." || name == "..") continue;
       found = true;
-      const int err = entry->d_type == DT_DIR ? removeDirectory(fd, entry->d_name, depth + 1) : remove(fd, entry->d_name, depth + 1);
-      // Moved up while this directory is the top itself it may be seen twice.
+      const bool isDirectory = entry->d_type == DT_DIR;
+      const int err = isDirectory ? removeDirectory(fd, entry->d_name, depth + 1) : remove(fd, entry->d_name, depth + 1);
+      // Reading may show a name twice when others came and went.
       if (err != 0 && err != -ENOENT) return err;
     }
   }

@@ -130,6 +130,9 @@ void TreeWriter::work() {
     }
     for (const Waiter& waiter : answered) waiter.done(failure);
   }
+  // Counts may be asked for as long as somebody likes.
+  runner_.release();
+  streams_.release();
   std::vector<Waiter> left;
   {
     std::lock_guard lock(mutex_);
