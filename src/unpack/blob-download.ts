@@ -7,6 +7,7 @@ import { clampRange } from '../registry/blob-range.ts';
 import { RegistryError } from '../registry/errors.ts';
 import { CallScope, scopedReader } from '../registry/streams/call-scope.ts';
 import type { BackoffTimer } from '../util/backoff.ts';
+import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobFeed } from './blob-feed.ts';
 import { ChunkedBlob } from './chunked-blob.ts';
 import type { ChunkWriter } from './chunk-writer.ts';
@@ -44,6 +45,7 @@ export class BlobDownload implements BlobFeed {
   readonly #closing = new AbortController();
   /** Never rejects. */
   readonly #work: Promise<void>;
+  readonly #pausing = new Set<Promise<void>>();
   #closed: Promise<void> | undefined;
 
   private constructor(options: BlobDownloadOptions, blob: ChunkedBlob) {
@@ -81,12 +83,19 @@ export class BlobDownload implements BlobFeed {
   }
 
   stream({ signal }: { readonly signal: AbortSignal }): AsyncIterable<Uint8Array> {
-    return this.#blob.read(0, this.#blob.size, signal);
+    return this.#stream(signal);
   }
 
   async close(): Promise<void> {
     this.#closed ??= this.#close();
     await this.#closed;
+  }
+
+  async *#stream(signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    yield* this.#blob.read(0, this.#blob.size, signal);
+    // The last bytes may be handed on before they are in the file.
+    await untilAborted(this.#work, signal);
+    this.#blob.throwIfEnded();
   }
 
   async #close(): Promise<void> {
@@ -130,7 +139,7 @@ export class BlobDownload implements BlobFeed {
     try {
       for (let index = 0; index < this.#blob.count && !scope.signal.aborted; index += 1) {
         if (this.#blob.isPresent(index)) continue;
-        const lease = await this.#o.acquire({ signal: scope.signal });
+        const lease = await this.#leaseForNext(scope.signal);
         const work = this.#fetchChunk(index, lease, scope.signal)
           .catch(fail)
           .finally(() => running.delete(work));
@@ -142,6 +151,16 @@ export class BlobDownload implements BlobFeed {
     await Promise.all(running);
     scope.end();
     if (failure !== undefined) throw failure.error;
+  }
+
+  /** None is begun while one that broke pauses: a registry in trouble is not asked for ever more chunks. */
+  async #leaseForNext(signal: AbortSignal): Promise<Disposable> {
+    for (;;) {
+      const lease = await this.#o.acquire({ signal });
+      if (this.#pausing.size === 0) return lease;
+      lease[Symbol.dispose]();
+      await Promise.race(this.#pausing);
+    }
   }
 
   async #fetchChunk(index: number, first: Disposable, signal: AbortSignal): Promise<void> {
@@ -228,7 +247,9 @@ export class BlobDownload implements BlobFeed {
   async #failed(retries: TransferRetries, cause: unknown, at: number, signal: AbortSignal): Promise<void> {
     const { log, source } = this.#o;
     log.debug({ blob: source.name, at, error: errorMessage(cause) }, 'a transfer broke');
-    await retries.failed(cause, signal);
+    const pause = retries.failed(cause, signal).finally(() => this.#pausing.delete(pause));
+    this.#pausing.add(pause);
+    await pause;
   }
 
   #retries(): TransferRetries {

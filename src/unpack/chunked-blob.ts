@@ -126,7 +126,7 @@ export class ChunkedBlob {
     try {
       for (let at = start; at < end; ) {
         signal.throwIfAborted();
-        if (this.#end !== undefined) throw this.#end.reason;
+        this.throwIfEnded();
         const index = Math.floor(at / this.chunkSize);
         const writer = this.#writers.get(index);
         const fresh = writer?.unwritten(at);
@@ -152,6 +152,11 @@ export class ChunkedBlob {
   end(reason: unknown): void {
     this.#end ??= { reason };
     this.#wakeAll();
+  }
+
+  /** Errors: the reason of `end`. */
+  throwIfEnded(): void {
+    if (this.#end !== undefined) throw this.#end.reason;
   }
 
   /** After the last push. Waits for what is being written and read. */

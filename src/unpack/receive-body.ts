@@ -13,6 +13,7 @@ export async function receiveBody(
 ): Promise<void> {
   const { body } = reader;
   const ended = new Deferred<void>();
+  let pause: Promise<void> | undefined;
   const fail = (error: unknown) => ended.reject(error);
   const resume = () => {
     if (!ended.settled) body.resume();
@@ -20,7 +21,7 @@ export async function receiveBody(
   const onData = (piece: Uint8Array) => {
     if (ended.settled) return;
     try {
-      const pause = take(piece);
+      pause = take(piece);
       if (pause === undefined) return;
       body.pause();
       pause.then(resume, fail);
@@ -40,6 +41,8 @@ export async function receiveBody(
   else if (body.closed) onClose();
   try {
     await ended.promise;
+    // A body that is paused at its last piece ends all the same.
+    await pause;
   } finally {
     signal.removeEventListener('abort', onAbort);
     body.off('data', onData);
