@@ -200,7 +200,7 @@ TEST(damaged_operations_change_nothing_outside) {
     }
   });
   std::printf("%d done, %d refused, %d no operations\n", done, refused, impossible);
-  CHECK(done > rounds && refused > rounds && impossible > rounds / 2);
+  CHECK(done > rounds / 3 && refused > rounds && impossible > rounds);
 }
 
 TEST(noise_is_no_operation) {
