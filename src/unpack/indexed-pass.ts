@@ -5,6 +5,7 @@ import { defaultIndexLimits } from '../index/limits.ts';
 import { LayerError } from '../layer/errors.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { TarEntry } from '../tar/entry.ts';
+import { checkExtents } from '../tree/extents.ts';
 import { Deferred } from '../util/deferred.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { UnpackError } from './errors.ts';
@@ -97,6 +98,8 @@ async function tell({ layer, sink, limits }: IndexedPassOptions, reached: Mark, 
     throw new UnpackError('ERR_UNPACK_LIMIT', message);
   }
   const { streamSize } = layer;
+  // Who is told would wait for bytes that never come.
+  checkExtents(entries, `layer ${layer.descriptor.digest}`, streamSize);
   for (let at = 0; ; ) {
     const { offset, moved } = reached;
     sink.written(offset);

@@ -22,10 +22,11 @@ import type { JobHandle } from './job-handle.ts';
 import { LeasePool } from './leases.ts';
 import { passLayer } from './pass-layer.ts';
 import { ReadyTrees } from './ready-trees.ts';
-import { runJob } from './run-job.ts';
+import { forgetBlob, runJob } from './run-job.ts';
 import type { JobParts } from './run-job.ts';
 import { keepIndex, settleJob } from './settle-job.ts';
 import { Settling } from './settling.ts';
+import { isWorthAnotherTry } from './unpack-failure.ts';
 import { unpackImage } from './unpack-image.ts';
 import type { PassOne } from './unpack-image.ts';
 import type { UnpackSettings } from './unpack-settings.ts';
@@ -97,7 +98,13 @@ export class NodeUnpacker implements Unpacker {
     request.layers.forEach(checkSupported);
     const { image, onProgress } = request;
     const pass: PassOne = (layer, work) => this.#passOne({ ...layer, image, onProgress }, work);
-    await unpackImage(request, pass, { signal });
+    try {
+      await unpackImage(request, pass, { signal });
+    } catch (error) {
+      if (!isWorthAnotherTry(error)) throw error;
+      this.#o.log.warn({ image, error: errorMessage(error) }, 'a layer came damaged, unpacking the image again');
+      await unpackImage(request, pass, { signal });
+    }
   }
 
   status(): UnpackStatus {
@@ -170,8 +177,8 @@ export class NodeUnpacker implements Unpacker {
       if (handle.state !== 'done') {
         using _lease = await this.#unpacks.acquire(request.image, { signal });
         const counted = { ...request, onProgress: counting(handle, request.onProgress) };
-        const { implied, build } = await runJob(this.#parts(), counted, handle.folder, { signal });
-        handle.finished(implied);
+        const { applied, build } = await runJob(this.#parts(), counted, handle.folder, { signal });
+        handle.finished(applied);
         if (build !== undefined) behind = once((ending) => this.#built(request, build, handle, ending));
         // Not before somebody has taken the tree, but without waiting for him.
         this.#settling.add(request.descriptor.digest, behind);
@@ -201,6 +208,9 @@ export class NodeUnpacker implements Unpacker {
           },
           signal,
         });
+      } catch (error) {
+        if (isWorthAnotherTry(error)) await forgetBlob(parts, request, handle.folder);
+        throw error;
       } finally {
         lease();
         await feed?.then(
@@ -208,7 +218,7 @@ export class NodeUnpacker implements Unpacker {
           () => {},
         );
       }
-      handle.finished([]);
+      handle.finished({ implied: [], hiding: [] });
       handle.claim(() => {});
       this.#settle(request, handle, behind);
     });

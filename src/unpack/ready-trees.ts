@@ -30,7 +30,7 @@ export class ReadyTrees {
       job: handle.job,
       layer: handle.row().layer,
       dir: handle.fsDir,
-      implied: handle.implied ?? [],
+      ...handle.applied,
       claim: (take) => {
         const taken = handle.claim(take);
         // The transaction around it may still fail, and the tree is there for the next who asks then.

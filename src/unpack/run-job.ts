@@ -3,9 +3,9 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { TreeWriter } from '../native/tree-writer.ts';
-import type { ByteString } from '../util/byte-string.ts';
 import { removeTree } from '../util/remove-tree.ts';
 import { LayerApplier } from './apply/layer-applier.ts';
+import type { AppliedLayers } from './apply/layer-applier.ts';
 import type { BlobFeed } from './blob-feed.ts';
 import { findBlob } from './find-blob.ts';
 import type { BlobPlaces } from './find-blob.ts';
@@ -17,7 +17,7 @@ import type { UnpackLayerRequest } from './unpacker.ts';
 export type JobParts = PassParts & BlobPlaces;
 
 export interface FinishedTree {
-  readonly implied: readonly ByteString[];
+  readonly applied: AppliedLayers;
   /** Undefined when the layer was there with an index. */
   readonly build: LayerBuild | undefined;
 }
@@ -66,7 +66,7 @@ async function tryJob(
   try {
     const layerName = `layer ${descriptor.digest}`;
     const applier = new LayerApplier({ submit: (ops) => writer.submit(ops), form, layerName });
-    let finished: FinishedTree = { implied: [], build: undefined };
+    let finished: FinishedTree = { applied: { implied: [], hiding: [] }, build: undefined };
     await passLayer(parts, {
       descriptor,
       diffId,
@@ -78,7 +78,7 @@ async function tryJob(
         written: (offset) => writer.advance(0, offset),
       },
       whole: async (build) => {
-        finished = { implied: applier.finish().implied, build };
+        finished = { applied: applier.finish(), build };
         await writer.finish({ signal });
       },
       signal,
@@ -93,7 +93,12 @@ async function tryJob(
   }
 }
 
-async function forgetBlob({ compressed }: JobParts, { descriptor }: UnpackLayerRequest, folder: string): Promise<void> {
+/** It is wrong, whatever its chunks' record says. */
+export async function forgetBlob(
+  { compressed }: Pick<JobParts, 'compressed'>,
+  { descriptor }: Pick<UnpackLayerRequest, 'descriptor'>,
+  folder: string,
+): Promise<void> {
   await compressed.remove(descriptor.digest);
   for (const name of ['blob', 'chunks', 'data']) await rm(join(folder, name), { force: true });
 }

@@ -105,7 +105,12 @@ async function applyInOrder(
   writer: TreeWriter,
   signal: AbortSignal,
 ): Promise<void> {
-  const applier = new LayerApplier({ submit: (ops) => writer.submit(ops), form: 'plain', layerName: image });
+  const applier = new LayerApplier({
+    submit: (ops) => writer.submit(ops),
+    form: 'plain',
+    layerName: image,
+    overlayMarks: 'kept',
+  });
   const done = new Set<Work>();
   for (const { descriptor } of layers) {
     const work = works.get(descriptor.digest) as Work;
