@@ -84,6 +84,11 @@ export class BlobDownload implements BlobFeed {
     return this.#blob.read(0, this.#blob.size, signal);
   }
 
+  async inFile(): Promise<boolean> {
+    await this.#work;
+    return this.#blob.isWhole;
+  }
+
   async close(): Promise<void> {
     this.#closed ??= this.#close();
     await this.#closed;

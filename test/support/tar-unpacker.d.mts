@@ -24,5 +24,6 @@ export declare class TarUnpacker implements Unpacker {
   status: Unpacker['status'];
   setLimits: Unpacker['setLimits'];
   collect: Unpacker['collect'];
+  idle: Unpacker['idle'];
   close: Unpacker['close'];
 }
