@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
@@ -152,6 +153,8 @@ export class NodeUnpacker implements Unpacker {
   }
 
   async idle(): Promise<void> {
+    // Trees that were taken a moment ago are settled in the next turn.
+    await turn();
     await this.#settling.idle();
   }
 
