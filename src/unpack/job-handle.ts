@@ -47,6 +47,15 @@ export class JobHandle implements Disposable {
     return this.#parts.folders.treeOf(this.job);
   }
 
+  /** Whether nobody else gets the folder. */
+  get isOpen(): boolean {
+    return this.#lock.held;
+  }
+
+  get hasTree(): boolean {
+    return this.#parts.folders.hasTree(this.job);
+  }
+
   /** Errors: ERR_UNPACK_JOB_UNKNOWN. */
   get state(): UnpackJobState {
     return this.row().state;

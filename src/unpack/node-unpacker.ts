@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
@@ -10,23 +11,26 @@ import type { ProgressSink } from '../observe/progress.ts';
 import { digestAlgorithm } from '../oci/digest.ts';
 import { layerType } from '../oci/media-type.ts';
 import type { State } from '../state/state.ts';
-import type { UnpackJobForm } from '../state/unpack-jobs.ts';
+import type { NewUnpackJob, UnpackJobForm } from '../state/unpack-jobs.ts';
+import { KeyedLock } from '../util/keyed-lock.ts';
 import { OnceMap } from '../util/once-map.ts';
-import type { BlobFeed } from './blob-feed.ts';
 import { checkSpace } from './check-space.ts';
+import { clearJob } from './clear-job.ts';
 import { CompressedStore } from './compressed-store.ts';
 import { UnpackError } from './errors.ts';
 import { findBlob } from './find-blob.ts';
+import { JobBlob, removeBlob } from './job-blob.ts';
 import { JobBook } from './job-book.ts';
 import type { JobHandle } from './job-handle.ts';
 import { LeasePool } from './leases.ts';
 import { passLayer } from './pass-layer.ts';
 import { ReadyTrees } from './ready-trees.ts';
-import { forgetBlob, runJob } from './run-job.ts';
+import { runJob } from './run-job.ts';
 import type { JobParts } from './run-job.ts';
 import { keepIndex, settleJob } from './settle-job.ts';
 import { Settling } from './settling.ts';
-import { isWorthAnotherTry } from './unpack-failure.ts';
+import { Retries, unpackFailure } from './unpack-failure.ts';
+import type { Attempt } from './unpack-failure.ts';
 import { unpackImage } from './unpack-image.ts';
 import type { PassOne } from './unpack-image.ts';
 import type { UnpackSettings } from './unpack-settings.ts';
@@ -53,6 +57,12 @@ export interface NodeUnpackerOptions {
   readonly log: Logger;
 }
 
+type JobWork = (handle: JobHandle, signal: AbortSignal) => Promise<void>;
+/** What is done for a layer that nobody waits for any more. */
+type Behind = (signal: AbortSignal) => Promise<void>;
+
+const nothing: Behind = async () => {};
+
 type JobRequest = LayerToUnpack & Pick<UnpackLayerRequest, 'image' | 'onBuilt' | 'onProgress'>;
 
 /** Bytes that a layer takes for each of its blob's while it is unpacked, as long as nobody knows: blob, stream and tree. */
@@ -65,11 +75,15 @@ export class NodeUnpacker implements Unpacker {
   readonly #downloads: LeasePool;
   readonly #unpacks: LeasePool;
   readonly #flights = new OnceMap<string, void>();
+  /** One that was cancelled gives its job back before the next begins, which goes on with it. */
+  readonly #turns = new KeyedLock<string>();
   readonly #ready = new ReadyTrees();
   readonly #settling: Settling;
   readonly #ending = new AbortController();
   /** Jobs that run, and the bytes that each may still write. */
   readonly #running = new Map<number, number>();
+  /** All that `close` waits for. */
+  readonly #work = new Set<Promise<void>>();
 
   constructor(options: NodeUnpackerOptions) {
     const { root, state, boot, limits, log } = options;
@@ -85,6 +99,7 @@ export class NodeUnpacker implements Unpacker {
   async unpackLayer(request: UnpackLayerRequest, { signal }: UnpackOptions): Promise<UnpackedTree> {
     const { descriptor, diffId, form } = request;
     checkSupported(request);
+    this.#ending.signal.throwIfAborted();
     const key = `${descriptor.digest} ${diffId} ${form}`;
     for (;;) {
       signal.throwIfAborted();
@@ -96,15 +111,8 @@ export class NodeUnpacker implements Unpacker {
 
   async unpackImage(request: UnpackImageRequest, { signal }: UnpackOptions): Promise<void> {
     request.layers.forEach(checkSupported);
-    const { image, onProgress } = request;
-    const pass: PassOne = (layer, work) => this.#passOne({ ...layer, image, onProgress }, work);
-    try {
-      await unpackImage(request, pass, { signal });
-    } catch (error) {
-      if (!isWorthAnotherTry(error)) throw error;
-      this.#o.log.warn({ image, error: errorMessage(error) }, 'a layer came damaged, unpacking the image again');
-      await unpackImage(request, pass, { signal });
-    }
+    this.#ending.signal.throwIfAborted();
+    await this.#tracked(this.#unpackImage(request, signal));
   }
 
   status(): UnpackStatus {
@@ -122,8 +130,7 @@ export class NodeUnpacker implements Unpacker {
       const { layer: digest, diffId, size, mediaType } = handle.row();
       const job = { folder: handle.folder, descriptor: { digest, size, mediaType }, diffId, local: undefined };
       this.#settling.add(digest, async (signal) => {
-        // After a power cut nobody knows how much of it was written.
-        if (!handle.ofThisBoot) await rm(join(handle.folder, 'data'), { force: true });
+        if (!handle.ofThisBoot) await dropUnsure(handle.folder);
         await settleJob(this.#parts(), job, { signal });
         await handle.remove();
       });
@@ -146,14 +153,43 @@ export class NodeUnpacker implements Unpacker {
   }
 
   async idle(): Promise<void> {
+    // Trees that were taken a moment ago are settled in the next turn.
+    await turn();
     await this.#settling.idle();
   }
 
   async close(): Promise<void> {
     this.#ending.abort(new UnpackError('ERR_UNPACK_CANCELLED', 'the unpacker is closed'));
-    await this.#settling.close();
-    while (this.#running.size > 0) await new Promise((resolve) => setImmediate(resolve));
+    const settled = this.#settling.close();
+    while (this.#work.size > 0) await Promise.allSettled(this.#work);
+    await settled;
     this.#book.close();
+  }
+
+  async #tracked(work: Promise<void>): Promise<void> {
+    this.#work.add(work);
+    try {
+      await work;
+    } finally {
+      this.#work.delete(work);
+    }
+  }
+
+  async #unpackImage(request: UnpackImageRequest, signal: AbortSignal): Promise<void> {
+    const { image, onProgress } = request;
+    const retries = new Retries();
+    for (;;) {
+      const { attempt } = retries;
+      const pass: PassOne = (layer, work) => this.#passOne({ ...layer, image, onProgress }, attempt, work);
+      try {
+        await unpackImage(request, pass, { signal });
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!retries.isWorthAnother(error)) throw error;
+        this.#o.log.warn({ image, error: errorMessage(error) }, 'image could not be unpacked, trying it once more');
+      }
+    }
   }
 
   #parts(): JobParts {
@@ -172,34 +208,44 @@ export class NodeUnpacker implements Unpacker {
 
   /** The tree is among those that are ready when it resolves. */
   async #unpack(key: string, request: UnpackLayerRequest, shared: AbortSignal): Promise<void> {
-    await this.#inJob(request, request.form, shared, async (handle, signal) => {
-      let behind: (signal: AbortSignal) => Promise<void> = async () => {};
+    const unpack = async (handle: JobHandle, signal: AbortSignal) => {
+      let behind = nothing;
       if (handle.state !== 'done') {
         using _lease = await this.#unpacks.acquire(request.image, { signal });
-        const counted = { ...request, onProgress: counting(handle, request.onProgress) };
+        const counted = { ...request, onProgress: this.#counting(handle, request) };
         const { applied, build } = await runJob(this.#parts(), counted, handle.folder, { signal });
         handle.finished(applied);
-        if (build !== undefined) behind = once((ending) => this.#built(request, build, handle, ending));
-        // Not before somebody has taken the tree, but without waiting for him.
-        this.#settling.add(request.descriptor.digest, behind);
+        if (build !== undefined) {
+          behind = once((ending) => this.#built(request, build, handle, ending));
+          // At once, whether anybody has taken the tree or not; without waiting for it.
+          this.#settling.add(request.descriptor.digest, behind);
+        }
       }
       this.#ready.add(key, { handle, settle: () => this.#settle(request, handle, behind) });
-    });
+    };
+    await this.#turns.run(key, () => this.#inJob(request, request.form, shared, unpack), { signal: shared });
   }
 
   /** One layer of an image that goes to a directory of somebody else's. */
-  async #passOne(request: JobRequest, { sink, whole, signal: outer }: Parameters<PassOne>[1]): Promise<void> {
+  async #passOne(
+    request: JobRequest,
+    { index, local }: Attempt,
+    { sink, whole, signal: outer }: Parameters<PassOne>[1],
+  ): Promise<void> {
     await this.#inJob(request, 'image', outer, async (handle, signal) => {
       const parts = this.#parts();
+      const { folder } = handle;
+      let behind = nothing;
       const lease = await this.#unpacks.acquire(request.image, { signal });
-      let feed: Promise<BlobFeed> | undefined;
-      const counted = { ...request, onProgress: counting(handle, request.onProgress) };
-      let behind: (signal: AbortSignal) => Promise<void> = async () => {};
+      const onProgress = this.#counting(handle, request);
+      const wanted = { ...request, onProgress, local: local === 'ask' ? request.local : undefined };
+      await using blob = new JobBlob(folder, () => findBlob(parts, wanted, folder, { signal }));
       try {
         await passLayer(parts, {
           ...request,
-          folder: handle.folder,
-          blob: () => (feed ??= findBlob(parts, counted, handle.folder, { signal })),
+          folder,
+          blob: () => blob.open(),
+          index,
           sink,
           whole: async (build) => {
             lease();
@@ -208,50 +254,69 @@ export class NodeUnpacker implements Unpacker {
           },
           signal,
         });
-      } catch (error) {
-        if (isWorthAnotherTry(error)) await forgetBlob(parts, request, handle.folder);
-        throw error;
       } finally {
         lease();
-        await feed?.then(
-          (opened) => opened.close(),
-          () => {},
-        );
       }
+      await blob.verified();
       handle.finished({ implied: [], hiding: [] });
       handle.claim(() => {});
       this.#settle(request, handle, behind);
     });
   }
 
+  #inJob(request: JobRequest, form: UnpackJobForm, outer: AbortSignal, work: JobWork): Promise<void> {
+    return this.#tracked(this.#doJob(request, form, outer, work));
+  }
+
   /** Begins or resumes a job, and says how it ended when it did not end well. */
-  async #inJob(
-    { descriptor, diffId, image }: JobRequest,
-    form: UnpackJobForm,
-    outer: AbortSignal,
-    work: (handle: JobHandle, signal: AbortSignal) => Promise<void>,
-  ): Promise<void> {
+  async #doJob(request: JobRequest, form: UnpackJobForm, outer: AbortSignal, work: JobWork): Promise<void> {
+    const { descriptor, diffId, image } = request;
     const { expiryMs } = this.#o.settings();
     const expiry = AbortSignal.timeout(expiryMs);
     const signal = AbortSignal.any([outer, this.#ending.signal, expiry]);
     setMaxListeners(0, signal);
     const { digest: layer, size, mediaType } = descriptor;
-    const handle = await this.#book.begin({ layer, diffId, form, size, image, mediaType }, { signal });
+    const handle = await this.#begin({ layer, diffId, form, size, image, mediaType }, signal);
     try {
       if (handle.state !== 'done') await this.#claimSpace(handle, size);
       await work(handle, signal);
     } catch (error) {
-      if (handle.state !== 'in_progress') throw error;
-      if (!signal.aborted) handle.fail(error);
-      else if (this.#ending.signal.aborted) handle.cancel('peel stopped');
-      else if (outer.aborted) handle.cancel('nobody wants the layer any more');
-      else {
-        handle.expire();
-        throw new UnpackError('ERR_UNPACK_EXPIRED', `layer ${layer} of ${image} was not unpacked in ${expiryMs} ms`);
-      }
-      throw error;
+      const isExpired = signal.aborted && !this.#ending.signal.aborted && !outer.aborted;
+      const failure = isExpired
+        ? new UnpackError('ERR_UNPACK_EXPIRED', `layer ${layer} of ${image} was not unpacked in ${expiryMs} ms`)
+        : error;
+      await this.#endJob(handle, failure, outer, signal);
+      throw failure;
     } finally {
       this.#running.delete(handle.job);
+    }
+  }
+
+  async #begin(job: NewUnpackJob, signal: AbortSignal): Promise<JobHandle> {
+    try {
+      return await this.#book.begin(job, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw unpackFailure(error, job.layer);
+    }
+  }
+
+  /** Nobody works on it any more, whatever is said of it. Never rejects. */
+  async #endJob(handle: JobHandle, failure: unknown, outer: AbortSignal, signal: AbortSignal): Promise<void> {
+    const { log } = this.#o;
+    try {
+      const { state, layer } = handle.row();
+      if (state !== 'in_progress') return;
+      await clearJob({ compressed: this.#compressed, log }, layer, handle.folder, failure);
+      if (!signal.aborted) handle.fail(failure);
+      else if (this.#ending.signal.aborted) handle.cancel('peel stopped');
+      else if (outer.aborted) handle.cancel('nobody wants the layer any more');
+      else handle.expire();
+    } catch (error) {
+      // A full disk takes no record of it. The next who begins the job finds that nobody has it.
+      log.warn({ job: handle.job, error: errorMessage(error) }, 'cannot record how an unpack job ended');
+    } finally {
+      handle.close();
     }
   }
 
@@ -262,12 +327,21 @@ export class NodeUnpacker implements Unpacker {
     await checkSpace({ root, needed, reserve: settings().reserve });
   }
 
+  #counting(handle: JobHandle, { descriptor, onProgress }: JobRequest): ProgressSink {
+    return (event) => {
+      handle.received = event.done;
+      if (this.#running.has(handle.job))
+        this.#running.set(handle.job, (descriptor.size - event.done) * guessedRatio);
+      onProgress?.(event);
+    };
+  }
+
   async #built({ onBuilt }: JobRequest, build: LayerBuild, handle: JobHandle, signal: AbortSignal): Promise<void> {
     if (this.#o.settings().fillCache) await keepIndex(build, handle.folder, { signal });
     await onBuilt?.(build);
   }
 
-  #settle(request: JobRequest, handle: JobHandle, behind: (signal: AbortSignal) => Promise<void>): void {
+  #settle(request: JobRequest, handle: JobHandle, behind: Behind): void {
     const { descriptor, diffId, local } = request;
     this.#settling.add(descriptor.digest, async (signal) => {
       await behind(signal).catch((error: unknown) => {
@@ -293,14 +367,21 @@ function checkSupported({ descriptor, diffId }: Pick<LayerToUnpack, 'descriptor'
       throw new UnpackError('ERR_UNPACK_UNSUPPORTED', `layer ${digest}: only sha256 is implemented, not ${each}`);
 }
 
-function counting(handle: JobHandle, sink: ProgressSink | undefined): ProgressSink {
-  return (event) => {
-    handle.received = event.done;
-    sink?.(event);
-  };
+/** After a power cut nobody knows how much was written of what is kept unread. */
+async function dropUnsure(folder: string): Promise<void> {
+  await rm(join(folder, 'data'), { force: true });
+  await removeBlob(folder);
 }
 
-function once(work: (signal: AbortSignal) => Promise<void>): (signal: AbortSignal) => Promise<void> {
+/** What it holds on to goes when it is done. */
+function once(work: Behind): Behind {
+  let todo = work;
   let running: Promise<void> | undefined;
-  return (signal) => (running ??= work(signal));
+  return (signal) => {
+    if (running === undefined) {
+      running = todo(signal);
+      todo = nothing;
+    }
+    return running;
+  };
 }

@@ -122,6 +122,8 @@ export class TarUnpacker {
 
   async collect() {}
 
+  async idle() {}
+
   async close() {}
 }
 
