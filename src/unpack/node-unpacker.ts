@@ -16,7 +16,7 @@ import type { BlobFeed } from './blob-feed.ts';
 import { checkSpace } from './check-space.ts';
 import { CompressedStore } from './compressed-store.ts';
 import { UnpackError } from './errors.ts';
-import { findBlob } from './find-blob.ts';
+import { findBlob, progressName } from './find-blob.ts';
 import { JobBook } from './job-book.ts';
 import type { JobHandle } from './job-handle.ts';
 import { LeasePool } from './leases.ts';
@@ -172,6 +172,7 @@ export class NodeUnpacker implements Unpacker {
         const counted = { ...request, onProgress: counting(handle, request.onProgress) };
         const { implied, build } = await runJob(this.#parts(), counted, handle.folder, { signal });
         handle.finished(implied);
+        allHere(counted);
         if (build !== undefined) behind = once((ending) => this.#built(request, build, handle, ending));
         // Not before somebody has taken the tree, but without waiting for him.
         this.#settling.add(request.descriptor.digest, behind);
@@ -209,6 +210,7 @@ export class NodeUnpacker implements Unpacker {
         );
       }
       handle.finished([]);
+      allHere(counted);
       handle.claim(() => {});
       this.#settle(request, handle, behind);
     });
@@ -288,6 +290,11 @@ function counting(handle: JobHandle, sink: ProgressSink | undefined): ProgressSi
     handle.received = event.done;
     sink?.(event);
   };
+}
+
+/** Also of a layer that was on the node already. */
+function allHere({ descriptor: { digest, size }, onProgress }: JobRequest): void {
+  onProgress?.({ what: progressName(digest), done: size, total: size });
 }
 
 function once(work: (signal: AbortSignal) => Promise<void>): (signal: AbortSignal) => Promise<void> {

@@ -58,7 +58,7 @@ async function writeImage(
   const written = new Deferred<void>();
   written.promise.catch(() => {});
   const all = [
-    applyInOrder(request, works, writer, signal).then(written.resolve),
+    applyInOrder(request, works, writer, signal).then(() => written.resolve()),
     ...[...works.values()].map(({ layer, sink, whole }) =>
       pass(layer, {
         sink,
