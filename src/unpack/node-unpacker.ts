@@ -12,6 +12,7 @@ import { layerType } from '../oci/media-type.ts';
 import type { State } from '../state/state.ts';
 import type { UnpackJobForm } from '../state/unpack-jobs.ts';
 import { OnceMap } from '../util/once-map.ts';
+import { removeTree } from '../util/remove-tree.ts';
 import type { BlobFeed } from './blob-feed.ts';
 import { checkSpace } from './check-space.ts';
 import { CompressedStore } from './compressed-store.ts';
@@ -22,7 +23,7 @@ import type { JobHandle } from './job-handle.ts';
 import { LeasePool } from './leases.ts';
 import { passLayer } from './pass-layer.ts';
 import { ReadyTrees } from './ready-trees.ts';
-import { runJob } from './run-job.ts';
+import { runJob, treeIn } from './run-job.ts';
 import type { JobParts } from './run-job.ts';
 import { keepIndex, settleJob } from './settle-job.ts';
 import { Settling } from './settling.ts';
@@ -54,6 +55,8 @@ export interface NodeUnpackerOptions {
 
 type JobRequest = LayerToUnpack & Pick<UnpackLayerRequest, 'image' | 'onBuilt' | 'onProgress'>;
 
+type JobWork = (handle: JobHandle, signal: AbortSignal) => Promise<void>;
+
 /** Bytes that a layer takes for each of its blob's while it is unpacked, as long as nobody knows: blob, stream and tree. */
 const guessedRatio = 6;
 
@@ -67,6 +70,8 @@ export class NodeUnpacker implements Unpacker {
   readonly #ready = new ReadyTrees();
   readonly #settling: Settling;
   readonly #ending = new AbortController();
+  /** From before they have a row until nothing of them runs any more. */
+  readonly #jobs = new Set<Promise<void>>();
   /** Jobs that run, and the bytes that each may still write. */
   readonly #running = new Map<number, number>();
 
@@ -145,7 +150,7 @@ export class NodeUnpacker implements Unpacker {
   async close(): Promise<void> {
     this.#ending.abort(new UnpackError('ERR_UNPACK_CANCELLED', 'the unpacker is closed'));
     await this.#settling.close();
-    while (this.#running.size > 0) await new Promise((resolve) => setImmediate(resolve));
+    while (this.#jobs.size > 0) await Promise.allSettled(this.#jobs);
     this.#book.close();
   }
 
@@ -217,11 +222,22 @@ export class NodeUnpacker implements Unpacker {
   }
 
   /** Begins or resumes a job, and says how it ended when it did not end well. */
-  async #inJob(
+  async #inJob(request: JobRequest, form: UnpackJobForm, outer: AbortSignal, work: JobWork): Promise<void> {
+    this.#ending.signal.throwIfAborted();
+    const running = this.#runJob(request, form, outer, work);
+    this.#jobs.add(running);
+    try {
+      await running;
+    } finally {
+      this.#jobs.delete(running);
+    }
+  }
+
+  async #runJob(
     { descriptor, diffId, image }: JobRequest,
     form: UnpackJobForm,
     outer: AbortSignal,
-    work: (handle: JobHandle, signal: AbortSignal) => Promise<void>,
+    work: JobWork,
   ): Promise<void> {
     const { expiryMs } = this.#o.settings();
     const expiry = AbortSignal.timeout(expiryMs);
@@ -234,6 +250,7 @@ export class NodeUnpacker implements Unpacker {
       await work(handle, signal);
     } catch (error) {
       if (handle.state !== 'in_progress') throw error;
+      if (!this.#ending.signal.aborted) await removeUnfinished(handle.folder);
       if (!signal.aborted) handle.fail(error);
       else if (this.#ending.signal.aborted) handle.cancel('peel stopped');
       else if (outer.aborted) handle.cancel('nobody wants the layer any more');
@@ -256,7 +273,7 @@ export class NodeUnpacker implements Unpacker {
 
   async #built({ onBuilt }: JobRequest, build: LayerBuild, handle: JobHandle, signal: AbortSignal): Promise<void> {
     if (this.#o.settings().fillCache) await keepIndex(build, handle.folder, { signal });
-    await onBuilt?.(build);
+    await onBuilt?.(build, { signal });
   }
 
   #settle(request: JobRequest, handle: JobHandle, behind: (signal: AbortSignal) => Promise<void>): void {
@@ -270,6 +287,12 @@ export class NodeUnpacker implements Unpacker {
       await handle.remove();
     });
   }
+}
+
+/** What is made of the blob is made anew by the next who begins the job, and takes most of the room. What stays is removed with the job. */
+async function removeUnfinished(folder: string): Promise<void> {
+  await rm(join(folder, 'data'), { force: true }).catch(() => undefined);
+  await removeTree(treeIn(folder)).catch(() => undefined);
 }
 
 /** Errors: ERR_UNPACK_UNSUPPORTED. */
