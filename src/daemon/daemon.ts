@@ -261,6 +261,7 @@ class RunningDaemon implements Daemon {
         presentBytes: mounts.presentBytes() + (found?.presentBytes ?? 0),
         mounts: mounts.counts(),
         fuseErrors: mounts.fuseErrors() + (found?.fuseErrors ?? 0),
+        ...(this.#unpacking?.gauges() ?? { leases: {}, unpackJobs: {} }),
       };
     });
   }

@@ -5,11 +5,12 @@ import { bootId } from '../image/process-identity.ts';
 import { IndexPublisher } from '../image/publish-index.ts';
 import type { BuiltLayerOfImage } from '../image/publish-index.ts';
 import type { Logger } from '../observe/log.ts';
+import type { Gauges } from '../observe/metrics.ts';
 import { ContainerdBlobs } from '../snapshotter/containerd/containerd-blobs.ts';
 import type { LocalBlobs } from '../unpack/blob-feed.ts';
 import { NodeUnpacker } from '../unpack/node-unpacker.ts';
 import type { UnpackSettings } from '../unpack/unpack-settings.ts';
-import type { UnpackLimits } from '../unpack/unpacker.ts';
+import type { UnpackJobState, UnpackLimits } from '../unpack/unpacker.ts';
 import type { Node } from './node.ts';
 
 export interface UnpackingContext {
@@ -47,6 +48,13 @@ export class Unpacking {
     new ContainerdBlobs({ address: this.#context.config().unpack.containerd, namespace });
 
   readonly onBuilt = async (built: BuiltLayerOfImage): Promise<void> => await this.#publisher.layerBuilt(built);
+
+  gauges(): Pick<Gauges, 'leases' | 'unpackJobs'> {
+    const { downloads, unpacks, jobs } = this.unpacker.status();
+    const unpackJobs: Partial<Record<UnpackJobState, number>> = {};
+    for (const { state } of jobs) unpackJobs[state] = (unpackJobs[state] ?? 0) + 1;
+    return { leases: { downloads, unpacks }, unpackJobs };
+  }
 
   /** The configuration has changed. */
   reload(): void {

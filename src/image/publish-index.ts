@@ -26,6 +26,8 @@ export interface BuiltLayerOfImage {
   readonly signal?: AbortSignal | undefined;
 }
 
+const maxWaiting = 256;
+
 /** What a registry says that takes no pushes, or none from us. */
 const refusals: ReadonlySet<string | undefined> = new Set(['UNAUTHORIZED', 'DENIED', 'UNSUPPORTED']);
 
@@ -36,6 +38,8 @@ export class IndexPublisher {
   readonly #images = new KeyedLock<Digest>();
   /** Repositories and indexes that this process pushed, or found there. */
   readonly #published = new Set<string>();
+  /** By manifest: those that lack a layer that may be read for another image. */
+  readonly #waiting = new Map<Digest, ResolvedImage>();
   /** Hosts whose refusal was said. */
   readonly #refused = new Set<string>();
 
@@ -51,8 +55,12 @@ export class IndexPublisher {
     const { reference, descriptor } = image;
     const { log } = this.#d;
     try {
-      const work = (): Promise<void> => this.#take(image, layer, build, signal);
-      await this.#images.run(descriptor.digest, work, { signal });
+      const take = (): Promise<void> => this.#take(image, layer, build, signal);
+      await this.#images.run(descriptor.digest, take, { signal });
+      for (const other of this.#waitingFor(layer)) {
+        const assemble = (): Promise<void> => this.#assemble(other, signal);
+        await this.#images.run(other.descriptor.digest, assemble, { signal });
+      }
     } catch (error) {
       if (signal?.aborted === true) return;
       log.warn({ image: reference, layer, error: errorMessage(error) }, 'the index of an unpacked layer is not kept');
@@ -63,14 +71,35 @@ export class IndexPublisher {
     const wanted = distinctLayers(image.manifest).find(({ digest }) => digest === layer);
     if (wanted !== undefined && skippedUnread(wanted) === undefined && !(await this.#has(layer)))
       await keepZtoc(this.#d, build);
+    await this.#assemble(image, signal);
+  }
+
+  /** Does nothing while a layer has not been read. */
+  async #assemble(image: ResolvedImage, signal: AbortSignal | undefined): Promise<void> {
     const rows = await this.#rows(image);
-    if (rows === undefined) return;
+    if (rows === undefined) {
+      this.#waitFor(image);
+      return;
+    }
+    this.#waiting.delete(image.descriptor.digest);
     const before = this.#d.state.indexes.get(image.descriptor.digest)?.digest;
     const index = await assembleIndex(this.#d, image, rows);
     if (index === undefined) return;
     if (index !== before)
       this.#d.log.info({ image: image.reference, index }, 'unpacking has made an index of the image');
     if (this.#d.publish()) await this.#push(image, index, signal);
+  }
+
+  /** A layer that several images have is unpacked once, for one of them. */
+  #waitingFor(layer: Digest): ResolvedImage[] {
+    return [...this.#waiting.values()].filter(({ manifest }) => manifest.layers.some(({ digest }) => digest === layer));
+  }
+
+  #waitFor(image: ResolvedImage): void {
+    this.#waiting.delete(image.descriptor.digest);
+    this.#waiting.set(image.descriptor.digest, image);
+    const [oldest] = this.#waiting.keys();
+    if (this.#waiting.size > maxWaiting && oldest !== undefined) this.#waiting.delete(oldest);
   }
 
   async #has(layer: Digest): Promise<boolean> {

@@ -19,6 +19,8 @@ export const prepareCodes = [
 export type PrepareCode = (typeof prepareCodes)[number];
 
 export const layerServings = ['lazy', 'complete', 'unpacked', 'deferred'] as const;
+export const unpackJobStates = ['in_progress', 'done', 'claimed', 'failed', 'cancelled', 'expired'] as const;
+export const leaseKinds = ['downloads', 'unpacks'] as const;
 export const snapshotKinds = ['view', 'active', 'committed'] as const;
 
 /** What is counted by looking, at every scrape. */
@@ -31,6 +33,14 @@ export interface Gauges {
   readonly mounts: { readonly serving: number; readonly failed: number };
   /** Over the whole life of the process. */
   readonly fuseErrors: number;
+  /** Leases of the unpacker, and its jobs. */
+  readonly leases: Readonly<Partial<Record<(typeof leaseKinds)[number], LeaseGauge>>>;
+  readonly unpackJobs: Readonly<Partial<Record<(typeof unpackJobStates)[number], number>>>;
+}
+
+export interface LeaseGauge {
+  readonly held: number;
+  readonly waiting: number;
 }
 
 const seconds = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -130,6 +140,21 @@ export class DaemonMetrics {
         self.set({ state: 'serving' }, mounts.serving);
         self.set({ state: 'failed' }, mounts.failed);
       },
+      ['state'],
+    );
+    gauge(
+      name('unpack_leases', 'Leases to download chunks of layers and to unpack layers that are held, or waited for.'),
+      (self, { leases }) => {
+        for (const kind of leaseKinds) {
+          self.set({ kind, state: 'held' }, leases[kind]?.held ?? 0);
+          self.set({ kind, state: 'waiting' }, leases[kind]?.waiting ?? 0);
+        }
+      },
+      ['kind', 'state'],
+    );
+    gauge(
+      name('unpack_jobs', 'Jobs of the unpacker, which are one for each layer and form, by their state.'),
+      (self, { unpackJobs }) => unpackJobStates.forEach((state) => self.set({ state }, unpackJobs[state] ?? 0)),
       ['state'],
     );
     let told = 0;

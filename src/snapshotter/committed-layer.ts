@@ -3,6 +3,8 @@ import type { SnapshotRow, SnapshotTable } from '../state/snapshots.ts';
 import { lowerRefusal } from './parents.ts';
 import type { Places } from './parents.ts';
 
+/** On the snapshot of a layer that peel unpacked, for who asks containerd. */
+export const unpackedLabel = 'peel.unpacked';
 export const refLabel = 'containerd.io/snapshot.ref';
 
 type Parent = Pick<SnapshotRow, 'id'> | undefined;

@@ -57,6 +57,8 @@ export interface BuiltLayer {
   readonly image: ResolvedImage;
   readonly layer: Digest;
   readonly build: LayerBuild;
+  /** Of who waits for it to be made use of. */
+  readonly signal: AbortSignal;
 }
 
 export type OpenOutcome = { readonly kind: 'open'; readonly lease: LayerLease } | Deferral;
@@ -272,7 +274,8 @@ export class ImageSession {
     const layer = descriptor.digest;
     const above = unpacking.userXattr ? 'overlay-user' : 'overlay';
     const form = position === 0 ? 'plain' : above;
-    const onBuilt = async (build: LayerBuild) => await unpacking.onBuilt?.({ image, layer, build });
+    const onBuilt: UnpackWish['onBuilt'] = async (build, { signal }) =>
+      await unpacking.onBuilt?.({ image, layer, build, signal });
     return { descriptor, diffId, source: knownSource(this.#d, descriptor), form, reason, onBuilt };
   }
 

@@ -1,10 +1,9 @@
 // The layers of one image that are being unpacked: side by side, ahead of containerd, which asks for one after the other.
 import { setMaxListeners } from 'node:events';
-import type { LayerBuild } from '../index/layer-build.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { LocalBlobs } from '../unpack/blob-feed.ts';
-import type { LayerToUnpack, TreeForm, UnpackedTree, Unpacker } from '../unpack/unpacker.ts';
+import type { UnpackedTree, UnpackLayerRequest, Unpacker } from '../unpack/unpacker.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { deferralOf } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
@@ -16,11 +15,9 @@ export interface SessionUnpacksDeps {
   readonly log: Logger;
 }
 
-export interface UnpackWish extends Pick<LayerToUnpack, 'descriptor' | 'diffId' | 'source'> {
-  readonly form: TreeForm;
+export interface UnpackWish extends Pick<UnpackLayerRequest, 'descriptor' | 'diffId' | 'source' | 'form' | 'onBuilt'> {
   /** Why the layer is not served, as a phrase. */
   readonly reason: string;
-  readonly onBuilt?: ((build: LayerBuild) => Promise<void>) | undefined;
 }
 
 /** The tree is of whoever took the outcome. */

@@ -5,6 +5,7 @@ import { status } from '@grpc/grpc-js';
 import type { Server, ServerWritableStream } from '@grpc/grpc-js';
 import type { Logger } from '../observe/log.ts';
 import type { SnapshotRow } from '../state/snapshots.ts';
+import { unpackedLabel } from './committed-layer.ts';
 import { SnapshotError } from './errors.ts';
 import {
   InfoSchema,
@@ -136,13 +137,15 @@ function sizeOf({ name, parent, labels }: Info): number {
 const kinds = { view: Kind.VIEW, active: Kind.ACTIVE, committed: Kind.COMMITTED } as const;
 
 function infoOf(row: SnapshotRow): Info {
+  // Ours, whatever a client has set.
+  const { [unpackedLabel]: _theirs, ...labels } = row.labels;
   return create(InfoSchema, {
     name: row.key,
     parent: row.parent?.key ?? '',
     kind: kinds[row.kind],
     createdAt: timestampFromMs(row.createdAt),
     updatedAt: timestampFromMs(row.updatedAt),
-    labels: { ...row.labels },
+    labels: row.unpacked ? { ...labels, [unpackedLabel]: 'true' } : labels,
   });
 }
 

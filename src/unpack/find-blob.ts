@@ -1,6 +1,7 @@
 // Where a layer's compressed bytes come from: the node first, then containerd, then the registry.
 import { errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { BlobFeed } from './blob-feed.ts';
 import { BlobDownload } from './blob-download.ts';
 import type { CompressedStore } from './compressed-store.ts';
@@ -18,6 +19,11 @@ export interface BlobPlaces {
 
 type Wanted = Pick<UnpackLayerRequest, 'image' | 'descriptor' | 'source' | 'local' | 'onProgress'>;
 
+/** Of a layer, to who looks at its progress. */
+export function progressName(digest: Digest): string {
+  return `layer ${digest.slice(0, 19)}`;
+}
+
 /** `folder`: the job's. What was begun there is continued. Errors: ERR_UNPACK_DISK; the signal's reason. */
 export async function findBlob(
   places: BlobPlaces,
@@ -31,7 +37,7 @@ export async function findBlob(
   if (await compressed.has(descriptor)) return localFeed(compressed.path(digest), descriptor);
   const local = await inContainerd(places, wanted, signal);
   if (local !== undefined) return sourceFeed('containerd', local, descriptor);
-  const what = `layer ${digest.slice(0, 19)}`;
+  const what = progressName(digest);
   return await BlobDownload.open({
     folder,
     descriptor,

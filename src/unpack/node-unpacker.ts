@@ -18,7 +18,7 @@ import { checkSpace } from './check-space.ts';
 import { clearJob } from './clear-job.ts';
 import { CompressedStore } from './compressed-store.ts';
 import { UnpackError } from './errors.ts';
-import { findBlob } from './find-blob.ts';
+import { findBlob, progressName } from './find-blob.ts';
 import { JobBlob, removeBlob } from './job-blob.ts';
 import { JobBook } from './job-book.ts';
 import type { JobHandle } from './job-handle.ts';
@@ -215,6 +215,7 @@ export class NodeUnpacker implements Unpacker {
         const counted = { ...request, onProgress: this.#counting(handle, request) };
         const { applied, build } = await runJob(this.#parts(), counted, handle.folder, { signal });
         handle.finished(applied);
+        allHere(counted);
         if (build !== undefined) {
           behind = once((ending) => this.#built(request, build, handle, ending));
           // At once, whether anybody has taken the tree or not; without waiting for it.
@@ -259,6 +260,7 @@ export class NodeUnpacker implements Unpacker {
       }
       await blob.verified();
       handle.finished({ implied: [], hiding: [] });
+      allHere(wanted);
       handle.claim(() => {});
       this.#settle(request, handle, behind);
     });
@@ -330,15 +332,14 @@ export class NodeUnpacker implements Unpacker {
   #counting(handle: JobHandle, { descriptor, onProgress }: JobRequest): ProgressSink {
     return (event) => {
       handle.received = event.done;
-      if (this.#running.has(handle.job))
-        this.#running.set(handle.job, (descriptor.size - event.done) * guessedRatio);
+      if (this.#running.has(handle.job)) this.#running.set(handle.job, (descriptor.size - event.done) * guessedRatio);
       onProgress?.(event);
     };
   }
 
   async #built({ onBuilt }: JobRequest, build: LayerBuild, handle: JobHandle, signal: AbortSignal): Promise<void> {
     if (this.#o.settings().fillCache) await keepIndex(build, handle.folder, { signal });
-    await onBuilt?.(build);
+    await onBuilt?.(build, { signal });
   }
 
   #settle(request: JobRequest, handle: JobHandle, behind: Behind): void {
@@ -384,4 +385,9 @@ function once(work: Behind): Behind {
     }
     return running;
   };
+}
+
+/** Also of a layer that was on the node already. */
+function allHere({ descriptor: { digest, size }, onProgress }: JobRequest): void {
+  onProgress?.({ what: progressName(digest), done: size, total: size });
 }

@@ -30,8 +30,11 @@ export interface UnpackLayerRequest extends LayerToUnpack {
   /** Reference of the image that it is unpacked for: whom its leases count for. */
   readonly image: string;
   readonly form: TreeForm;
-  /** Told of a layer that was decoded, once it is verified: what an index needs to be made of. Its errors are logged. */
-  readonly onBuilt?: ((build: LayerBuild) => Promise<void>) | undefined;
+  /**
+   * Told of a layer that was decoded, once it is verified: what an index needs to be made of. Its errors are logged; the signal is
+   * that the unpacker closes, which waits for it.
+   */
+  readonly onBuilt?: ((build: LayerBuild, options: UnpackOptions) => Promise<void>) | undefined;
   readonly onProgress?: ProgressSink | undefined;
 }
 

@@ -1,75 +1,10 @@
 // Containers over lazy layers: what they see, what they change, and many of them at once.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { changedAnswer, changedLower, changedUpper, changingScript } from '../support/changed-files.ts';
 import { layerBytesSent, type PushedImage } from '../support/container-image.ts';
 import { canMount } from '../support/peel-node.ts';
 import { SnapshotterWorld } from '../support/snapshotter-world.ts';
-import type { BuiltMember } from '../support/tar-builder.ts';
-
-const dir = (name: string): BuiltMember => ({ name: `${name}/`, flag: '5', mode: 0o755 });
-const file = (name: string, data: string | Buffer): BuiltMember => ({ name, data });
-
-const lower = [
-  dir('data'),
-  dir('data/sub'),
-  dir('data/replaced'),
-  file('data/kept', 'kept\n'),
-  file('data/changed', 'old\n'),
-  file('data/deleted', 'gone\n'),
-  file('data/moved', 'moved\n'),
-  file('data/sub/one', 'one\n'),
-  file('data/sub/two', 'two\n'),
-  file('data/replaced/old', 'old\n'),
-  file('data/whited', 'never seen\n'),
-];
-const upper = [file('data/.wh.whited', ''), file('data/late', 'late\n'), { ...dir('sticky'), mode: 0o1777 }];
-
-const script = `
-set -e
-cd /data
-test ! -e whited
-echo new > changed
-echo more >> kept
-rm deleted
-mv moved elsewhere
-mv sub renamed
-rm -r replaced && mkdir replaced && echo fresh > replaced/new
-ln late linked
-chmod 600 late
-mkdir made && cp -r renamed made/copy
-for name in $(ls -A . renamed replaced made/copy); do echo $name; done
-cat changed kept elsewhere renamed/one made/copy/two replaced/new linked
-stat -c '%a %h' late
-stat -c %a /sticky
-`;
-const answer = `.:
-changed
-elsewhere
-kept
-late
-linked
-made
-renamed
-replaced
-made/copy:
-one
-two
-renamed:
-one
-two
-replaced:
-new
-new
-kept
-more
-moved
-one
-two
-fresh
-late
-600 2
-1777
-`;
 
 describe.skipIf(!canMount).each(['auto', 'native'])('containers over lazy layers, transport %s', (transport) => {
   let world: SnapshotterWorld;
@@ -78,8 +13,8 @@ describe.skipIf(!canMount).each(['auto', 'native'])('containers over lazy layers
   beforeAll(async () => {
     const config = ['[snapshotter]', `transport = "${transport}"`];
     world = await SnapshotterWorld.start({ config: () => config });
-    const unread = file('unread', randomBytes(6 << 20));
-    image = await world.image('changed', [[...lower, unread], upper]);
+    const unread = { name: 'unread', data: randomBytes(6 << 20) };
+    image = await world.image('changed', [[...changedLower, unread], changedUpper]);
     world.registry.front.forget();
     await world.pull(image.reference);
   });
@@ -88,8 +23,8 @@ describe.skipIf(!canMount).each(['auto', 'native'])('containers over lazy layers
 
   it('write, delete, rename and replace what is below, each for itself', async () => {
     for (const round of ['first', 'second']) {
-      const { out, err } = await world.containerd.run(image.reference, ['sh', '-c', script]);
-      expect({ round, err, out }).toEqual({ round, err: '', out: answer });
+      const { out, err } = await world.containerd.run(image.reference, ['sh', '-c', changingScript]);
+      expect({ round, err, out }).toEqual({ round, err: '', out: changedAnswer });
     }
     const { layers, deferred } = await world.daemon.status();
     expect(deferred).toEqual([]);
@@ -103,7 +38,10 @@ describe.skipIf(!canMount).each(['auto', 'native'])('containers over lazy layers
   if (transport === 'auto')
     it('are eight at once of four images', async () => {
       const images = await Promise.all(
-        Array.from({ length: 4 }, async (_, i) => await world.image(`many-${i}`, [[file('mine', `image ${i}\n`)]])),
+        Array.from(
+          { length: 4 },
+          async (_, i) => await world.image(`many-${i}`, [[{ name: 'mine', data: `image ${i}\n` }]]),
+        ),
       );
       const twice = [...images, ...images];
       const results = await Promise.all(

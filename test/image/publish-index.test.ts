@@ -99,6 +99,20 @@ describe('an image that was unpacked', () => {
     expect(await node.indexes.listRemote(image.reference)).toEqual([]);
   });
 
+  it('is lazy also where a layer was read for another image, whichever was last', async () => {
+    const lab = await ImageLab.start();
+    const [own, base] = [packed, plain];
+    const one = await lab.push('1', [base, small]);
+    const two = await lab.push('2', [base, own]);
+    const node = await lab.node();
+    const eager = new Eager(node, false);
+    await eager.built(two, own);
+    expect(node.indexes.list()).toEqual([]);
+    await eager.built(one, base, small);
+    expect(node.indexes.list().map(({ image }) => image).toSorted()).toEqual([one.digest, two.digest].toSorted());
+    expect(await servings(node, two)).toEqual(['lazy', 'lazy']);
+  });
+
   it('is lazy for everybody where that is wanted, and pushed once', async () => {
     const lab = await ImageLab.start();
     const image = await lab.push('1', [packed, small, plain]);

@@ -12,6 +12,8 @@ it('looks once at every scrape', async () => {
       presentBytes: 5,
       mounts: { serving: 1, failed: 0 },
       fuseErrors: looks,
+      leases: { downloads: { held: 4, waiting: 7 } },
+      unpackJobs: { in_progress: 2 },
     };
   });
   await metrics.text();
@@ -19,5 +21,10 @@ it('looks once at every scrape', async () => {
   expect(looks).toBe(2);
   expect(text).toContain('peel_snapshots{kind="committed"} 3\n');
   expect(text).toContain('peel_layers{serving="deferred"} 0\n');
+  expect(text).toContain('peel_unpack_leases{kind="downloads",state="held"} 4\n');
+  expect(text).toContain('peel_unpack_leases{kind="downloads",state="waiting"} 7\n');
+  expect(text).toContain('peel_unpack_leases{kind="unpacks",state="held"} 0\n');
+  expect(text).toContain('peel_unpack_jobs{state="in_progress"} 2\n');
+  expect(text).toContain('peel_unpack_jobs{state="failed"} 0\n');
   expect(text).toContain('peel_fuse_errors_total 2\n');
 });

@@ -16,7 +16,6 @@ import { mountsBelow } from './leftovers.ts';
 import { run } from './run.ts';
 
 const dist = new URL('../../dist', import.meta.url).href;
-const unpacker = new URL('tar-unpacker.mjs', import.meta.url).href;
 
 export interface Wish {
   readonly chainId: string;
@@ -175,9 +174,8 @@ const program = `
   const { openState } = await load('state/state');
   const { Semaphore } = await load('util/semaphore');
   const { SnapshotLayers } = await load('snapshotter/snapshot-layers');
-  const { TarReader } = await load('tar/reader');
-  const { setXattr } = await load('native/sys');
-  const { TarUnpacker } = await import(${JSON.stringify(unpacker)});
+  const { configSchema } = await load('config/schema');
+  const { openUnpacker } = await load('daemon/unpacking');
   const { root, runDir, config, readDeadlineMs } = JSON.parse(process.argv[1]);
   const log = createLog({ level: 'debug' });
   const state = openState(root);
@@ -185,9 +183,12 @@ const program = `
   const directories = await LayerDirectories.open(root, runDir);
   const store = new LayerStore({ directories, table: state.layers, slots: new Semaphore(16), log, readDeadlineMs });
   const origins = new Origins({ environment: readEnvironment(), log });
+  const unpacking = configSchema.parse({ unpack: { reserve: '1MiB' } });
+  const node = { paths: { root }, state, imageDeps: { layers: store } };
+  const unpacker = await openUnpacker({ node, config: () => unpacking, log });
   const layers = await SnapshotLayers.open({
     root, runDir, state, store, openOrigin: origins.open, log, userXattr: false,
-    unpacker: new TarUnpacker({ root, table: state.snapshots, TarReader, setXattr }),
+    unpacker,
     content: new ContentFetcher(new ContentStore(root), state.images),
     config: {
       mode: 'lazy', transport: 'auto', formats: { soci_v1: true, soci_v2: true }, choice: 'newest',
@@ -214,6 +215,7 @@ const program = `
     void (async () => call(...args))().then((value) => answer({ value }), (error) => answer({ error: error.message }));
   }
   await layers.close();
+  await unpacker.close();
   await origins.close();
   state.close();
   process.exitCode = 0;`;

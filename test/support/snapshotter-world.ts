@@ -12,6 +12,8 @@ import { TestRegistry } from './test-registry.ts';
 export interface WorldOptions {
   /** Lines of the daemon's configuration. */
   readonly config?: ((containerd: Containerd, daemon: PeelDaemon) => readonly string[]) | undefined;
+  /** Lines of its table `unpack`, behind the address of containerd. */
+  readonly unpack?: readonly string[] | undefined;
   /** What the registry has, at a folder of its own. */
   readonly store?: ((dir: string) => Promise<Registry>) | undefined;
 }
@@ -35,19 +37,24 @@ export class SnapshotterWorld {
     this.containerd = containerd;
   }
 
-  static async start({ config, store }: WorldOptions = {}): Promise<SnapshotterWorld> {
+  static async start({ config, unpack, store }: WorldOptions = {}): Promise<SnapshotterWorld> {
     const registry = await TestRegistry.start(store);
     const daemon = new PeelDaemon();
     const containerd = await Containerd.start({ containers: true, proxy: daemon.proxy });
     const world = new SnapshotterWorld(registry, daemon, containerd);
     try {
-      daemon.configure(config?.(containerd, daemon) ?? []);
+      world.configure(config?.(containerd, daemon), unpack);
       await daemon.start();
     } catch (error) {
       await world.close();
       throw error;
     }
     return world;
+  }
+
+  /** The daemon, for its next start or a reload. */
+  configure(config: readonly string[] = [], unpack: readonly string[] = []): void {
+    this.daemon.configure([...config, '[unpack]', `containerd = "${this.containerd.socket}"`, ...unpack]);
   }
 
   /** Pushes an image of the shell and a layer for each list of members. */

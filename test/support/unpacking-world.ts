@@ -2,24 +2,24 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { onTestFinished } from 'vitest';
-import { setXattr } from '../../src/native/sys.ts';
+import { configSchema } from '../../src/config/schema.ts';
+import { openUnpacker } from '../../src/daemon/unpacking.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { SnapshotLayers } from '../../src/snapshotter/snapshot-layers.ts';
 import type { SnapshotLayersConfig, SnapshotLayersDeps } from '../../src/snapshotter/snapshot-layers.ts';
 import { Snapshotter } from '../../src/snapshotter/snapshotter.ts';
-import { TarReader } from '../../src/tar/reader.ts';
 import { serveGrpc } from '../../src/snapshotter/grpc/serve-grpc.ts';
 import { addSnapshotsService } from '../../src/snapshotter/snapshots-service.ts';
 import type { State } from '../../src/state/state.ts';
 import type { ImageLab } from './image-lab.ts';
 import { SnapshotsClient } from './snapshots-client.ts';
-import { TarUnpacker } from './tar-unpacker.mjs';
+import { WatchedUnpacker } from './watched-unpacker.ts';
 
 export interface UnpackingWorld {
   readonly root: string;
   readonly socket: string;
   readonly state: State;
-  readonly unpacker: TarUnpacker;
+  readonly unpacker: WatchedUnpacker;
   readonly layers: SnapshotLayers;
   readonly snapshotter: Snapshotter;
   readonly client: SnapshotsClient;
@@ -47,7 +47,8 @@ export async function unpackingWorld(
   const { content, openOrigin, layers: store } = node.imageDeps;
   const { state } = node;
   const [log, userXattr] = [silentLog(), false];
-  const unpacker = new TarUnpacker({ root, table: state.snapshots, TarReader, setXattr });
+  const config = configSchema.parse({ unpack: { reserve: '1MiB' } });
+  const unpacker = new WatchedUnpacker(await openUnpacker({ node, config: () => config, log }), root);
   const layers = await SnapshotLayers.open({
     root,
     runDir: node.paths.runDir,
@@ -78,6 +79,7 @@ export async function unpackingWorld(
     client.close();
     await listener.close(1000);
     await layers.close();
+    await unpacker.close();
     await snapshotter.close();
   });
   return { root, socket, state, unpacker, layers, snapshotter, client };

@@ -32,7 +32,7 @@ const ownSnapshotters = ['overlayfs', 'native', 'btrfs', 'devmapper', 'zfs', 'er
 export function define(command: Command, context: CliContext): void {
   command
     .description(
-      'Pull an image into containerd. Layers that the snapshotter can mount lazily are not downloaded, the others are unpacked.',
+      'Pull an image into containerd. Layers that the snapshotter can mount lazily are not downloaded, the others are unpacked: by peel, or by containerd where peel leaves them to it.',
     )
     .argument('<image>', 'image reference, e.g. debian:12 or localhost:5000/app@sha256:…')
     .option(
@@ -89,11 +89,12 @@ async function print({ options, output }: CliContext, pulled: PulledImage, snaps
     return;
   }
   const { name, target, layers } = pulled;
-  const rows = layers.map(({ digest, how, size, fetched }) => [
+  const rows = layers.map(({ digest, how, unpackedBy, size, fetched }) => [
     shortDigest(digest),
-    how,
+    unpackedBy === 'peel' ? 'unpacked by peel' : how,
     humanBytes(size),
-    humanBytes(fetched),
+    // What peel fetches, it says itself.
+    unpackedBy === 'peel' ? '' : humanBytes(fetched),
   ]);
   await output.table(
     [{ title: 'LAYER' }, { title: 'HOW' }, { title: 'SIZE', align: 'right' }, { title: 'FETCHED', align: 'right' }],

@@ -14,8 +14,8 @@ export class SnapshotService {
     this.snapshotter = snapshotter;
   }
 
-  /** Whether there is a committed snapshot of that name. Errors: ERR_CONTAINERD_ARGUMENT when there is no such snapshotter. */
-  async isCommitted(name: string, options?: CallOptions): Promise<boolean> {
+  /** Labels of the committed snapshot of that name, where there is one. Errors: ERR_CONTAINERD_ARGUMENT when there is no such snapshotter. */
+  async committed(name: string, options?: CallOptions): Promise<Labels | undefined> {
     const { snapshotter } = this;
     try {
       const { info } = await this.#session.call(
@@ -24,9 +24,9 @@ export class SnapshotService {
         { snapshotter, key: name },
         options,
       );
-      return info?.kind === Kind.COMMITTED;
+      return info?.kind === Kind.COMMITTED ? info.labels : undefined;
     } catch (error) {
-      if (isContainerdError(error, 'ERR_CONTAINERD_NOT_FOUND')) return false;
+      if (isContainerdError(error, 'ERR_CONTAINERD_NOT_FOUND')) return undefined;
       throw error;
     }
   }

@@ -154,7 +154,7 @@ async function writeSmall(
 /** Before anything is downloaded for nothing. */
 async function checkSnapshotter(snapshots: SnapshotService, signal: AbortSignal | undefined): Promise<void> {
   try {
-    await snapshots.isCommitted('peel-pull-asks', { signal });
+    await snapshots.committed('peel-pull-asks', { signal });
   } catch (error) {
     if (!isContainerdError(error, 'ERR_CONTAINERD_ARGUMENT')) throw error;
     const hint = "register it in containerd's config.toml as a proxy plugin, or choose another with --snapshotter";

@@ -9,6 +9,7 @@ import { ContainerdError, isContainerdError } from '../containerd/errors.ts';
 import { uniqueName } from '../containerd/leases.ts';
 import type { ContainerdSession } from '../containerd/session.ts';
 import type { SnapshotService } from '../containerd/snapshots.ts';
+import { unpackedLabel } from '../committed-layer.ts';
 import type { Mount } from '../gen/containerd/types/mount_pb.ts';
 import type { Labels } from '../layer-provider.ts';
 import { uncompressedLabel } from './content-labels.ts';
@@ -22,7 +23,9 @@ export interface PulledLayer {
   readonly size: number;
   /** `lazy`: made by the snapshotter without the blob. `present`: its snapshot was there before. */
   readonly how: 'lazy' | 'unpacked' | 'present';
-  /** Bytes fetched from the registry for it. */
+  /** Of one that was unpacked: whether the snapshotter did it, or containerd. */
+  readonly unpackedBy?: 'peel' | 'containerd' | undefined;
+  /** Bytes fetched from the registry for it by this pull, which fetches nothing for what the snapshotter makes. */
   readonly fetched: number;
 }
 
@@ -50,8 +53,8 @@ interface Unpacking {
 
 /** A snapshotter may say that there is a snapshot and lose it before it is asked. */
 const prepareTries = 3;
-/** A remote snapshotter may ask registries before it answers. */
-const prepareTimeoutMs = 600_000;
+/** A remote snapshotter may unpack a layer before it answers, which has a limit of its own (`unpack.expiry`). */
+const prepareTimeoutMs = 86_400_000;
 /** What was begun is waited for that long after an interrupt, to be undone rather than cut off. */
 const lingerMs = 5_000;
 
@@ -63,7 +66,7 @@ export async function unpackLayers(deps: UnpackDeps, image: ImageLayers): Promis
     const [chainId, diffId] = [chainIds[position], diffIds[position]];
     if (chainId === undefined || diffId === undefined) throw new RangeError(`the image has no diffID ${position}`);
     // A snapshotter that makes layers by itself is not raced: only what it leaves is fetched, and when it does.
-    const isRemote = done.some(({ how }) => how === 'lazy');
+    const isRemote = done.some(({ how, unpackedBy }) => how === 'lazy' || unpackedBy === 'peel');
     const unpacking = {
       layer,
       diffId,
@@ -77,37 +80,45 @@ export async function unpackLayers(deps: UnpackDeps, image: ImageLayers): Promis
   return done;
 }
 
-async function unpackLayer(deps: UnpackDeps, unpacking: Unpacking): Promise<Pick<PulledLayer, 'how' | 'fetched'>> {
+async function unpackLayer(
+  deps: UnpackDeps,
+  unpacking: Unpacking,
+): Promise<Pick<PulledLayer, 'how' | 'unpackedBy' | 'fetched'>> {
   const { snapshots, fetcher, session, signal } = deps;
   const { layer, chainId, labels, above } = unpacking;
-  const isKnown = await snapshots.isCommitted(chainId, { signal });
+  const isKnown = (await snapshots.committed(chainId, { signal })) !== undefined;
   const key = `extract-${uniqueName()} ${chainId}`;
   try {
     // Also for what is known: only this way does the lease get it.
-    const mounts = await prepare(deps, key, unpacking);
-    if (mounts === undefined) {
-      if (!isKnown) await fetcher.abandon();
-      return { how: isKnown ? 'present' : 'lazy', fetched: 0 };
+    const prepared = await prepare(deps, key, unpacking);
+    if (prepared.kind === 'there') {
+      if (isKnown) return { how: 'present', fetched: 0 };
+      await fetcher.abandon();
+      const isUnpacked = prepared.labels[unpackedLabel] !== undefined;
+      return isUnpacked ? { how: 'unpacked', unpackedBy: 'peel', fetched: 0 } : { how: 'lazy', fetched: 0 };
     }
     fetcher.ahead([layer, ...above]);
     const fetched = await fetcher.fetch(layer);
-    await apply(deps, unpacking, mounts);
+    await apply(deps, unpacking, prepared.mounts);
     await commit(snapshots, key, chainId, labels, signal);
     const content = new ContentService(session);
     await content.setLabels(layer.digest, { [uncompressedLabel]: unpacking.diffId }, { signal });
-    return { how: 'unpacked', fetched };
+    return { how: 'unpacked', unpackedBy: 'containerd', fetched };
   } catch (error) {
     await removeSnapshot(snapshots, key);
     throw error;
   }
 }
 
-/** Undefined: the snapshot is there. */
+type Prepared =
+  | { readonly kind: 'there'; readonly labels: Labels }
+  | { readonly kind: 'mounts'; readonly mounts: readonly Mount[] };
+
 async function prepare(
   { snapshots, signal }: UnpackDeps,
   key: string,
   { chainId, parent, labels }: Unpacking,
-): Promise<readonly Mount[] | undefined> {
+): Promise<Prepared> {
   for (let tries = 1; ; tries += 1) {
     signal?.throwIfAborted();
     using patience = lingering(signal);
@@ -115,13 +126,14 @@ async function prepare(
       const options = { signal: patience.signal, timeoutMs: prepareTimeoutMs };
       const mounts = await snapshots.prepare({ key, parent, labels }, options);
       signal?.throwIfAborted();
-      return mounts;
+      return { kind: 'mounts', mounts };
     } catch (error) {
       signal?.throwIfAborted();
       if (isContainerdError(error, 'ERR_CONTAINERD_UNAVAILABLE')) throw notRunning(error, snapshots.snapshotter);
       // Not found is what the snapshotter said is there.
       if (!isContainerdError(error, 'ERR_CONTAINERD_EXISTS', 'ERR_CONTAINERD_NOT_FOUND')) throw error;
-      if (await snapshots.isCommitted(chainId, { signal })) return undefined;
+      const labels = await snapshots.committed(chainId, { signal });
+      if (labels !== undefined) return { kind: 'there', labels };
       if (tries === prepareTries) throw error;
     }
   }
