@@ -4,6 +4,8 @@
 #include <isa-l/igzip_lib.h>
 #endif
 
+#include <utility>
+
 #include "gzip_fixture.hpp"
 
 using namespace fixture;
@@ -25,6 +27,7 @@ Scanned scan(InflateBackend backend, const Bytes& blob, uint64_t spanSize, size_
   Scanned scanned;
   CheckpointScan scan(spanSize, backend);
   check::Random random{seed};
+  Bytes memory(room);  // whose end is the end of every piece of output
   ScanStatus status = ScanStatus::NeedInput;
   uint64_t consumed = 0;
   for (size_t at = 0; at < blob.size() && status == ScanStatus::NeedInput;) {
@@ -33,12 +36,13 @@ Scanned scan(InflateBackend backend, const Bytes& blob, uint64_t spanSize, size_
     const Bytes piece(blob.begin() + static_cast<ptrdiff_t>(at), blob.begin() + static_cast<ptrdiff_t>(at + length));
     scan.feed(piece.data(), piece.size());
     do {
-      Bytes out(1 + random.below(room));
+      const size_t capacity = 1 + random.below(room);
+      uint8_t* out = memory.data() + (room - capacity);
       size_t produced = 0;
       const size_t known = scan.checkpoints().size();
-      status = scan.run(out.data(), out.size(), produced);
-      CHECK(produced <= out.size());
-      scanned.stream.insert(scanned.stream.end(), out.data(), out.data() + produced);
+      status = scan.run(out, capacity, produced);
+      CHECK(produced <= capacity);
+      scanned.stream.insert(scanned.stream.end(), out, out + produced);
       CHECK_EQ(scan.produced(), scanned.stream.size());
       // What hashes the spans relies on this.
       for (size_t i = known; i < scan.checkpoints().size(); i++) {
@@ -77,15 +81,14 @@ void same(const Scanned& a, const Scanned& b) {
 void sameInAnyPieces(const Bytes& blob, uint64_t spanSize) {
   const Scanned expected = plainly(blob, spanSize);
   CHECK(expected.whole);
-  for (size_t feed : {size_t{1} << 24, size_t{50'000}, size_t{700}}) {
-    for (size_t room : {size_t{1} << 20, size_t{40'000}, size_t{900}}) {
-      same(scan(InflateBackend::Isal, blob, spanSize, feed, room, feed + room), expected);
-    }
+  if (!peel::hasIsal()) return;
+  for (const auto& [feed, room] : {std::pair<size_t, size_t>{1 << 24, 1 << 20}, {50'000, 40'000}, {2'000, 30'000}, {40'000, 900}}) {
+    same(scan(InflateBackend::Isal, blob, spanSize, feed, room, feed + room), expected);
   }
-  if (blob.size() < 30'000) same(scan(InflateBackend::Isal, blob, spanSize, 1, 7, 1), expected);
+  if (expected.stream.size() < 12'000) same(scan(InflateBackend::Isal, blob, spanSize, 1, 7, 1), expected);
 }
 
-constexpr uint64_t kSpans[] = {0, 1, 500, 20'000, 70'000, 300'000, 1 << 30};
+constexpr uint64_t kSpans[] = {0, 1, 20'000, 70'000, 1 << 30};
 
 void sameForAnySpan(const Bytes& blob) {
   for (uint64_t span : kSpans) sameInAnyPieces(blob, span);
@@ -126,19 +129,27 @@ Bytes wrapped(const Bytes& deflated, const Bytes& plain) {
   return blob;
 }
 
+void bothRefuse(const Bytes& blob) {
+  onEachBackend([&] {
+    for (size_t pieces : {size_t{1} << 20, size_t{3}}) {
+      CHECK(!scan(peel::inflateBackend(), blob, 1'000, pieces, pieces * 100, 0).whole);
+    }
+  });
+}
+
 }  // namespace
 
 TEST(levels_and_strategies) {
-  const Bytes plain = material(500'000, 60);
+  const Bytes plain = material(250'000, 60);
   for (int level = 0; level <= 9; level++) {
     const Bytes blob = member(plain, {.level = level, .fields = level % 2 == 0});
     for (uint64_t span : {uint64_t{1}, uint64_t{70'000}}) sameInAnyPieces(blob, span);
   }
   for (int strategy : {Z_FIXED, Z_HUFFMAN_ONLY, Z_RLE, Z_FILTERED}) sameForAnySpan(member(plain, {.strategy = strategy}));
   sameForAnySpan(member(plain));
-  sameForAnySpan(member(Bytes(3 << 20, 'z')));
+  sameForAnySpan(member(Bytes(1 << 20, 'z')));
   // Noise, which deflate stores.
-  Bytes noise(300'000);
+  Bytes noise(200'000);
   check::Random random{61};
   for (auto& byte : noise) byte = static_cast<uint8_t>(random.next());
   sameForAnySpan(member(noise));
@@ -146,11 +157,11 @@ TEST(levels_and_strategies) {
 }
 
 TEST(blocks_that_were_flushed) {
-  const Bytes plain = material(300'000, 62);
+  const Bytes plain = material(150'000, 62);
   for (size_t every : {300u, 5'000u, 80'000u}) {
     for (int level : {0, 1, 6}) {
       const Bytes blob = flushed(plain, level, every, {Z_SYNC_FLUSH, Z_FULL_FLUSH, Z_PARTIAL_FLUSH, Z_BLOCK}, every);
-      for (uint64_t span : {0u, 1u, 9'000u, 40'000u}) sameInAnyPieces(blob, span);
+      for (uint64_t span : {1u, 9'000u, 40'000u}) sameInAnyPieces(blob, span);
     }
   }
 }
@@ -158,8 +169,8 @@ TEST(blocks_that_were_flushed) {
 TEST(members) {
   check::Random random{63};
   Bytes blob;
-  for (int i = 0; i < 60; i++) {
-    const size_t size = random.below(3) == 0 ? random.below(3) : random.below(i % 10 == 0 ? 150'000 : 9'000);
+  for (int i = 0; i < 40; i++) {
+    const size_t size = random.below(3) == 0 ? random.below(3) : random.below(i % 10 == 0 ? 120'000 : 5'000);
     const Bytes one = member(material(size, random.next()), {.level = i % 10, .fields = i % 4 == 0});
     blob.insert(blob.end(), one.begin(), one.end());
   }
@@ -183,22 +194,42 @@ TEST(blocks_made_by_hand) {
   sameForAnySpan(wrapped(join({longest, longest, last}), join({noise, noise})));
 }
 
-TEST(a_distance_into_the_member_before) {
-  // One literal, then a match of distance 2 in fixed codes: right behind another member, its bytes are not to be had.
-  const Bytes deflated = {0x4b, 0x04, 0x42, 0x00};
-  for (const Bytes& blob : {wrapped(deflated, Bytes(4, 'a')), join({member(material(70'000, 65)), wrapped(deflated, Bytes(4, 'a'))})}) {
-    for (auto backend : {InflateBackend::Zlib, InflateBackend::Isal}) {
-      if (backend == InflateBackend::Isal && !peel::hasIsal()) continue;
-      CHECK(!scan(backend, blob, 1'000, 1 << 20, 1 << 20, 0).whole);
-    }
+TEST(distances_into_the_member_before) {
+  // Deflated with what came before as a dictionary: whoever looks for it there finds the bytes that the trailer tells.
+  const Bytes before = material(70'000, 65), plain(before.end() - 3'000, before.end());
+  z_stream stream{};
+  CHECK_EQ(deflateInit2(&stream, 6, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  CHECK_EQ(deflateSetDictionary(&stream, before.data(), static_cast<uInt>(before.size())), Z_OK);
+  Bytes deflated(10'000);
+  stream.next_in = const_cast<Bytef*>(plain.data());
+  stream.avail_in = static_cast<uInt>(plain.size());
+  stream.next_out = deflated.data();
+  stream.avail_out = static_cast<uInt>(deflated.size());
+  CHECK_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  deflated.resize(stream.total_out);
+  deflateEnd(&stream);
+  CHECK(deflated.size() < 300);
+  const Bytes reaching = wrapped(deflated, plain);
+  for (const Bytes& blob : {reaching, join({member(before), reaching}), join({member(before), member({'x'}), reaching})}) {
+    bothRefuse(blob);
+  }
+}
+
+TEST(trailers) {
+  const Bytes blob = member(material(5'000, 68));
+  for (size_t i = 1; i <= 8; i++) {
+    Bytes wrong = blob;
+    wrong[wrong.size() - i] ^= 1;
+    bothRefuse(wrong);
+    bothRefuse(join({wrong, blob}));
   }
 }
 
 #ifdef PEEL_ISAL
 TEST(made_by_igzip) {
-  const Bytes plain = material(700'000, 66);
+  const Bytes plain = material(200'000, 66);
   for (uint32_t level = 0; level <= 3; level++) {
-    for (uint16_t flush : {NO_FLUSH, SYNC_FLUSH, FULL_FLUSH}) {
+    for (uint16_t flush : {NO_FLUSH, FULL_FLUSH}) {
       const uint32_t sizes[] = {ISAL_DEF_LVL0_DEFAULT, ISAL_DEF_LVL1_DEFAULT, ISAL_DEF_LVL2_DEFAULT, ISAL_DEF_LVL3_DEFAULT};
       Bytes buffer(sizes[level] + 1), out(2 * plain.size());
       isal_zstream stream;
@@ -226,7 +257,7 @@ TEST(made_by_igzip) {
 TEST(damaged_blobs) {
   if (!peel::hasIsal()) return;
   check::Random random{67};
-  const int rounds = std::max(60, static_cast<int>(3000 * check::scale()));
+  const int rounds = std::max(200, static_cast<int>(3000 * check::scale()));
   size_t refused = 0;
   for (int i = 0; i < rounds; i++) {
     const Bytes plain = material(random.below(40'000), random.next());
