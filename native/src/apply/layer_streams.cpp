@@ -27,6 +27,7 @@ int LayerStreams::add(uint32_t stream, int fd) {
   if (!copy.valid()) return -errno;
   if ((::fcntl(copy.get(), F_GETFL) & O_ACCMODE) == O_WRONLY) return -EBADF;
   std::lock_guard lock(mutex_);
+  if (stopped_) return -ECANCELED;
   return streams_.emplace(stream, std::make_unique<Stream>(std::move(copy))).second ? 0 : -EEXIST;
 }
 
@@ -48,6 +49,12 @@ void LayerStreams::stop() {
     stopped_ = true;
   }
   changed_.notify_all();
+}
+
+void LayerStreams::release() {
+  std::lock_guard lock(mutex_);
+  buffered_ = nullptr;
+  streams_.clear();
 }
 
 LayerStreams::Stream* LayerStreams::find(uint32_t number) {

@@ -20,6 +20,8 @@ class LayerStreams {
   int advance(uint32_t stream, uint64_t offset);
   // Whoever waits for data gets ECANCELED.
   void stop();
+  // After stop(), when nobody copies any more: closes the files, which may be deleted and large.
+  void release();
 
   // By one thread: 0 or -errno; ENODATA when the file ends before what advance() said, ENOENT when there is no such stream.
   int copy(uint32_t stream, const OpExtent& extent, int to);

@@ -21,6 +21,12 @@ class OpRunner {
   // 0 or -errno, and then `step` is what failed of it: "chmod". ECANCELED once stopped.
   int run(const Op& op, std::string& step);
 
+  // After the last operation: closes the directories.
+  void release() {
+    parents_.clear();
+    root_ = Fd();
+  }
+
   uint64_t skippedDevices() const { return skippedDevices_.load(std::memory_order_relaxed); }
   uint64_t skippedXattrs() const { return attributes_.skippedXattrs(); }
 
@@ -35,7 +41,7 @@ class OpRunner {
   int skipDevice(std::string_view path);
   bool forgetSkipped(std::string_view path);
 
-  const Fd root_;
+  Fd root_;
   ParentCache parents_;
   const Ownership ownership_;
   AttributeSetter attributes_;

@@ -22,6 +22,8 @@ class ParentCache {
   /** `path` and what is beneath it is gone, or will be. */
   void forget(std::string_view path);
 
+  void clear() { dropDownTo(0); }
+
  private:
   struct Entry {
     std::string path;
