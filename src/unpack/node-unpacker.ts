@@ -330,8 +330,7 @@ export class NodeUnpacker implements Unpacker {
   #counting(handle: JobHandle, { descriptor, onProgress }: JobRequest): ProgressSink {
     return (event) => {
       handle.received = event.done;
-      if (this.#running.has(handle.job))
-        this.#running.set(handle.job, (descriptor.size - event.done) * guessedRatio);
+      if (this.#running.has(handle.job)) this.#running.set(handle.job, (descriptor.size - event.done) * guessedRatio);
       onProgress?.(event);
     };
   }

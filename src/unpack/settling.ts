@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Logger } from '../observe/log.ts';
 import { errorMessage } from '../layer/errors.ts';
 import { Semaphore } from '../util/semaphore.ts';
@@ -13,6 +14,7 @@ export class Settling {
 
   constructor(log: Logger) {
     this.#log = log;
+    setMaxListeners(0, this.#ending.signal);
   }
 
   /** `layer` is for the log. */
@@ -21,7 +23,8 @@ export class Settling {
     const running = this.#slots
       .run(() => work(signal), { signal })
       .catch((error: unknown) => {
-        if (!signal.aborted) this.#log.warn({ layer, error: errorMessage(error) }, 'what is to be done behind an unpacked layer failed');
+        if (!signal.aborted)
+          this.#log.warn({ layer, error: errorMessage(error) }, 'what is to be done behind an unpacked layer failed');
       })
       .finally(() => this.#running.delete(running));
     this.#running.add(running);

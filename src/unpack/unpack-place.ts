@@ -96,7 +96,10 @@ async function openOwn(path: string): Promise<FileHandle> {
 }
 
 async function isAt(path: string, opened: FileHandle): Promise<boolean> {
-  const [there, own] = [await lstat(path, { bigint: true }).catch(() => undefined), await opened.stat({ bigint: true })];
+  const [there, own] = [
+    await lstat(path, { bigint: true }).catch(() => undefined),
+    await opened.stat({ bigint: true }),
+  ];
   return there?.ino === own.ino && there.dev === own.dev;
 }
 

@@ -64,7 +64,9 @@ describe('a process that ends behind a claim', () => {
     expect(next.status().jobs).toEqual([]);
     expect(names(join(node.paths.root, 'unpack'))).toEqual([]);
     const { descriptor, blob } = image.layers[0] as LabImage['layers'][number];
-    expect(readFileSync(join(node.paths.root, 'compressed/sha256', descriptor.digest.slice(7))).equals(blob)).toBe(true);
+    expect(readFileSync(join(node.paths.root, 'compressed/sha256', descriptor.digest.slice(7))).equals(blob)).toBe(
+      true,
+    );
     lab.lab.front.forget();
     const again = await next.unpackLayer(await lab.request(node, image), { signal });
     expect(names(again.dir)).toEqual(['file']);

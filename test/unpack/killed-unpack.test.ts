@@ -31,7 +31,9 @@ function layers() {
 function chunksThere(node: Pick<Node, 'paths' | 'state'>, image: LabImage): number {
   let bytes = 0;
   for (const { descriptor } of image.layers) {
-    const jobs = node.state.unpackJobs.list().filter(({ layer, state }) => layer === descriptor.digest && state !== 'claimed');
+    const jobs = node.state.unpackJobs
+      .list()
+      .filter(({ layer, state }) => layer === descriptor.digest && state !== 'claimed');
     for (const { job } of jobs) {
       const record = join(node.paths.root, 'unpack', job.toString(36), 'chunks');
       const lines = existsSync(record) ? readFileSync(record, 'utf8').split('\n').length - 2 : 0;
@@ -60,7 +62,15 @@ describe('a process that unpacks', () => {
       const root = lab.path(`killed-${round}`);
       const dir = lab.path(`out-${round}`);
       await (await lab.node({ root })).close();
-      const request = { root, reference: image.reference, layers: image.layers.map(({ descriptor, diffId }) => ({ descriptor, diffId })), way, dir, unpack, download };
+      const request = {
+        root,
+        reference: image.reference,
+        layers: image.layers.map(({ descriptor, diffId }) => ({ descriptor, diffId })),
+        way,
+        dir,
+        unpack,
+        download,
+      };
       const { child } = await start(process.execPath, [program, JSON.stringify(request)], /^working/);
       // Most moments are in the download, some behind it.
       await delay(Math.random() * 450);
@@ -78,14 +88,21 @@ describe('a process that unpacks', () => {
         finished += 1;
         expect(treeDifference(await listTree(dir), expected)).toBe('');
       } else if (way === 'image') {
-        expect(treeDifference(await listTree(await lab.unpackImage(unpacker, node, image, { dir })), expected)).toBe('');
+        expect(treeDifference(await listTree(await lab.unpackImage(unpacker, node, image, { dir })), expected)).toBe(
+          '',
+        );
       } else {
         const trees = await Promise.all(
-          image.layers.map(async (_, i) => await unpacker.unpackLayer(await lab.request(node, image, i), { signal: new AbortController().signal })),
+          image.layers.map(
+            async (_, i) =>
+              await unpacker.unpackLayer(await lab.request(node, image, i), { signal: new AbortController().signal }),
+          ),
         );
         trees.forEach((tree, i) => tree.claim((from) => renameSync(from, lab.path(`next-${round}-${i}`))));
         image.layers.forEach((_, i) => expect(readdirSync(lab.path(`next-${round}-${i}`))).toEqual(['d']));
-        const [first = [], second = []] = await Promise.all(image.layers.map((_, i) => listTree(lab.path(`next-${round}-${i}`))));
+        const [first = [], second = []] = await Promise.all(
+          image.layers.map((_, i) => listTree(lab.path(`next-${round}-${i}`))),
+        );
         const names = new Set([...first, ...second].map((line) => line.split('\t')[0]));
         expect(names).toEqual(new Set([...expected.map((line) => line.split('\t')[0]), 'd/old']));
         const differing = [...first, ...second].filter((line) => /^d\/[a-f]\t/.test(line) && !expected.includes(line));

@@ -69,9 +69,7 @@ describe('two images', () => {
     const unpacker = await lab.unpacker(node, { chunk_size, per_node: 1, per_image: 1 }, { per_node: 1, per_image: 1 });
     const line = stall();
     const stop = lab.lab.front.interfere((request) => (request.url ?? '').includes('/blobs/'), line.fault);
-    const all = image.layers.map(async (_, i) =>
-      unpacker.unpackLayer(await lab.request(node, image, i), { signal }),
-    );
+    const all = image.layers.map(async (_, i) => unpacker.unpackLayer(await lab.request(node, image, i), { signal }));
     await eventually(async () => unpacker.status().unpacks, { limit: 1, perImage: 1, held: 1, waiting: 3 });
     await eventually(async () => unpacker.status().downloads, { limit: 1, perImage: 1, held: 1, waiting: 1 });
     unpacker.setLimits(limits(3, 4));
@@ -87,42 +85,45 @@ describe('two images', () => {
 });
 
 describe('a layer that is cancelled in the middle', () => {
-  it.each(['layer', 'image'] as const)('leaves its chunks and nothing else, and goes on from there (%s)', async (way) => {
-    const lab = await UnpackLab.start();
-    const made = layer('a');
-    const image = await lab.lab.push('1', [made]);
-    const node = await lab.node();
-    const unpacker = await lab.unpacker(node, { chunk_size });
-    const held = heldBack({ bytes: made.blob }, size >> 1);
-    const stop = lab.lab.front.interfere(forBlob(made.descriptor.digest), held.fault);
-    const controller = new AbortController();
-    const work = async (on: AbortSignal) =>
-      way === 'image'
-        ? await lab.unpackImage(unpacker, node, image, { signal: on })
-        : await lab.take(unpacker, await lab.request(node, image), on);
-    const cancelled = work(controller.signal);
-    await eventually(async () => (unpacker.status().jobs[0]?.done ?? 0) > size / 3, true);
-    controller.abort(new Error('not wanted'));
-    await expect(cancelled).rejects.toThrow('not wanted');
-    await eventually(async () => unpacker.status().jobs, [expect.objectContaining({ state: 'cancelled' })]);
-    expectNoLeases(unpacker);
-    const jobs = join(node.paths.root, 'unpack');
-    const [folder = ''] = readdirSync(jobs);
-    expect(readdirSync(join(jobs, folder)).toSorted()).toEqual(['blob', 'chunks', 'lock']);
-    expect(openFilesBelow(jobs)).toEqual([]);
-    expect(readdirSync(lab.lab.dir)).toEqual(['node-0']);
-    stop();
-    held.release();
-    lab.lab.front.forget();
-    const dir = await work(signal);
-    expect(readFileSync(join(dir, 'a')).length).toBe(size);
-    const fetched = lab.lab.front.bytes('/blobs/');
-    expect(fetched).toBeGreaterThan(0);
-    expect(fetched).toBeLessThan(0.8 * made.blob.length);
-    // It was the same job.
-    await unpacker.idle();
-    expect(readdirSync(jobs)).toEqual([]);
-  });
+  it.each(['layer', 'image'] as const)(
+    'leaves its chunks and nothing else, and goes on from there (%s)',
+    async (way) => {
+      const lab = await UnpackLab.start();
+      const made = layer('a');
+      const image = await lab.lab.push('1', [made]);
+      const node = await lab.node();
+      const unpacker = await lab.unpacker(node, { chunk_size });
+      const held = heldBack({ bytes: made.blob }, size >> 1);
+      const stop = lab.lab.front.interfere(forBlob(made.descriptor.digest), held.fault);
+      const controller = new AbortController();
+      const work = async (on: AbortSignal) =>
+        way === 'image'
+          ? await lab.unpackImage(unpacker, node, image, { signal: on })
+          : await lab.take(unpacker, await lab.request(node, image), on);
+      const cancelled = work(controller.signal);
+      await eventually(async () => (unpacker.status().jobs[0]?.done ?? 0) > size / 3, true);
+      controller.abort(new Error('not wanted'));
+      await expect(cancelled).rejects.toThrow('not wanted');
+      await eventually(async () => unpacker.status().jobs, [expect.objectContaining({ state: 'cancelled' })]);
+      expectNoLeases(unpacker);
+      const jobs = join(node.paths.root, 'unpack');
+      const [folder = ''] = readdirSync(jobs);
+      expect(readdirSync(join(jobs, folder)).toSorted()).toEqual(['blob', 'chunks', 'lock']);
+      expect(openFilesBelow(jobs)).toEqual([]);
+      expect(readdirSync(lab.lab.dir)).toEqual(['node-0']);
+      stop();
+      held.release();
+      lab.lab.front.forget();
+      const dir = await work(signal);
+      expect(readFileSync(join(dir, 'a')).length).toBe(size);
+      const fetched = lab.lab.front.bytes('/blobs/');
+      expect(fetched).toBeGreaterThan(0);
+      expect(fetched).toBeLessThan(0.8 * made.blob.length);
+      // It was the same job.
+      await unpacker.idle();
+      expect(readdirSync(jobs)).toEqual([]);
+    },
+  );
 
   it('and asked for again at once goes on with the same job', async () => {
     const lab = await UnpackLab.start();
@@ -136,10 +137,11 @@ describe('a layer that is cancelled in the middle', () => {
     const controller = new AbortController();
     const cancelled = unpacker.unpackLayer(request, { signal: controller.signal }).catch(() => 'cancelled');
     await eventually(async () => (unpacker.status().jobs[0]?.done ?? 0) > size / 3, true);
-    stop();
     controller.abort();
     expect(await cancelled).toBe('cancelled');
     expect(unpacker.status().jobs).toMatchObject([{ state: 'in_progress' }]);
+    stop();
+    held.release();
     const tree = await unpacker.unpackLayer(request, { signal });
     expect(unpacker.status().jobs.map(({ job, state }) => [job, state])).toEqual([[tree.job, 'done']]);
   });
@@ -197,8 +199,11 @@ describe('a tree', () => {
     const node = await lab.node();
     const unpacker = await lab.unpacker(node);
     const request = await lab.request(node, image);
-    const taken = await Promise.all([lab.take(unpacker, request), lab.take(unpacker, request)].map((work) =>
-      work.catch((error: Error & { code?: string }) => error.code)));
+    const taken = await Promise.all(
+      [lab.take(unpacker, request), lab.take(unpacker, request)].map((work) =>
+        work.catch((error: Error & { code?: string }) => error.code),
+      ),
+    );
     const dirs = taken.filter((each) => each !== 'ERR_UNPACK_NOT_CLAIMABLE');
     expect(dirs.length).toBeGreaterThan(0);
     await unpacker.idle();
