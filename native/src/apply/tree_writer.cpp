@@ -106,7 +106,11 @@ void TreeWriter::stop() {
 void TreeWriter::close() {
   stop();
   std::lock_guard lock(joining_);
-  if (thread_.joinable()) thread_.join();
+  if (!thread_.joinable()) return;
+  thread_.join();
+  // Not when somebody collects the garbage: disks cannot be unmounted as long, and deleted files take their space.
+  streams_.release();
+  runner_.release();
 }
 
 void TreeWriter::work() {
