@@ -12,6 +12,7 @@ import { registryRanges } from './registry-ranges.ts';
 import { snapshotterPrepare } from './snapshotter-prepare.ts';
 import { requireRoot } from './support/machine.ts';
 import { printTable } from './support/result.ts';
+import { unpack } from './unpack.ts';
 
 const questions = [
   metadata,
@@ -23,6 +24,7 @@ const questions = [
   registryRanges,
   containerStart,
   snapshotterPrepare,
+  unpack,
 ];
 
 const { values, positionals } = parseArgs({ options: { json: { type: 'string' } }, allowPositionals: true });

@@ -24,6 +24,8 @@ address = "${snapshots}"
 root = "${home}/peel"
 `;
 
+export type SnapshotterMode = 'lazy' | 'eager' | 'lazy-else-eager' | 'defer';
+
 export class ContainerNode {
   readonly snapshotterSocket = snapshots;
   readonly #processes: readonly ChildProcess[];
@@ -35,14 +37,14 @@ export class ContainerNode {
     this.#processes = processes;
   }
 
-  static async start(registry: ShapedRegistry): Promise<ContainerNode> {
+  static async start(registry: ShapedRegistry, mode: SnapshotterMode = 'lazy'): Promise<ContainerNode> {
     await clear();
     for (const dir of ['peel', 'run', 'containerd', 'state'])
       mkdirSync(`${home}/${dir}`, { recursive: true, mode: 0o700 });
     writeFileSync(`${home}/containerd.toml`, containerdConfig);
     writeFileSync(
       `${home}/peel.toml`,
-      `root = "${home}/peel"\nrun_dir = "${home}/run"\n[registry]\ncerts_dirs = ["${registry.certsDir}"]\n`,
+      `root = "${home}/peel"\nrun_dir = "${home}/run"\n[snapshotter]\nmode = "${mode}"\n[registry]\ncerts_dirs = ["${registry.certsDir}"]\n`,
     );
     const daemon = start('peel', process.execPath, [cli, 'daemon', '--config', `${home}/peel.toml`]);
     await waitFor(`test -S ${snapshots}`, 'peel');
@@ -53,6 +55,18 @@ export class ContainerNode {
 
   get daemonPid(): number {
     return this.#processes[1]?.pid ?? 0;
+  }
+
+  get containerdPid(): number {
+    return this.#processes[0]?.pid ?? 0;
+  }
+
+  /** How many layers peel has left to containerd, by the reason. */
+  async deferrals(): Promise<Readonly<Record<string, number>>> {
+    const text = await output(process.execPath, [cli, '--json', 'status'], { PEEL_RUN_DIR: `${home}/run` });
+    const status = JSON.parse(text) as { snapshotter?: { deferrals: Record<string, number> } };
+    if (status.snapshotter === undefined) throw new Error(`the daemon says nothing of snapshots: ${text}`);
+    return status.snapshotter.deferrals;
   }
 
   /** As people do it: containerd's own pull, or the one that lets a lazy snapshotter do its work. */

@@ -142,6 +142,33 @@ export function programs(megabytes: number): Promise<Fixture> {
   );
 }
 
+/** `count` layers, of `megabytes` compressed in all: files of 1 KiB to 16 MiB, most bytes in large ones, two thirds of them incompressible. */
+export function mixedLayers(count: number, megabytes: number): Promise<Fixture> {
+  return fixture(
+    `mixed-${count}-${megabytes}`,
+    `python3 - <<'PY'
+import os, random
+text = b''.join(b'line %d of a file that packs well\\n' % (i % 5000) for i in range(1 << 16))
+for layer in range(${count}):
+    source = random.Random(layer)
+    left = ${megabytes} * 1000000 // ${count}
+    number = 0
+    while left > 0:
+        size = min(left, 1 << source.choice([10, 12, 12, 14, 14, 16, 16, 18, 20, 22, 24]))
+        folder = f'layer-{layer:03}/opt/l{layer:03}/d{number // 100:04}'
+        os.makedirs(folder, exist_ok=True)
+        with open(f'{folder}/{number:06}', 'wb') as out:
+            out.write(source.randbytes(size))
+            start = source.randrange(len(text))
+            for written in range(0, size // 2, len(text)):
+                out.write(text[start:start + size // 2 - written])
+                start = 0
+        left -= size
+        number += 1
+PY`,
+  );
+}
+
 /** `count` layers of 40 files each. */
 export function manyLayers(count: number): Promise<Fixture> {
   return fixture(

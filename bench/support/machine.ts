@@ -60,6 +60,12 @@ export function residentAnonymous(pid: number): number {
   return Number(line?.[1] ?? 0) * 1024;
 }
 
+/** The largest resident set of one process so far, bytes. */
+export function peakResident(pid: number): number {
+  const line = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  return Number(line?.[1] ?? 0) * 1024;
+}
+
 /** RssAnon in bytes, summed over every process whose command line names our command. */
 export function anonymousMemory(): number {
   let total = 0;

@@ -1,8 +1,8 @@
 // The two registries that are compared: ours and Debian's docker-registry, each a process with a store of its own on the same disk.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cli, shell, workDir } from './machine.ts';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cli, peakResident, shell, workDir } from './machine.ts';
 
 export interface RunningRegistry {
   readonly name: string;
@@ -45,7 +45,7 @@ async function running<T>(
   const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   try {
     await shell(`for i in $(seq 100); do curl -sf http://${host}/v2/ >/dev/null && exit 0; sleep 0.1; done; exit 1`);
-    return await use({ name, host, peakMemory: () => peakOf(child) });
+    return await use({ name, host, peakMemory: () => peakResident(child.pid ?? 0) });
   } finally {
     child.kill();
     await once(child, 'exit');
@@ -58,9 +58,4 @@ function fresh(name: string): string {
   rmSync(root, { recursive: true, force: true });
   mkdirSync(root, { recursive: true });
   return root;
-}
-
-function peakOf(child: ChildProcess): number {
-  const line = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${child.pid}/status`, 'latin1'));
-  return Number(line?.[1] ?? 0) * 1024;
 }

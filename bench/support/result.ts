@@ -40,13 +40,20 @@ export async function inTurn(
   ours: () => Promise<number>,
   baseline: () => Promise<number>,
 ): Promise<{ ours: number; baseline: number }> {
-  const a: number[] = [];
-  const b: number[] = [];
+  const [a = 0, b = 0] = await allInTurn(rounds, [ours, baseline]);
+  return { ours: a, baseline: b };
+}
+
+/** The same for any number of them. Returns the median of each. */
+export async function allInTurn(
+  rounds: number,
+  contestants: readonly (() => Promise<number>)[],
+): Promise<readonly number[]> {
+  const figures = contestants.map((): number[] => []);
   for (let round = 0; round < rounds; round++) {
-    a.push(await ours());
-    b.push(await baseline());
+    for (const [i, contestant] of contestants.entries()) figures[i]?.push(await contestant());
   }
-  return { ours: median(a), baseline: median(b) };
+  return figures.map(median);
 }
 
 export function printTable(name: string, rows: readonly (Ratio | Figure)[]): void {

@@ -1,6 +1,6 @@
 // Attributes of directories in a tree that somebody unpacked: nothing in it is trusted, and no link of it is followed.
 import type { BigIntStats } from 'node:fs';
-import { chmod, lchown, lstat } from 'node:fs/promises';
+import { chmod, lchown, lstat, rm } from 'node:fs/promises';
 import { errorCode } from '../layer/errors.ts';
 import { getXattr, listXattrs, setTimes, setXattr } from '../native/sys.ts';
 import { type DirectoryAttributes, type LowerNode, opaqueMark, steersOverlay } from '../tree/lower-node.ts';
@@ -53,6 +53,11 @@ export async function setDirectoryAttributes(
   }
   await chmod(place, mode);
   setTimes(place, mtime, mtimeNs);
+}
+
+/** With all that is in it; nothing where it is gone. Errors: errno codes. */
+export async function removeDirectory(dir: string, path: ByteString): Promise<void> {
+  await rm(placeOf(dir, path), { recursive: true, force: true });
 }
 
 /** The directory above, '' for the root. */

@@ -7,7 +7,7 @@ import { committedLayer, isUsable, layerKey } from './committed-layer.ts';
 import type { SnapshotParts, SnapshotRequest } from './create-snapshot.ts';
 import { defer, deferralOf } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
-import { setDirectoryAttributes } from './directory-nodes.ts';
+import { removeDirectory, setDirectoryAttributes } from './directory-nodes.ts';
 import type { FreshDirectory } from './directories.ts';
 import { SnapshotError } from './errors.ts';
 import { impliedAttributes } from './implied-directories.ts';
@@ -78,7 +78,7 @@ async function commitInTurn(
 /** Why the layer cannot stand above these layers; undefined when it does now. */
 async function completeImplied(
   parts: UnpackedParts,
-  { dir, implied }: UnpackedTree,
+  { dir, implied, hiding }: UnpackedTree,
   parent: { readonly id: number } | undefined,
   signal: AbortSignal,
 ): Promise<string | undefined> {
@@ -87,6 +87,8 @@ async function completeImplied(
   const own = directoryView('the layer', dir, parts);
   const known = await impliedAttributes(implied, own, lowerViews(parts, lowers), { signal });
   if (known.kind === 'blocked') return known.reason;
+  // First, as it changes the times of what they are in.
+  for (const path of hiding) if (!known.attributes.has(path)) await removeDirectory(dir, path);
   for (const [path, attributes] of known.attributes) {
     signal.throwIfAborted();
     await setDirectoryAttributes(dir, path, attributes);

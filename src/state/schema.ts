@@ -127,6 +127,7 @@ export const migrations: readonly string[] = [
     media_type TEXT NOT NULL,
     state      TEXT NOT NULL,                     -- in_progress, done, claimed, failed, cancelled or expired
     implied    TEXT,                              -- JSON, of a job that is done: the directories it does not describe
+    hiding     TEXT,                              -- JSON: those of them that only hide something
     boot       TEXT,                              -- in which its tree was written: after another one it may not be whole
     code       TEXT,                              -- of the error that ended it
     cause      TEXT,                              -- the same in words

@@ -41,6 +41,8 @@ export interface UnpackJobRow extends UnpackJobSubject {
   readonly image: string;
   readonly state: UnpackJobState;
   readonly implied: readonly ByteString[] | undefined;
+  /** Those of them that only hold what hides something. */
+  readonly hiding: readonly ByteString[] | undefined;
   /** In which its tree was written. */
   readonly boot: string | undefined;
   /** Of the error that ended it, and the same in words. */
@@ -52,7 +54,7 @@ export interface UnpackJobRow extends UnpackJobSubject {
 }
 
 /** What a job is from now on; what is not named is empty. */
-export interface UnpackJobChange extends Partial<Pick<UnpackJobRow, 'implied' | 'boot' | 'code' | 'cause'>> {
+export interface UnpackJobChange extends Partial<Pick<UnpackJobRow, 'implied' | 'hiding' | 'boot' | 'code' | 'cause'>> {
   readonly state: UnpackJobState;
 }
 
@@ -66,6 +68,7 @@ interface RawRow {
   media_type: string;
   state: string;
   implied: string | null;
+  hiding: string | null;
   boot: string | null;
   code: string | null;
   cause: string | null;
@@ -122,12 +125,13 @@ export class UnpackJobTable {
   change(job: number, from: readonly UnpackJobState[], to: UnpackJobChange, now: number = Date.now()): boolean {
     const { changes } = this.#db
       .prepare(
-        `UPDATE unpack_jobs SET state = ?, implied = ?, boot = ?, code = ?, cause = ?, updated_at = ?
+        `UPDATE unpack_jobs SET state = ?, implied = ?, hiding = ?, boot = ?, code = ?, cause = ?, updated_at = ?
          WHERE job = ? AND state IN (SELECT value FROM json_each(?))`,
       )
       .run(
         to.state,
-        to.implied === undefined ? null : JSON.stringify(to.implied),
+        jsonOrNull(to.implied),
+        jsonOrNull(to.hiding),
         to.boot ?? null,
         to.code ?? null,
         to.cause ?? null,
@@ -158,11 +162,20 @@ function fromRaw(row: RawRow): UnpackJobRow {
     size: row.size,
     mediaType: row.media_type,
     state: row.state as UnpackJobState,
-    implied: row.implied === null ? undefined : (JSON.parse(row.implied) as ByteString[]),
+    implied: pathsOf(row.implied),
+    hiding: pathsOf(row.hiding),
     boot: row.boot ?? undefined,
     code: row.code ?? undefined,
     cause: row.cause ?? undefined,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   };
+}
+
+function jsonOrNull(paths: readonly ByteString[] | undefined): string | null {
+  return paths === undefined ? null : JSON.stringify(paths);
+}
+
+function pathsOf(json: string | null): readonly ByteString[] | undefined {
+  return json === null ? undefined : (JSON.parse(json) as ByteString[]);
 }

@@ -86,6 +86,11 @@ export class BlobDownload implements BlobFeed {
     return this.#stream(signal);
   }
 
+  async inFile(): Promise<boolean> {
+    await this.#work;
+    return this.#blob.isWhole;
+  }
+
   async close(): Promise<void> {
     this.#closed ??= this.#close();
     await this.#closed;

@@ -12,6 +12,8 @@ export interface BlobFeed {
    * another size; ERR_UNPACK_BLOB_MISSING when what was kept is gone; ERR_UNPACK_CANCELLED after `close`; the signal's reason.
    */
   stream(options: { readonly signal: AbortSignal }): AsyncIterable<Uint8Array>;
+  /** When no more bytes come: whether all of them are in the file at `path`. Missing: they are not for us to keep. */
+  inFile?(): Promise<boolean>;
   /** The same bytes for who wants them in another order: waits for those that are on their way. */
   readonly source: BlobSource;
   /** Ends what is under way; what was verified stays in the job's folder. Idempotent. */

@@ -81,6 +81,11 @@ export class ChunkedBlob {
     return this.#done;
   }
 
+  /** All chunks are in the file, and recorded. */
+  get isWhole(): boolean {
+    return this.#present.every((present) => present === 1);
+  }
+
   isPresent(index: number): boolean {
     return this.#present[index] === 1;
   }

@@ -1,10 +1,13 @@
 import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { setImmediate as turn } from 'node:timers/promises';
 import { IndexError } from '../index/errors.ts';
 import { defaultIndexLimits } from '../index/limits.ts';
 import { LayerError } from '../layer/errors.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { TarEntry } from '../tar/entry.ts';
+import { TarError } from '../tar/errors.ts';
+import { TarReader } from '../tar/reader.ts';
 import { Deferred } from '../util/deferred.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { UnpackError } from './errors.ts';
@@ -23,12 +26,15 @@ export interface IndexedPassOptions {
 const freeOfRatio = 64 << 20;
 /** Members told at once: some ms of work for who is told. */
 const batch = 2048;
+/** Read at once where headers are: small files are passed over more cheaply than seeked over. */
+const headBytes = 64 << 10;
 
 /**
  * Brings all of a layer that has an index into its block cache, several spans at a time and decoded in parallel, and tells the sink of it in
- * order. Members are those of the index. When it resolves, the layer is complete and its diffID is checked.
+ * order. Members are those of the index if it was made here, else those of the stream. When it resolves, the layer is complete and its diffID is checked.
  *
- * Errors: UnpackError ERR_UNPACK_DIFF_ID, ERR_UNPACK_DIGEST, ERR_UNPACK_FETCH, ERR_UNPACK_DISK, ERR_UNPACK_LIMIT, ERR_UNPACK_UNSUPPORTED;
+ * Errors: UnpackError ERR_UNPACK_DIFF_ID, ERR_UNPACK_DIGEST, ERR_UNPACK_FETCH, ERR_UNPACK_DISK, ERR_UNPACK_LAYER, ERR_UNPACK_LIMIT,
+ * ERR_UNPACK_UNSUPPORTED;
  * LayerError ERR_LAYER_INDEX when the index cannot be read or is not of this blob: a sequential pass may well succeed; what the sink throws;
  * the signal's reason.
  */
@@ -44,7 +50,10 @@ export async function indexedPass(options: IndexedPassOptions): Promise<void> {
     sink.begin(data.fd);
     const reached = new Mark();
     const filled = layer.fillCache({ signal: ending.signal, onProgress: (offset) => reached.set(offset) });
-    const told = tell(options, reached, ending.signal);
+    const told =
+      layer.row.indexFormat === 'node'
+        ? tell(options, reached, ending.signal)
+        : tellStream(options, data, reached, ending.signal);
     try {
       await Promise.all([filled, told]);
     } finally {
@@ -53,7 +62,7 @@ export async function indexedPass(options: IndexedPassOptions): Promise<void> {
     }
   } catch (error) {
     signal.throwIfAborted();
-    throw passError(error, layer.descriptor);
+    throw passError(tarError(error, layer), layer.descriptor);
   } finally {
     signal.removeEventListener('abort', stop);
   }
@@ -88,6 +97,41 @@ class Mark {
   }
 }
 
+/**
+ * The diffID says nothing of the members that an index of somebody else names: those of the stream itself count, for which all but the data
+ * of files is read.
+ */
+async function tellStream(
+  { layer, sink, limits }: IndexedPassOptions,
+  data: FileHandle,
+  reached: Mark,
+  signal: AbortSignal,
+): Promise<void> {
+  const tar = new TarReader({ maxEntries: limits.maxEntries ?? defaultIndexLimits.entries });
+  const buffer = Buffer.allocUnsafe(headBytes);
+  for (let at = 0; ; ) {
+    const { offset, moved } = reached;
+    sink.written(offset);
+    while (at < offset) {
+      const passed = Math.min(tar.toSkip, offset - at);
+      if (passed > 0) {
+        tar.advance(passed);
+        at += passed;
+        continue;
+      }
+      const { bytesRead } = await data.read(buffer, 0, Math.min(buffer.length, offset - at), at);
+      signal.throwIfAborted();
+      if (bytesRead === 0) throw new UnpackError('ERR_UNPACK_DISK', `${layer.paths.data} ends at byte ${at}`);
+      const entries = tar.push(buffer.subarray(0, bytesRead));
+      if (entries.length > 0) sink.entries(entries);
+      at += bytesRead;
+    }
+    if (offset >= layer.streamSize) break;
+    await untilAborted(moved, signal);
+  }
+  tar.finish();
+}
+
 /** A member is told when its header is here, as it would be without an index, so that who is told never has much more to do than is here. */
 async function tell({ layer, sink, limits }: IndexedPassOptions, reached: Mark, signal: AbortSignal): Promise<void> {
   const entries = readEntries(layer);
@@ -111,6 +155,12 @@ async function tell({ layer, sink, limits }: IndexedPassOptions, reached: Mark, 
     if (offset >= streamSize) return;
     await untilAborted(moved, signal);
   }
+}
+
+function tarError(error: unknown, { descriptor }: Layer): unknown {
+  if (!(error instanceof TarError)) return error;
+  const code = error.code === 'ERR_TAR_LIMIT' ? 'ERR_UNPACK_LIMIT' : 'ERR_UNPACK_LAYER';
+  return new UnpackError(code, `layer ${descriptor.digest} is damaged: ${error.message}`, { cause: error });
 }
 
 function readEntries(layer: Layer): ReturnType<Layer['entries']> {

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { UnpackJobChange, UnpackJobRow, UnpackJobState, UnpackJobTable } from '../state/unpack-jobs.ts';
-import type { ByteString } from '../util/byte-string.ts';
+import type { AppliedLayers } from './apply/layer-applier.ts';
 import { UnpackError } from './errors.ts';
 import type { FolderLock } from './folder-lock.ts';
 import type { JobFolders } from './job-folders.ts';
@@ -47,14 +47,24 @@ export class JobHandle implements Disposable {
     return this.#parts.folders.treeOf(this.job);
   }
 
+  /** Whether nobody else gets the folder. */
+  get isOpen(): boolean {
+    return this.#lock.held;
+  }
+
+  get hasTree(): boolean {
+    return this.#parts.folders.hasTree(this.job);
+  }
+
   /** Errors: ERR_UNPACK_JOB_UNKNOWN. */
   get state(): UnpackJobState {
     return this.row().state;
   }
 
   /** Of a job that is done. Errors: ERR_UNPACK_JOB_UNKNOWN. */
-  get implied(): readonly ByteString[] | undefined {
-    return this.row().implied;
+  get applied(): AppliedLayers {
+    const { implied = [], hiding = [] } = this.row();
+    return { implied, hiding };
   }
 
   /** False when the machine may have lost parts of the folder since they were written. Errors: ERR_UNPACK_JOB_UNKNOWN. */
@@ -70,8 +80,8 @@ export class JobHandle implements Disposable {
   }
 
   /** The tree is whole and verified. Errors: ERR_UNPACK_JOB_STATE unless it is in progress. */
-  finished(implied: readonly ByteString[]): void {
-    this.#change('finished', ['in_progress'], { state: 'done', implied, boot: this.#parts.boot });
+  finished({ implied, hiding }: AppliedLayers): void {
+    this.#change('finished', ['in_progress'], { state: 'done', implied, hiding, boot: this.#parts.boot });
   }
 
   /**

@@ -2,6 +2,7 @@
 import { setMaxListeners } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
@@ -10,23 +11,26 @@ import type { ProgressSink } from '../observe/progress.ts';
 import { digestAlgorithm } from '../oci/digest.ts';
 import { layerType } from '../oci/media-type.ts';
 import type { State } from '../state/state.ts';
-import type { UnpackJobForm } from '../state/unpack-jobs.ts';
+import type { NewUnpackJob, UnpackJobForm } from '../state/unpack-jobs.ts';
+import { KeyedLock } from '../util/keyed-lock.ts';
 import { OnceMap } from '../util/once-map.ts';
-import { removeTree } from '../util/remove-tree.ts';
-import type { BlobFeed } from './blob-feed.ts';
 import { checkSpace } from './check-space.ts';
+import { clearJob } from './clear-job.ts';
 import { CompressedStore } from './compressed-store.ts';
 import { UnpackError } from './errors.ts';
 import { findBlob, progressName } from './find-blob.ts';
+import { JobBlob, removeBlob } from './job-blob.ts';
 import { JobBook } from './job-book.ts';
 import type { JobHandle } from './job-handle.ts';
 import { LeasePool } from './leases.ts';
 import { passLayer } from './pass-layer.ts';
 import { ReadyTrees } from './ready-trees.ts';
-import { runJob, treeIn } from './run-job.ts';
+import { runJob } from './run-job.ts';
 import type { JobParts } from './run-job.ts';
 import { keepIndex, settleJob } from './settle-job.ts';
 import { Settling } from './settling.ts';
+import { Retries, unpackFailure } from './unpack-failure.ts';
+import type { Attempt } from './unpack-failure.ts';
 import { unpackImage } from './unpack-image.ts';
 import type { PassOne } from './unpack-image.ts';
 import type { UnpackSettings } from './unpack-settings.ts';
@@ -53,9 +57,13 @@ export interface NodeUnpackerOptions {
   readonly log: Logger;
 }
 
-type JobRequest = LayerToUnpack & Pick<UnpackLayerRequest, 'image' | 'onBuilt' | 'onProgress'>;
-
 type JobWork = (handle: JobHandle, signal: AbortSignal) => Promise<void>;
+/** What is done for a layer that nobody waits for any more. */
+type Behind = (signal: AbortSignal) => Promise<void>;
+
+const nothing: Behind = async () => {};
+
+type JobRequest = LayerToUnpack & Pick<UnpackLayerRequest, 'image' | 'onBuilt' | 'onProgress'>;
 
 /** Bytes that a layer takes for each of its blob's while it is unpacked, as long as nobody knows: blob, stream and tree. */
 const guessedRatio = 6;
@@ -67,13 +75,15 @@ export class NodeUnpacker implements Unpacker {
   readonly #downloads: LeasePool;
   readonly #unpacks: LeasePool;
   readonly #flights = new OnceMap<string, void>();
+  /** One that was cancelled gives its job back before the next begins, which goes on with it. */
+  readonly #turns = new KeyedLock<string>();
   readonly #ready = new ReadyTrees();
   readonly #settling: Settling;
   readonly #ending = new AbortController();
-  /** From before they have a row until nothing of them runs any more. */
-  readonly #jobs = new Set<Promise<void>>();
   /** Jobs that run, and the bytes that each may still write. */
   readonly #running = new Map<number, number>();
+  /** All that `close` waits for. */
+  readonly #work = new Set<Promise<void>>();
 
   constructor(options: NodeUnpackerOptions) {
     const { root, state, boot, limits, log } = options;
@@ -89,6 +99,7 @@ export class NodeUnpacker implements Unpacker {
   async unpackLayer(request: UnpackLayerRequest, { signal }: UnpackOptions): Promise<UnpackedTree> {
     const { descriptor, diffId, form } = request;
     checkSupported(request);
+    this.#ending.signal.throwIfAborted();
     const key = `${descriptor.digest} ${diffId} ${form}`;
     for (;;) {
       signal.throwIfAborted();
@@ -100,9 +111,8 @@ export class NodeUnpacker implements Unpacker {
 
   async unpackImage(request: UnpackImageRequest, { signal }: UnpackOptions): Promise<void> {
     request.layers.forEach(checkSupported);
-    const { image, onProgress } = request;
-    const pass: PassOne = (layer, work) => this.#passOne({ ...layer, image, onProgress }, work);
-    await unpackImage(request, pass, { signal });
+    this.#ending.signal.throwIfAborted();
+    await this.#tracked(this.#unpackImage(request, signal));
   }
 
   status(): UnpackStatus {
@@ -120,8 +130,7 @@ export class NodeUnpacker implements Unpacker {
       const { layer: digest, diffId, size, mediaType } = handle.row();
       const job = { folder: handle.folder, descriptor: { digest, size, mediaType }, diffId, local: undefined };
       this.#settling.add(digest, async (signal) => {
-        // After a power cut nobody knows how much of it was written.
-        if (!handle.ofThisBoot) await rm(join(handle.folder, 'data'), { force: true });
+        if (!handle.ofThisBoot) await dropUnsure(handle.folder);
         await settleJob(this.#parts(), job, { signal });
         await handle.remove();
       });
@@ -144,14 +153,43 @@ export class NodeUnpacker implements Unpacker {
   }
 
   async idle(): Promise<void> {
+    // Trees that were taken a moment ago are settled in the next turn.
+    await turn();
     await this.#settling.idle();
   }
 
   async close(): Promise<void> {
     this.#ending.abort(new UnpackError('ERR_UNPACK_CANCELLED', 'the unpacker is closed'));
-    await this.#settling.close();
-    while (this.#jobs.size > 0) await Promise.allSettled(this.#jobs);
+    const settled = this.#settling.close();
+    while (this.#work.size > 0) await Promise.allSettled(this.#work);
+    await settled;
     this.#book.close();
+  }
+
+  async #tracked(work: Promise<void>): Promise<void> {
+    this.#work.add(work);
+    try {
+      await work;
+    } finally {
+      this.#work.delete(work);
+    }
+  }
+
+  async #unpackImage(request: UnpackImageRequest, signal: AbortSignal): Promise<void> {
+    const { image, onProgress } = request;
+    const retries = new Retries();
+    for (;;) {
+      const { attempt } = retries;
+      const pass: PassOne = (layer, work) => this.#passOne({ ...layer, image, onProgress }, attempt, work);
+      try {
+        await unpackImage(request, pass, { signal });
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!retries.isWorthAnother(error)) throw error;
+        this.#o.log.warn({ image, error: errorMessage(error) }, 'image could not be unpacked, trying it once more');
+      }
+    }
   }
 
   #parts(): JobParts {
@@ -170,35 +208,45 @@ export class NodeUnpacker implements Unpacker {
 
   /** The tree is among those that are ready when it resolves. */
   async #unpack(key: string, request: UnpackLayerRequest, shared: AbortSignal): Promise<void> {
-    await this.#inJob(request, request.form, shared, async (handle, signal) => {
-      let behind: (signal: AbortSignal) => Promise<void> = async () => {};
+    const unpack = async (handle: JobHandle, signal: AbortSignal) => {
+      let behind = nothing;
       if (handle.state !== 'done') {
         using _lease = await this.#unpacks.acquire(request.image, { signal });
-        const counted = { ...request, onProgress: counting(handle, request.onProgress) };
-        const { implied, build } = await runJob(this.#parts(), counted, handle.folder, { signal });
-        handle.finished(implied);
+        const counted = { ...request, onProgress: this.#counting(handle, request) };
+        const { applied, build } = await runJob(this.#parts(), counted, handle.folder, { signal });
+        handle.finished(applied);
         allHere(counted);
-        if (build !== undefined) behind = once((ending) => this.#built(request, build, handle, ending));
-        // Not before somebody has taken the tree, but without waiting for him.
-        this.#settling.add(request.descriptor.digest, behind);
+        if (build !== undefined) {
+          behind = once((ending) => this.#built(request, build, handle, ending));
+          // At once, whether anybody has taken the tree or not; without waiting for it.
+          this.#settling.add(request.descriptor.digest, behind);
+        }
       }
       this.#ready.add(key, { handle, settle: () => this.#settle(request, handle, behind) });
-    });
+    };
+    await this.#turns.run(key, () => this.#inJob(request, request.form, shared, unpack), { signal: shared });
   }
 
   /** One layer of an image that goes to a directory of somebody else's. */
-  async #passOne(request: JobRequest, { sink, whole, signal: outer }: Parameters<PassOne>[1]): Promise<void> {
+  async #passOne(
+    request: JobRequest,
+    { index, local }: Attempt,
+    { sink, whole, signal: outer }: Parameters<PassOne>[1],
+  ): Promise<void> {
     await this.#inJob(request, 'image', outer, async (handle, signal) => {
       const parts = this.#parts();
+      const { folder } = handle;
+      let behind = nothing;
       const lease = await this.#unpacks.acquire(request.image, { signal });
-      let feed: Promise<BlobFeed> | undefined;
-      const counted = { ...request, onProgress: counting(handle, request.onProgress) };
-      let behind: (signal: AbortSignal) => Promise<void> = async () => {};
+      const onProgress = this.#counting(handle, request);
+      const wanted = { ...request, onProgress, local: local === 'ask' ? request.local : undefined };
+      await using blob = new JobBlob(folder, () => findBlob(parts, wanted, folder, { signal }));
       try {
         await passLayer(parts, {
           ...request,
-          folder: handle.folder,
-          blob: () => (feed ??= findBlob(parts, counted, handle.folder, { signal })),
+          folder,
+          blob: () => blob.open(),
+          index,
           sink,
           whole: async (build) => {
             lease();
@@ -209,58 +257,68 @@ export class NodeUnpacker implements Unpacker {
         });
       } finally {
         lease();
-        await feed?.then(
-          (opened) => opened.close(),
-          () => {},
-        );
       }
-      handle.finished([]);
-      allHere(counted);
+      await blob.verified();
+      handle.finished({ implied: [], hiding: [] });
+      allHere(wanted);
       handle.claim(() => {});
       this.#settle(request, handle, behind);
     });
   }
 
-  /** Begins or resumes a job, and says how it ended when it did not end well. */
-  async #inJob(request: JobRequest, form: UnpackJobForm, outer: AbortSignal, work: JobWork): Promise<void> {
-    this.#ending.signal.throwIfAborted();
-    const running = this.#runJob(request, form, outer, work);
-    this.#jobs.add(running);
-    try {
-      await running;
-    } finally {
-      this.#jobs.delete(running);
-    }
+  #inJob(request: JobRequest, form: UnpackJobForm, outer: AbortSignal, work: JobWork): Promise<void> {
+    return this.#tracked(this.#doJob(request, form, outer, work));
   }
 
-  async #runJob(
-    { descriptor, diffId, image }: JobRequest,
-    form: UnpackJobForm,
-    outer: AbortSignal,
-    work: JobWork,
-  ): Promise<void> {
+  /** Begins or resumes a job, and says how it ended when it did not end well. */
+  async #doJob(request: JobRequest, form: UnpackJobForm, outer: AbortSignal, work: JobWork): Promise<void> {
+    const { descriptor, diffId, image } = request;
     const { expiryMs } = this.#o.settings();
     const expiry = AbortSignal.timeout(expiryMs);
     const signal = AbortSignal.any([outer, this.#ending.signal, expiry]);
     setMaxListeners(0, signal);
     const { digest: layer, size, mediaType } = descriptor;
-    const handle = await this.#book.begin({ layer, diffId, form, size, image, mediaType }, { signal });
+    const handle = await this.#begin({ layer, diffId, form, size, image, mediaType }, signal);
     try {
       if (handle.state !== 'done') await this.#claimSpace(handle, size);
       await work(handle, signal);
     } catch (error) {
-      if (handle.state !== 'in_progress') throw error;
-      if (!this.#ending.signal.aborted) await removeUnfinished(handle.folder);
-      if (!signal.aborted) handle.fail(error);
-      else if (this.#ending.signal.aborted) handle.cancel('peel stopped');
-      else if (outer.aborted) handle.cancel('nobody wants the layer any more');
-      else {
-        handle.expire();
-        throw new UnpackError('ERR_UNPACK_EXPIRED', `layer ${layer} of ${image} was not unpacked in ${expiryMs} ms`);
-      }
-      throw error;
+      const isExpired = signal.aborted && !this.#ending.signal.aborted && !outer.aborted;
+      const failure = isExpired
+        ? new UnpackError('ERR_UNPACK_EXPIRED', `layer ${layer} of ${image} was not unpacked in ${expiryMs} ms`)
+        : error;
+      await this.#endJob(handle, failure, outer, signal);
+      throw failure;
     } finally {
       this.#running.delete(handle.job);
+    }
+  }
+
+  async #begin(job: NewUnpackJob, signal: AbortSignal): Promise<JobHandle> {
+    try {
+      return await this.#book.begin(job, { signal });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw unpackFailure(error, job.layer);
+    }
+  }
+
+  /** Nobody works on it any more, whatever is said of it. Never rejects. */
+  async #endJob(handle: JobHandle, failure: unknown, outer: AbortSignal, signal: AbortSignal): Promise<void> {
+    const { log } = this.#o;
+    try {
+      const { state, layer } = handle.row();
+      if (state !== 'in_progress') return;
+      await clearJob({ compressed: this.#compressed, log }, layer, handle.folder, failure);
+      if (!signal.aborted) handle.fail(failure);
+      else if (this.#ending.signal.aborted) handle.cancel('peel stopped');
+      else if (outer.aborted) handle.cancel('nobody wants the layer any more');
+      else handle.expire();
+    } catch (error) {
+      // A full disk takes no record of it. The next who begins the job finds that nobody has it.
+      log.warn({ job: handle.job, error: errorMessage(error) }, 'cannot record how an unpack job ended');
+    } finally {
+      handle.close();
     }
   }
 
@@ -271,12 +329,20 @@ export class NodeUnpacker implements Unpacker {
     await checkSpace({ root, needed, reserve: settings().reserve });
   }
 
+  #counting(handle: JobHandle, { descriptor, onProgress }: JobRequest): ProgressSink {
+    return (event) => {
+      handle.received = event.done;
+      if (this.#running.has(handle.job)) this.#running.set(handle.job, (descriptor.size - event.done) * guessedRatio);
+      onProgress?.(event);
+    };
+  }
+
   async #built({ onBuilt }: JobRequest, build: LayerBuild, handle: JobHandle, signal: AbortSignal): Promise<void> {
     if (this.#o.settings().fillCache) await keepIndex(build, handle.folder, { signal });
     await onBuilt?.(build, { signal });
   }
 
-  #settle(request: JobRequest, handle: JobHandle, behind: (signal: AbortSignal) => Promise<void>): void {
+  #settle(request: JobRequest, handle: JobHandle, behind: Behind): void {
     const { descriptor, diffId, local } = request;
     this.#settling.add(descriptor.digest, async (signal) => {
       await behind(signal).catch((error: unknown) => {
@@ -287,12 +353,6 @@ export class NodeUnpacker implements Unpacker {
       await handle.remove();
     });
   }
-}
-
-/** What is made of the blob is made anew by the next who begins the job, and takes most of the room. What stays is removed with the job. */
-async function removeUnfinished(folder: string): Promise<void> {
-  await rm(join(folder, 'data'), { force: true }).catch(() => undefined);
-  await removeTree(treeIn(folder)).catch(() => undefined);
 }
 
 /** Errors: ERR_UNPACK_UNSUPPORTED. */
@@ -308,19 +368,26 @@ function checkSupported({ descriptor, diffId }: Pick<LayerToUnpack, 'descriptor'
       throw new UnpackError('ERR_UNPACK_UNSUPPORTED', `layer ${digest}: only sha256 is implemented, not ${each}`);
 }
 
-function counting(handle: JobHandle, sink: ProgressSink | undefined): ProgressSink {
-  return (event) => {
-    handle.received = event.done;
-    sink?.(event);
+/** After a power cut nobody knows how much was written of what is kept unread. */
+async function dropUnsure(folder: string): Promise<void> {
+  await rm(join(folder, 'data'), { force: true });
+  await removeBlob(folder);
+}
+
+/** What it holds on to goes when it is done. */
+function once(work: Behind): Behind {
+  let todo = work;
+  let running: Promise<void> | undefined;
+  return (signal) => {
+    if (running === undefined) {
+      running = todo(signal);
+      todo = nothing;
+    }
+    return running;
   };
 }
 
 /** Also of a layer that was on the node already. */
 function allHere({ descriptor: { digest, size }, onProgress }: JobRequest): void {
   onProgress?.({ what: progressName(digest), done: size, total: size });
-}
-
-function once(work: (signal: AbortSignal) => Promise<void>): (signal: AbortSignal) => Promise<void> {
-  let running: Promise<void> | undefined;
-  return (signal) => (running ??= work(signal));
 }

@@ -1,10 +1,11 @@
 // One layer from wherever its bytes are to whoever wants its stream: through the index that the node has of it, or by decoding it from the
 // first byte to the last.
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LayerBuild } from '../index/layer-build.ts';
 import type { BlobSource } from '../layer/blob-source.ts';
+import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { Logger } from '../observe/log.ts';
@@ -17,6 +18,8 @@ import { UnpackError } from './errors.ts';
 import { indexedPass } from './indexed-pass.ts';
 import { sequentialPass } from './sequential-pass.ts';
 import type { StreamSink } from './stream-sink.ts';
+import { IndexUnusable } from './unpack-failure.ts';
+import type { Attempt } from './unpack-failure.ts';
 import type { UnpackSettings } from './unpack-settings.ts';
 import type { LayerToUnpack } from './unpacker.ts';
 
@@ -32,6 +35,7 @@ export interface PassRequest extends Pick<LayerToUnpack, 'descriptor' | 'diffId'
   readonly folder: string;
   /** Asked once, when the blob is needed. */
   readonly blob: () => Promise<BlobFeed>;
+  readonly index: Attempt['index'];
   readonly sink: StreamSink;
   /** Runs when the stream is whole and verified, while its file is still open. */
   readonly whole: (build: LayerBuild | undefined) => Promise<void>;
@@ -40,39 +44,58 @@ export interface PassRequest extends Pick<LayerToUnpack, 'descriptor' | 'diffId'
 
 const spanRequests = 8;
 
-/** Blob and stream are verified before `whole` is called. Errors: UnpackError; those of `sink` and `whole`; the signal's reason. */
+/**
+ * Blob and stream are verified before `whole` is called. Errors: UnpackError; IndexUnusable, with the index; those of `sink` and `whole`; the
+ * signal's reason.
+ */
 export async function passLayer(parts: PassParts, request: PassRequest): Promise<void> {
-  const known = await openKnown(parts, request);
-  if (known === undefined) {
+  const layer = request.index === 'use' ? await openKnown(parts, request) : undefined;
+  if (layer === undefined) {
     await decode(parts, request);
     return;
   }
-  const { layer, feed } = known;
   try {
-    const { sink, signal, descriptor } = request;
-    const ending = new AbortController();
-    const both = AbortSignal.any([signal, ending.signal]);
-    const work = [
-      indexedPass({ layer, sink, limits: parts.settings, signal: both }),
-      ...(layer.complete ? [] : [checkBlob(await feed(), descriptor, both)]),
-    ];
-    try {
-      await Promise.all(work);
-    } catch (error) {
-      ending.abort(error);
-      await Promise.allSettled(work);
-      throw error;
-    }
+    await passKnown(parts, request, layer);
     await request.whole(undefined);
   } finally {
     await layer.close();
   }
 }
 
+async function passKnown(
+  { settings }: PassParts,
+  { sink, signal, descriptor, blob }: PassRequest,
+  layer: Layer,
+): Promise<void> {
+  const ending = new AbortController();
+  const both = AbortSignal.any([signal, ending.signal]);
+  const work = [
+    indexedPass({ layer, sink, limits: settings, signal: both }),
+    ...(layer.complete ? [] : [checkBlob(blob, descriptor, both)]),
+  ];
+  try {
+    await Promise.all(work);
+  } catch (error) {
+    ending.abort(error);
+    await Promise.allSettled(work);
+    signal.throwIfAborted();
+    throw isOfIndex(error, layer) ? new IndexUnusable(descriptor.digest, error) : error;
+  }
+}
+
+/** What registry and disk refuse has nothing to do with it, nor what an index says that was made here, of the layer itself. */
+function isOfIndex(error: unknown, { row }: Layer): boolean {
+  const code = errorCode(error) ?? '';
+  if (code === 'ERR_UNPACK_FETCH' || code === 'ERR_UNPACK_DISK' || code === 'ERR_UNPACK_BLOB_MISSING') return false;
+  return row.indexFormat !== 'node' || (code !== 'ERR_UNPACK_ENTRY' && code !== 'ERR_UNPACK_BELOW');
+}
+
 async function decode(
   { settings }: PassParts,
   { descriptor, diffId, folder, blob, sink, whole, signal }: PassRequest,
 ): Promise<void> {
+  // Of an earlier stream, of which nothing is left either.
+  await rm(join(folder, 'index'), { force: true });
   const data = await open(join(folder, 'data'), 'w+', 0o600);
   try {
     const feed = await blob();
@@ -97,11 +120,11 @@ function commandOf({ decompressors }: UnpackSettings, mediaType: string): readon
   return compression === 'gzip' || compression === 'zstd' ? decompressors[compression] : undefined;
 }
 
-/** The layer where the node has a trusted index of it. */
+/** The layer where the node has an index of it that can be used. */
 async function openKnown(
   { store, layers, log }: PassParts,
   { descriptor, diffId, blob, signal }: PassRequest,
-): Promise<{ layer: Layer; feed: () => Promise<BlobFeed> } | undefined> {
+): Promise<Layer | undefined> {
   const row = layers.get(descriptor.digest);
   if (row === undefined || row.suspect !== undefined || row.diffId !== diffId) return undefined;
   const source: BlobSource = {
@@ -109,27 +132,32 @@ async function openKnown(
     readRange: async (start, end, options) => (await blob()).source.readRange(start, end, options),
     readAll: async (options) => (await blob()).source.readAll(options),
   };
-  const layer = await store.openIfReady({
-    descriptor,
-    diffId,
-    source,
-    findIndex: async () => ({ index: undefined, reason: 'not asked for' }),
-    slots: new Semaphore(spanRequests),
-    signal,
-    onWarning: (warning) => log.warn({ layer: descriptor.digest }, warning),
-  });
-  return layer === undefined ? undefined : { layer, feed: blob };
+  try {
+    return await store.openIfReady({
+      descriptor,
+      diffId,
+      source,
+      findIndex: async () => ({ index: undefined, reason: 'not asked for' }),
+      slots: new Semaphore(spanRequests),
+      signal,
+      onWarning: (warning) => log.warn({ layer: descriptor.digest }, warning),
+    });
+  } catch (error) {
+    if (!/^ERR_(INDEX_|LAYER_INDEX$)/.test(errorCode(error) ?? '')) throw error;
+    log.warn({ layer: descriptor.digest, error: errorMessage(error) }, 'layer is unpacked without its index');
+    return undefined;
+  }
 }
 
 /** Spans are checked by an index that may lie about them; the whole is checked by what the image says. */
 async function checkBlob(
-  feed: BlobFeed,
+  blob: PassRequest['blob'],
   { digest, size }: PassRequest['descriptor'],
   signal: AbortSignal,
 ): Promise<void> {
   const hash = createHash('sha256');
   let bytes = 0;
-  for await (const piece of feed.stream({ signal })) {
+  for await (const piece of (await blob()).stream({ signal })) {
     bytes += piece.length;
     hash.update(piece);
   }

@@ -21,7 +21,8 @@ export class Settling {
     const running = this.#slots
       .run(() => work(signal), { signal })
       .catch((error: unknown) => {
-        if (!signal.aborted) this.#log.warn({ layer, error: errorMessage(error) }, 'layer is in use, but not settled');
+        if (!signal.aborted)
+          this.#log.warn({ layer, error: errorMessage(error) }, 'what is to be done behind an unpacked layer failed');
       })
       .finally(() => this.#running.delete(running));
     this.#running.add(running);

@@ -23,7 +23,10 @@ export function sourceFeed(kind: BlobFeed['kind'], source: BlobSource, descripto
     } catch (cause) {
       signal.throwIfAborted();
       closing.signal.throwIfAborted();
-      throw fetchError(source.name, cause);
+      const failure = fetchError(source.name, cause);
+      // The registry may have what somebody on this machine gives no more.
+      if (kind === 'job' || failure.code !== 'ERR_UNPACK_FETCH') throw failure;
+      throw new UnpackError('ERR_UNPACK_BLOB_MISSING', failure.message, { cause });
     } finally {
       closing.signal.removeEventListener('abort', onClose);
       scope.end();

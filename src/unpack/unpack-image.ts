@@ -1,7 +1,6 @@
 // All layers of an image in one directory: they are downloaded and decoded side by side, and applied one after the other as they come.
 import { setMaxListeners } from 'node:events';
 import { TreeWriter } from '../native/tree-writer.ts';
-import type { Digest } from '../oci/digest.ts';
 import type { TarEntry } from '../tar/entry.ts';
 import { Deferred } from '../util/deferred.ts';
 import { LayerApplier } from './apply/layer-applier.ts';
@@ -82,34 +81,40 @@ async function writeImage(
   if (failing.signal.aborted) throw unpackFailure(failing.signal.reason, `of ${request.image}`);
 }
 
-function worksOf(layers: readonly LayerToUnpack[], writer: TreeWriter): Map<Digest, Work> {
-  const works = new Map<Digest, Work>();
+/** By what they are and what they must unpack to. */
+function worksOf(layers: readonly LayerToUnpack[], writer: TreeWriter): Map<string, Work> {
+  const works = new Map<string, Work>();
   for (const [stream, layer] of layers.entries()) {
-    const { digest } = layer.descriptor;
-    if (works.has(digest)) continue;
-    const isRepeated = layers.filter((other) => other.descriptor.digest === digest).length > 1;
+    const key = keyOf(layer);
+    if (works.has(key)) continue;
+    const isRepeated = layers.filter((other) => keyOf(other) === key).length > 1;
     const whole = new Deferred<void>();
     whole.promise.catch(() => {});
     const sink = new QueuedSink({
       begin: (dataFd) => writer.addStream(stream, dataFd),
       written: (offset) => writer.advance(stream, offset),
     });
-    works.set(digest, { layer, stream, sink, whole, kept: isRepeated ? [] : undefined });
+    works.set(key, { layer, stream, sink, whole, kept: isRepeated ? [] : undefined });
   }
   return works;
 }
 
 async function applyInOrder(
   { image, layers }: UnpackImageRequest,
-  works: ReadonlyMap<Digest, Work>,
+  works: ReadonlyMap<string, Work>,
   writer: TreeWriter,
   signal: AbortSignal,
 ): Promise<void> {
-  const applier = new LayerApplier({ submit: (ops) => writer.submit(ops), form: 'plain', layerName: image });
+  const applier = new LayerApplier({
+    submit: (ops) => writer.submit(ops),
+    form: 'plain',
+    layerName: image,
+    overlayMarks: 'kept',
+  });
   const done = new Set<Work>();
-  for (const { descriptor } of layers) {
-    const work = works.get(descriptor.digest) as Work;
-    applier.beginLayer(work.stream, `layer ${descriptor.digest}`);
+  for (const layer of layers) {
+    const work = works.get(keyOf(layer)) as Work;
+    applier.beginLayer(work.stream, `layer ${layer.descriptor.digest}`);
     if (done.has(work)) {
       for (const entries of work.kept ?? []) applier.take(entries);
       continue;
@@ -123,6 +128,10 @@ async function applyInOrder(
   }
   applier.finish();
   await writer.finish({ signal });
+}
+
+function keyOf({ descriptor, diffId }: LayerToUnpack): string {
+  return `${descriptor.digest} ${diffId}`;
 }
 
 function warnOfSkipped({ onWarning }: UnpackImageRequest, writer: TreeWriter): void {

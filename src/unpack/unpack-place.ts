@@ -1,5 +1,6 @@
 // Where an image is unpacked for a person: beside the directory that was named, until all of it is there.
-import { mkdir, open, readdir, rename } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, mkdir, open, readdir, rename } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
@@ -12,12 +13,14 @@ export class UnpackPlace implements AsyncDisposable {
   /** The directory to unpack into: empty, and nobody else's. */
   readonly staging: string;
   readonly #dir: string;
+  /** Has `staging` in it, and is entered by nobody else, whatever the image says of its root. */
+  readonly #around: string;
   readonly #lock: FileHandle;
-  #isTaken = false;
 
-  private constructor(dir: string, staging: string, lock: FileHandle) {
+  private constructor(dir: string, around: string, lock: FileHandle) {
     this.#dir = dir;
-    this.staging = staging;
+    this.#around = around;
+    this.staging = join(around, 'fs');
     this.#lock = lock;
   }
 
@@ -25,17 +28,24 @@ export class UnpackPlace implements AsyncDisposable {
   static async open(path: string): Promise<UnpackPlace> {
     const dir = resolve(path);
     await checkEmpty(dir);
-    const staging = join(dirname(dir), `.${basename(dir)}.unpacking`);
-    await mkdir(staging, { recursive: true, mode: 0o700 });
-    const lock = await open(staging, 'r');
+    const around = join(dirname(dir), `.${basename(dir)}.unpacking`);
+    const lock = await openOwn(around);
     try {
-      if (!tryLock(lock.fd, 'exclusive'))
+      // Another process may have shown it, or removed it, since it was opened.
+      if (!tryLock(lock.fd, 'exclusive') || !(await isAt(around, lock)))
         throw new UnpackError('ERR_UNPACK_DESTINATION', `another process unpacks to ${dir}`);
-      // What a process left that was killed.
-      for (const name of await readdir(staging)) await removeTree(join(staging, name));
-      return new UnpackPlace(dir, staging, lock);
     } catch (error) {
       await lock.close();
+      throw error;
+    }
+    const place = new UnpackPlace(dir, around, lock);
+    try {
+      // What a process left that was killed.
+      for (const name of await readdir(around)) await removeTree(join(around, name));
+      await mkdir(place.staging, { mode: 0o700 });
+      return place;
+    } catch (error) {
+      await place[Symbol.asyncDispose]();
       throw error;
     }
   }
@@ -49,18 +59,52 @@ export class UnpackPlace implements AsyncDisposable {
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOTDIR') throw cause;
       throw notEmpty(this.#dir, cause);
     }
-    this.#isTaken = true;
     await syncDirectory(dirname(this.#dir));
   }
 
   /** Removes what did not appear. */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
-      if (!this.#isTaken) await removeTree(this.staging);
+      await removeTree(this.#around);
     } finally {
       await this.#lock.close();
     }
   }
+}
+
+/**
+ * The directory, made unless it is there: whoever may write beside `dir` must not choose what is emptied, or watch what is unpacked.
+ * Errors: ERR_UNPACK_DESTINATION, errno codes.
+ */
+async function openOwn(path: string): Promise<FileHandle> {
+  await mkdir(path, { mode: 0o700 }).catch((error: unknown) => {
+    if (errorCode(error) !== 'EEXIST') throw error;
+  });
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+  const opened = await open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).catch((cause: unknown) => {
+    const code = errorCode(cause);
+    throw code === 'ENOTDIR' || code === 'ELOOP' ? notOurs(path, cause) : cause;
+  });
+  try {
+    const { uid, mode } = await opened.stat();
+    if (uid !== process.geteuid?.() || (mode & 0o022) !== 0) throw notOurs(path);
+    return opened;
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+async function isAt(path: string, opened: FileHandle): Promise<boolean> {
+  const [there, own] = [
+    await lstat(path, { bigint: true }).catch(() => undefined),
+    await opened.stat({ bigint: true }),
+  ];
+  return there?.ino === own.ino && there.dev === own.dev;
+}
+
+function notOurs(path: string, cause?: unknown): UnpackError {
+  return new UnpackError('ERR_UNPACK_DESTINATION', `${path} is in the way: it is not a directory of ours`, { cause });
 }
 
 async function checkEmpty(dir: string): Promise<void> {

@@ -47,6 +47,11 @@ export interface UnpackedTree {
   /** Directories that the layer has something in and does not describe; clean paths, parents first, '' for the root. */
   readonly implied: readonly ByteString[];
   /**
+   * Those of them that only hold what hides something below, and directories like themselves: where no layer below has such a directory, it has
+   * to go, or an empty one would be seen. Parents first.
+   */
+  readonly hiding: readonly ByteString[];
+  /**
    * Takes the tree: `take` moves `dir` to its place and records who has it, without waiting, in the transaction that marks the job claimed. What is
    * left to do for the layer (block cache, index, compressed blob) is done behind it.
    * Errors: ERR_UNPACK_NOT_CLAIMABLE when somebody has taken it; those of `take`, after which the job is as it was if `dir` is.

@@ -37,7 +37,7 @@ function expectSound({ entries, spans }: LayerIndex): void {
   }
 }
 
-const times = rounds(10_000, 500);
+const times = rounds(10_000, 500, 0.1);
 
 describe('damaged', () => {
   const uncompressed = writeZtoc({

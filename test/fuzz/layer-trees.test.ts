@@ -36,7 +36,7 @@ describe('trees of layers', () => {
         expect(foldedLines(over, { userXattr })).toEqual(expected);
         if (trees.length > 1) seen.whole++;
       }),
-      { numRuns: rounds(1000, 300) },
+      { numRuns: rounds(1000, 300, 0.3) },
     );
     for (const [what, times] of Object.entries(seen)) expect(times, what).toBeGreaterThan(20);
   });

@@ -53,7 +53,7 @@ struct Random {
 
 inline double scale() {
   const char* text = std::getenv("PEEL_TEST_SCALE");
-  return text ? std::atof(text) : 1;
+  return text ? std::atof(text) : 0.2;
 }
 
 }  // namespace check

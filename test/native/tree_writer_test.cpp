@@ -1,6 +1,7 @@
 // Encoded operations, as damaged as can be, against a directory beside one that must not change; and ways through a tree
 // with openat2(2) and without.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -199,7 +200,7 @@ TEST(damaged_operations_change_nothing_outside) {
     }
   });
   std::printf("%d done, %d refused, %d no operations\n", done, refused, impossible);
-  CHECK(done > rounds && refused > rounds && impossible > rounds / 2);
+  CHECK(done > rounds / 3 && refused > rounds && impossible > rounds);
 }
 
 TEST(noise_is_no_operation) {
@@ -244,6 +245,10 @@ TEST(ways_through_links_and_mounts_are_closed) {
 }
 
 TEST(deep_trees_are_made_and_removed) {
+  rlimit few{};
+  CHECK_EQ(::getrlimit(RLIMIT_NOFILE, &few), 0);
+  few.rlim_cur = 200;
+  CHECK_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
   inBothWays([] {
     TempDir place;
     const Fd root = openDir(place.path);

@@ -12,7 +12,6 @@ import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { registryConformance } from '../conformance/registry.ts';
 import { answer, body, breaksAt, everything, forBlob, ignoreRange, serveManifest, stall } from '../support/faults.ts';
 import { content, digestOf, listAll, push, pushImage, readAll, streamOf } from '../support/registry-content.ts';
-import type { Content } from '../support/registry-content.ts';
 import { RegistryFront } from '../support/registry-front.ts';
 import type { Fault } from '../support/registry-front.ts';
 import { keptTempDir, tempDir } from '../support/tmp.ts';

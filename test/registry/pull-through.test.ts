@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http';
 import path from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { digestHex } from '../../src/oci/digest.ts';
 import { ForwardingRegistry } from '../../src/registry/forwarding-registry.ts';
 import { DirRegistry, pullThrough } from '../../src/registry/registry.ts';
@@ -64,7 +64,7 @@ const gets = (requests: readonly { method: string }[]) => requests.filter(({ met
 
 describe('a blob through the cache', () => {
   it('is served without upstream once it was read, also in part', async () => {
-    const { origin, front, cache } = await proxyStack();
+    const { origin, front, cache, store } = await proxyStack();
     await push(origin, 'a/b', big);
     const client = impatient((await served(cache)).host);
     const { digest } = big.descriptor;
@@ -72,6 +72,7 @@ describe('a blob through the cache', () => {
     // The reader is done before the store is; who asks now waits for it.
     expect(digestOf(await readAll(await client.getBlob('a/b', digest)))).toBe(digest);
     expect(gets(front.seen())).toBe(1);
+    await vi.waitFor(() => store.resolveBlob('a/b', digest), { timeout: 20_000 });
     await front.close();
     expect(digestOf(await readAll(await client.getBlob('a/b', digest)))).toBe(digest);
     expect(await readAll(await client.getBlobRange('a/b', digest, 5_000, 9_000))).toEqual(

@@ -17,6 +17,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { setXattr, getXattr, mknod } from '../../src/native/sys.ts';
 import { Kind } from '../../src/snapshotter/gen/containerd/services/snapshots/v1/snapshots_pb.ts';
 import type { ProvideOutcome } from '../../src/snapshotter/layer-provider.ts';
+import { byteStringFromText } from '../../src/util/byte-string.ts';
 import { Deferred } from '../../src/util/deferred.ts';
 import { FolderTree } from '../support/folder-tree.ts';
 import { SnapshotsClient } from '../support/snapshots-client.ts';
@@ -73,6 +74,24 @@ const outcomes = ({ snapshotter }: SnapshotsWorld) =>
   Object.fromEntries(Object.entries(snapshotter.status().outcomes).filter(([, count]) => count > 0));
 
 describe('a layer that peel unpacked', () => {
+  it('has no directories that only hide what is not below, and those that do look like the ones below', async () => {
+    const world = await snapshotsWorld();
+    const base = offer(world, 1);
+    mkdirSync(path.join(base.dir, 'there'), { mode: 0o711 });
+    await pull(world.client, 1);
+    const paths = ['there', 'nowhere', 'nowhere/deeper'];
+    const tree = offer(world, 2, paths);
+    tree.hiding = paths.map(byteStringFromText);
+    for (const name of paths) {
+      mkdirSync(path.join(tree.dir, name));
+      writeFileSync(path.join(tree.dir, name, 'hidden'), '');
+    }
+    await pull(world.client, 2, chain(1));
+    const top = directoryOf(world, await found(world.client, 2, chain(1)));
+    expect(readdirSync(top).toSorted()).toEqual(['file-2', 'there']);
+    expect(lstatSync(path.join(top, 'there')).mode & 0o777).toBe(0o711);
+  });
+
   it('is a committed snapshot, and its directory is the tree itself', async () => {
     const world = await snapshotsWorld();
     const { client } = world;

@@ -21,13 +21,13 @@ describe('the table of unpack jobs', () => {
     const table = open();
     const job = table.insert(subject, 1000);
     const row = { ...subject, job, state: 'in_progress', createdAt: 1000, updatedAt: 1000 };
-    const empty = { implied: undefined, boot: undefined, code: undefined, cause: undefined };
+    const empty = { implied: undefined, hiding: undefined, boot: undefined, code: undefined, cause: undefined };
     expect(table.get(job)).toEqual({ ...row, ...empty });
     const implied = [byteStringFrom(Buffer.from('')), byteStringFrom(Buffer.from([0x61, 0x2f, 0xff, 0x22, 0x0a]))];
-    expect(table.change(job, ['in_progress'], { state: 'done', implied, boot: 'x' }, 2000)).toBe(true);
+    expect(table.change(job, ['in_progress'], { state: 'done', implied, hiding: implied, boot: 'x' }, 2000)).toBe(true);
     table.touch(job, 'app:2', 3000);
     expect(table.list()).toEqual([
-      { ...row, ...empty, state: 'done', implied, boot: 'x', image: 'app:2', updatedAt: 3000 },
+      { ...row, ...empty, state: 'done', implied, hiding: implied, boot: 'x', image: 'app:2', updatedAt: 3000 },
     ]);
     // What is not named is empty.
     expect(table.change(job, ['done'], { state: 'failed', code: 'E', cause: 'why' }, 4000)).toBe(true);

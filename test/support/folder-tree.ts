@@ -13,6 +13,7 @@ export class FolderTree implements UnpackedTree {
   readonly layer: Digest;
   readonly dir: string;
   readonly implied: readonly ByteString[];
+  hiding: readonly ByteString[] = [];
   readonly #table: SnapshotTable;
   #claimed = false;
   released = 0;

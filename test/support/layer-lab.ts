@@ -1,10 +1,7 @@
 // Layers of a registry behind an HTTP front that misbehaves on demand, opened by an index in a store of their own.
-import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { onTestFinished } from 'vitest';
-import { buildLayerIndex } from '../../src/index/builder.ts';
-import { ztocFromBuild } from '../../src/index/ztoc-from-build.ts';
 import { type BlobSource, registryBlobSource } from '../../src/layer/blob-source.ts';
 import type { Layer } from '../../src/layer/layer.ts';
 import { LayerDirectories } from '../../src/layer/layer-paths.ts';
@@ -16,8 +13,8 @@ import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import { openState } from '../../src/state/state.ts';
 import { Semaphore } from '../../src/util/semaphore.ts';
-import { chunked } from '../index/layers.ts';
-import { type LabLayer, sha256 } from './image-lab.ts';
+import { foreignIndex } from './foreign-index.ts';
+import type { LabLayer } from './image-lab.ts';
 import { RegistryFront } from './registry-front.ts';
 import { tempDir } from './tmp.ts';
 
@@ -76,11 +73,6 @@ export class LayerLab {
   /** The layer by a zTOC of it, with nothing of it on the node; closed when the test ends. */
   async open(layer: LabLayer, options: OpenOptions): Promise<Layer> {
     const source = await this.push(layer);
-    const build = await buildLayerIndex(chunked(layer.blob), { spanSize: options.spanSize });
-    const made = ztocFromBuild(build, { buildTool: 'test' });
-    if (made.ztoc === undefined) throw new Error(made.skipped);
-    const ztoc = options.change?.(made.ztoc) ?? made.ztoc;
-    const digest = sha256(ztoc);
     const opened = await this.#store.open({
       descriptor: layer.descriptor,
       diffId: options.diffId ?? layer.diffId,
@@ -88,16 +80,7 @@ export class LayerLab {
       slots: this.slots,
       indexRequired: true,
       onWarning: () => {},
-      findIndex: async () => ({
-        reason: '',
-        index: {
-          format: 'soci-v2',
-          digest: sha256(createHash('sha256').update(digest).digest()),
-          source: 'lab',
-          ztoc: { mediaType: 'application/octet-stream', digest, size: ztoc.length },
-          load: async () => ztoc,
-        },
-      }),
+      findIndex: await foreignIndex(layer, options),
     });
     onTestFinished(() => opened.close());
     return opened;

@@ -20,7 +20,7 @@ const chance = (share) => Math.random() < share;
 say('working');
 for (let turn = 0; ; turn += 1) {
   const layer = layers[Math.floor(Math.random() * layers.length)];
-  const job = await book.begin({ layer, diffId: layer, form: 'overlay', size: 5, image: 'app:1' });
+  const job = await book.begin({ layer, diffId: layer, form: 'overlay', size: 5, mediaType: 'x/y', image: 'app:1' });
   const working = `${job.folder}/working`;
   enter(working);
   const leave = () => rmSync(working);
@@ -34,7 +34,7 @@ for (let turn = 0; ; turn += 1) {
   } else {
     if (readdirSync(job.fsDir).length > 0) say(`wrong: the tree of job ${job.job} is not empty`);
     for (const file of files) writeFileSync(`${job.fsDir}/${file}`, layer);
-    job.finished([]);
+    job.finished({ implied: [], hiding: [] });
     say('done');
   }
   if (chance(0.6)) {

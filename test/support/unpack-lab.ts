@@ -1,4 +1,5 @@
 // A registry, images of tar members, and the unpacker of a node, in this process.
+import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { configSchema } from '../../src/config/schema.ts';
@@ -6,17 +7,24 @@ import type { DaemonConfig } from '../../src/config/schema.ts';
 import type { Node, NodeOptions } from '../../src/daemon/node.ts';
 import { openUnpacker } from '../../src/daemon/unpacking.ts';
 import { sourceOf } from '../../src/image/open-image.ts';
+import type { Layer } from '../../src/layer/layer.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { parseReference } from '../../src/oci/reference.ts';
 import type { NodeUnpacker } from '../../src/unpack/node-unpacker.ts';
-import type { LayerToUnpack, UnpackLayerRequest } from '../../src/unpack/unpacker.ts';
+import type { LayerToUnpack, UnpackImageRequest, UnpackLayerRequest } from '../../src/unpack/unpacker.ts';
+import { Semaphore } from '../../src/util/semaphore.ts';
+import { foreignIndex } from './foreign-index.ts';
+import type { ForeignIndexOptions } from './foreign-index.ts';
 import { ImageLab } from './image-lab.ts';
-import type { LabImage } from './image-lab.ts';
+import type { LabImage, LabLayer } from './image-lab.ts';
+
+const { signal: neverAborted } = new AbortController();
 
 export type UnpackConfig = Partial<DaemonConfig['unpack']>;
 
 export class UnpackLab {
   readonly lab: ImageLab;
+  #made = 0;
 
   private constructor(lab: ImageLab) {
     this.lab = lab;
@@ -62,6 +70,53 @@ export class UnpackLab {
     const found = (await this.layers(node, image))[layer];
     if (found === undefined) throw new RangeError(`no layer ${layer}`);
     return { ...found, image: image.reference, form };
+  }
+
+  /** The image in a new directory. */
+  async unpackImage(
+    unpacker: NodeUnpacker,
+    node: Node,
+    image: LabImage,
+    options: Partial<UnpackImageRequest> & { readonly signal?: AbortSignal } = {},
+  ): Promise<string> {
+    const dir = this.path(`image-${this.#made++}`);
+    const layers = await this.layers(node, image);
+    const { signal = neverAborted, ...change } = options;
+    const request = { image: image.reference, layers, dir, ownership: 'entries' as const, ...change };
+    await unpacker.unpackImage(request, { signal });
+    return request.dir;
+  }
+
+  /** A layer, unpacked and taken to a new directory. */
+  async take(unpacker: NodeUnpacker, request: UnpackLayerRequest, signal = neverAborted): Promise<string> {
+    const tree = await unpacker.unpackLayer(request, { signal });
+    const dir = this.path(`taken-${this.#made++}`);
+    tree.claim((from) => renameSync(from, dir));
+    return dir;
+  }
+
+  /** What the node has of the layer by an index that a registry offered, and of its spans those that `read` reads. */
+  async openLazily(
+    node: Node,
+    image: LabImage,
+    position: number,
+    options: ForeignIndexOptions & { readonly of?: LabLayer },
+    read: (layer: Layer) => Promise<unknown> = async () => {},
+  ): Promise<void> {
+    const [found, layer] = [(await this.layers(node, image))[position], image.layers[position]];
+    if (found === undefined || layer === undefined) throw new RangeError(`no layer ${position}`);
+    const { source, descriptor, diffId } = found;
+    const opened = await node.imageDeps.layers.open({
+      descriptor,
+      diffId,
+      source,
+      slots: new Semaphore(4),
+      indexRequired: true,
+      onWarning: () => {},
+      findIndex: await foreignIndex(options.of ?? layer, options),
+    });
+    await read(opened);
+    await opened.close();
   }
 
   /** A folder of the test, on the filesystem of the nodes. */

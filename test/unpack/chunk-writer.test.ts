@@ -22,7 +22,7 @@ describe('ChunkWriter', () => {
   it('writes what comes in order, and knows its digest', async () => {
     const bytes = randomBytes(500_000);
     const { writer, path, written } = await rig(bytes.length);
-    for (let at = 0; at < bytes.length; at += 70_001) writer.push(bytes.subarray(at, at + 70_001));
+    for (let at = 0; at < bytes.length; at += 70_001) void writer.push(bytes.subarray(at, at + 70_001));
     await writer.flushed();
     expect((await readFile(path)).subarray(start).equals(bytes)).toBe(true);
     expect(writer.digest()).toBe(createHash('sha256').update(bytes).digest('hex'));
@@ -32,7 +32,7 @@ describe('ChunkWriter', () => {
   it('has what is not in the file yet', async () => {
     const bytes = randomBytes(300);
     const { writer } = await rig(bytes.length);
-    for (let at = 0; at < 200; at += 100) writer.push(bytes.subarray(at, at + 100));
+    for (let at = 0; at < 200; at += 100) void writer.push(bytes.subarray(at, at + 100));
     expect(writer.unwritten(start - 1)).toBeUndefined();
     expect(writer.unwritten(start + 50)).toEqual(bytes.subarray(50, 100));
     expect(writer.unwritten(start + 100)).toEqual(bytes.subarray(100, 200));
@@ -58,7 +58,7 @@ describe('ChunkWriter', () => {
   it('takes no byte after its end', async () => {
     const { writer } = await rig(10);
     expect(() => writer.push(Buffer.alloc(11))).toThrow(expect.objectContaining({ code: 'RESPONSE_INVALID' }));
-    writer.push(Buffer.alloc(10));
+    void writer.push(Buffer.alloc(10));
     expect(() => writer.push(Buffer.alloc(1))).toThrow(expect.objectContaining({ code: 'RESPONSE_INVALID' }));
     await writer.flushed();
   });

@@ -11,6 +11,7 @@ import { jobFolders, jobRequest, jobsRoot, openBook } from '../support/unpack-jo
 const expiryMs = 1000;
 const nobody = () => false;
 const implied = [byteStringFromText(''), byteStringFromText('etc/ä')];
+const applied = { implied, hiding: implied.slice(1) };
 
 async function begun(book: JobBook, content = 'half', request = jobRequest): Promise<JobHandle> {
   const job = await book.begin(request);
@@ -21,7 +22,7 @@ async function begun(book: JobBook, content = 'half', request = jobRequest): Pro
 
 async function done(book: JobBook, request = jobRequest): Promise<JobHandle> {
   const job = await begun(book, 'whole', request);
-  job.finished(implied);
+  job.finished(applied);
   return job;
 }
 
@@ -36,8 +37,8 @@ describe('a job', () => {
     expect(readdirSync(job.fsDir)).toEqual([]);
     job.received = 10;
     expect(book.list()).toMatchObject([{ job: 1, image: 'app:1', state: 'in_progress', done: 10, total: 1000 }]);
-    job.finished(implied);
-    expect([job.state, job.implied, job.ofThisBoot]).toEqual(['done', implied, true]);
+    job.finished(applied);
+    expect([job.state, job.applied, job.ofThisBoot]).toEqual(['done', applied, true]);
     expect(job.claim((dir) => (renameSync(dir, path.join(root, 'taken')), dir))).toBe(job.fsDir);
     expect(book.list()).toMatchObject([{ state: 'claimed', done: 1000 }]);
     await job.remove();
@@ -83,7 +84,7 @@ describe('a job', () => {
     (await done(book)).close();
     const other = openBook(root).book;
     const job = await other.begin(jobRequest);
-    expect([job.job, job.resumed, job.state, job.implied]).toEqual([1, true, 'done', implied]);
+    expect([job.job, job.resumed, job.state, job.applied]).toEqual([1, true, 'done', applied]);
     expect(readFileSync(path.join(job.fsDir, 'file'), 'utf8')).toBe('whole');
     // Rather than one that is not done.
     const later = await begun(book);
@@ -100,8 +101,8 @@ describe('a job', () => {
     renameSync(first.fsDir, path.join(root, 'taken'));
     first.close();
     const again = await begun(book);
-    expect([again.job, again.state, again.implied]).toEqual([1, 'in_progress', undefined]);
-    again.finished(implied);
+    expect([again.job, again.state, again.applied]).toEqual([1, 'in_progress', { implied: [], hiding: [] }]);
+    again.finished(applied);
     again.close();
     const asked = openBook(root, { boot: 'the next boot' }).book.begin(jobRequest);
     // Already while its tree is being emptied, so that a crash leaves no half of one that counts as whole.
@@ -152,7 +153,7 @@ describe('a claim', () => {
         throw broken;
       }),
     ).toThrow(broken);
-    expect([job.state, job.implied, state.snapshots.get('k')]).toEqual(['done', implied, undefined]);
+    expect([job.state, job.applied, state.snapshots.get('k')]).toEqual(['done', applied, undefined]);
     state.snapshots.durably(() => job.claim(insert));
     expect([job.state, state.snapshots.get('k')]).toMatchObject(['claimed', { key: 'k' }]);
   });
@@ -177,7 +178,7 @@ describe('a claim', () => {
     const never = () => expect.unreachable('the tree was given away');
     const job = await begun(book);
     expect(() => job.claim(never)).toThrow(code('ERR_UNPACK_NOT_CLAIMABLE'));
-    job.finished(implied);
+    job.finished(applied);
     job.claim(() => {});
     expect(() => job.claim(never)).toThrow(code('ERR_UNPACK_NOT_CLAIMABLE'));
     const closed = await done(book);
@@ -195,7 +196,7 @@ describe('a claim', () => {
 
 describe('the states of a job', () => {
   const steps = {
-    finished: (job: JobHandle) => job.finished([]),
+    finished: (job: JobHandle) => job.finished(applied),
     fail: (job: JobHandle) => job.fail(new Error('no')),
     cancel: (job: JobHandle) => job.cancel('no'),
     expire: (job: JobHandle) => job.expire(),

@@ -1,18 +1,10 @@
 #include "gzip/checkpoint_scan.hpp"
 
-#include <zlib.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 namespace peel {
 namespace {
-
-constexpr int kGzipOnly = 31;
-
-// Bits of z_stream::data_type after inflate(Z_BLOCK), as zlib.h documents them.
-constexpr int kAtBlockBoundary = 128, kAfterLastBlock = 64, kUnusedBits = 7;
 
 // The last 32 KiB of before[0, kWindow) followed by fresh[0, length).
 void slide(uint8_t* to, const uint8_t* before, const uint8_t* fresh, size_t length) {
@@ -23,47 +15,34 @@ void slide(uint8_t* to, const uint8_t* before, const uint8_t* fresh, size_t leng
 
 }  // namespace
 
-CheckpointScan::CheckpointScan(uint64_t spanSize)
-    : spanSize_(spanSize), stream_(new z_stream{}), history_(new uint8_t[kWindow]()) {
-  if (inflateInit2(stream_.get(), kGzipOnly) != Z_OK) std::abort();
-}
-
-CheckpointScan::~CheckpointScan() { inflateEnd(stream_.get()); }
+CheckpointScan::CheckpointScan(uint64_t spanSize, InflateBackend backend)
+    : spanSize_(spanSize), inflater_(makeMemberInflater(backend)), history_(new uint8_t[kWindow]()) {}
 
 void CheckpointScan::feed(const uint8_t* bytes, size_t length) {
-  stream_->next_in = const_cast<Bytef*>(bytes);
-  stream_->avail_in = static_cast<uInt>(length);
+  end_ = bytes + length;
+  left_ = length;
+  if (state_ == State::Inflating) inflater_->feed(bytes, length);
 }
 
 ScanStatus CheckpointScan::run(uint8_t* out, size_t capacity, size_t& produced) {
+  using Event = MemberInflater::Event;
   produced = 0;
   ScanStatus result = ScanStatus::OutputFull;
-  while (produced < capacity) {
+  while (produced < capacity && result == ScanStatus::OutputFull) {
     if (state_ != State::Inflating) {
       result = between();
       if (result != ScanStatus::OutputFull) break;
     }
-    const uInt inBefore = stream_->avail_in;
-    const uInt room = static_cast<uInt>(std::min<size_t>(capacity - produced, size_t{1} << 30));
-    stream_->next_out = out + produced;
-    stream_->avail_out = room;
-    const int status = inflate(stream_.get(), Z_BLOCK);
-    in_ += inBefore - stream_->avail_in;
-    out_ += room - stream_->avail_out;
-    produced += room - stream_->avail_out;
-    if (status == Z_STREAM_END) {
-      state_ = State::Between;
-      continue;
-    }
-    if (status == Z_BUF_ERROR) {
-      result = ScanStatus::NeedInput;
-      break;
-    }
-    if (status != Z_OK) {
-      result = ScanStatus::BadData;
-      break;
-    }
-    if ((stream_->data_type & kAtBlockBoundary) && !(stream_->data_type & kAfterLastBlock)) note(out, produced);
+    size_t fresh = 0;
+    const Event event = inflater_->run(out + produced, capacity - produced, fresh);
+    out_ += fresh;
+    produced += fresh;
+    in_ += left_ - inflater_->left();
+    left_ = inflater_->left();
+    if (event == Event::MemberEnd) state_ = State::Between;
+    if (event == Event::NeedInput) result = ScanStatus::NeedInput;
+    if (event == Event::Bad) result = ScanStatus::BadData;
+    if (event == Event::Boundary) note(out, produced);
   }
   remember(out, produced);
   return result;
@@ -76,7 +55,8 @@ void CheckpointScan::note(const uint8_t* out, size_t fresh) {
   } else if (out_ != 0) {
     return;
   }
-  checkpoints_.push_back({in_, out_, static_cast<uint8_t>(stream_->data_type & kUnusedBits)});
+  checkpoints_.push_back({in_, out_, inflater_->bits()});
+  inflater_->quietUntil(out_ > UINT64_MAX - spanSize_ ? UINT64_MAX : out_ + spanSize_);
   std::shared_ptr<uint8_t[]> window(new uint8_t[kWindow]);
   slide(window.get(), history_.get(), out, fresh);
   windows_.push_back(std::move(window));
@@ -88,16 +68,18 @@ void CheckpointScan::remember(const uint8_t* out, size_t produced) {
 
 // Behind a trailer. OutputFull here means: another member begins, go on.
 ScanStatus CheckpointScan::between() {
-  if (stream_->avail_in == 0) return ScanStatus::NeedInput;
-  if (state_ == State::Between && *stream_->next_in != 0) {
-    if (*stream_->next_in != 0x1f) return ScanStatus::TrailingGarbage;
-    inflateReset2(stream_.get(), kGzipOnly);
+  if (left_ == 0) return ScanStatus::NeedInput;
+  const uint8_t first = *(end_ - left_);
+  if (state_ == State::Between && first != 0) {
+    if (first != 0x1f) return ScanStatus::TrailingGarbage;
+    inflater_->begin();
+    inflater_->feed(end_ - left_, left_);
     state_ = State::Inflating;
     return ScanStatus::OutputFull;
   }
   state_ = State::Padding;
-  for (; stream_->avail_in > 0; stream_->avail_in--, stream_->next_in++, in_++) {
-    if (*stream_->next_in != 0) return ScanStatus::TrailingGarbage;
+  for (; left_ > 0; left_--, in_++) {
+    if (*(end_ - left_) != 0) return ScanStatus::TrailingGarbage;
   }
   return ScanStatus::NeedInput;
 }

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-struct z_stream_s;
+#include "gzip/member_inflater.hpp"
 
 namespace peel {
 
@@ -23,8 +23,7 @@ enum class ScanStatus : uint8_t { NeedInput, OutputFull, BadData, TrailingGarbag
 // Inflates a gzip blob of any number of members once, front to back, noting checkpoints on the way.
 class CheckpointScan {
  public:
-  explicit CheckpointScan(uint64_t spanSize);
-  ~CheckpointScan();
+  explicit CheckpointScan(uint64_t spanSize, InflateBackend backend = inflateBackend());
   CheckpointScan(const CheckpointScan&) = delete;
   CheckpointScan& operator=(const CheckpointScan&) = delete;
 
@@ -49,8 +48,10 @@ class CheckpointScan {
   ScanStatus between();
 
   const uint64_t spanSize_;
-  std::unique_ptr<z_stream_s> stream_;
+  const std::unique_ptr<MemberInflater> inflater_;
   State state_ = State::Inflating;
+  const uint8_t* end_ = nullptr;  // of the bytes fed last
+  size_t left_ = 0;               // of them
   uint64_t in_ = 0;
   uint64_t out_ = 0;
   std::vector<Checkpoint> checkpoints_;

@@ -1,0 +1,2 @@
+// For the tests.
+#include "common.hpp"
