@@ -4,9 +4,13 @@ import type { Metadata } from '@grpc/grpc-js';
 const namespace = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
 const maxLength = 76;
 
-/** Of whoever calls; undefined where that is not said, or garbage. */
-export function namespaceOf(metadata: Metadata): string | undefined {
-  const value = metadata.get('containerd-namespace')[0];
+/**
+ * Of whoever calls; undefined where that is not said, or garbage. containerd 1.6 says it in the metadata of its own pulls only, and every
+ * release in the keys of snapshots, which are `<namespace>/<number>/<key of the client>`.
+ */
+export function namespaceOf(metadata: Metadata, key: string): string | undefined {
+  const [, inKey] = /^([^/]+)\/\d+\//.exec(key) ?? [];
+  const value = metadata.get('containerd-namespace')[0] ?? inKey;
   if (typeof value !== 'string' || value.length > maxLength || !namespace.test(value)) return undefined;
   return value;
 }

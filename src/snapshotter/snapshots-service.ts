@@ -35,7 +35,7 @@ export function addSnapshotsService(server: Server, snapshotter: Snapshotter, lo
     Prepare: unaryHandler(
       method.prepare,
       async (request, { signal, metadata }) => {
-        const mounts = await snapshotter.prepare(request, { signal, namespace: namespaceOf(metadata) });
+        const mounts = await snapshotter.prepare(request, { signal, namespace: namespaceOf(metadata, request.key) });
         return { mounts: mounts.map(mountMessage) };
       },
       failOf('Prepare'),

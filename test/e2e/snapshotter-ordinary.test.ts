@@ -7,11 +7,12 @@ import { GrpcClient } from '../support/grpc-client.ts';
 import { canMount } from '../support/peel-node.ts';
 import { SnapshotterWorld } from '../support/snapshotter-world.ts';
 
-describe.skipIf(!canMount)('an image that cannot be lazy', () => {
+describe.skipIf(!canMount)('in mode lazy an image that cannot be lazy', () => {
   let world: SnapshotterWorld;
 
   beforeAll(async () => {
-    world = await SnapshotterWorld.start({ config: () => ['[snapshotter]', 'whole_layer_limit = "0B"'] });
+    const config = ['[snapshotter]', 'mode = "lazy"', 'whole_layer_limit = "0B"'];
+    world = await SnapshotterWorld.start({ config: () => config });
   });
   beforeEach(() => world.explainFailure());
   afterAll(async () => expect(await world.close()).toEqual([]));

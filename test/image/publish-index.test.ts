@@ -109,7 +109,12 @@ describe('an image that was unpacked', () => {
     await eager.built(two, own);
     expect(node.indexes.list()).toEqual([]);
     await eager.built(one, base, small);
-    expect(node.indexes.list().map(({ image }) => image).toSorted()).toEqual([one.digest, two.digest].toSorted());
+    expect(
+      node.indexes
+        .list()
+        .map(({ image }) => image)
+        .toSorted(),
+    ).toEqual([one.digest, two.digest].toSorted());
     expect(await servings(node, two)).toEqual(['lazy', 'lazy']);
   });
 

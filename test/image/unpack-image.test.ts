@@ -381,6 +381,14 @@ describe('the directory', () => {
     }
   });
 
+  it('is not made for an image without layers', async () => {
+    await runOk('umoci', ['new', '--image', `${layout}:nothing`]);
+    const dir = newDir();
+    for (const form of ['tree', 'bundle'] as const)
+      await expect(unpack('nothing', { dir, form })).rejects.toMatchObject({ code: 'ERR_UNPACK_NO_LAYERS' });
+    expect(() => lstatSync(dir)).toThrow(/ENOENT/);
+  });
+
   it('is as it was when the image is not there', async () => {
     const dir = newDir();
     await expect(unpack('no-such-tag', { dir })).rejects.toMatchObject({ code: 'ERR_IMAGE_UNKNOWN' });

@@ -230,10 +230,19 @@ describe('a layer that peel unpacked', () => {
       await client.prepare(`key ${namespace}`, '', { [ref]: chain(1) });
       client.close();
     }
-    await world.client.prepare('key', '', { [ref]: chain(1) });
+    // As containerd has keys, and as it has none.
+    for (const key of ['key', 'moby/7/key', 'a b/7/key', '../7/key', '/7/key', 'moby/x/key', 'moby/7'])
+      await world.client.prepare(key, '', { [ref]: chain(1) });
+    const client = new SnapshotsClient(world.socket, { namespace: 'k8s.io', snapshotter: 'peel' });
+    await client.prepare('moby/8/key', '', { [ref]: chain(1) });
+    client.close();
+    const none = (length: number) => Array.from({ length }, () => undefined);
     expect(world.layers.wishes.map(({ namespace }) => namespace)).toEqual([
       'k8s.io',
-      ...Array.from({ length: 4 }, () => undefined),
+      ...none(4),
+      'moby',
+      ...none(5),
+      'k8s.io',
     ]);
   });
 });
