@@ -106,11 +106,7 @@ void TreeWriter::stop() {
 void TreeWriter::close() {
   stop();
   std::lock_guard lock(joining_);
-  if (!thread_.joinable()) return;
-  thread_.join();
-  // Not when somebody collects the garbage: disks cannot be unmounted as long, and deleted files take their space.
-  streams_.release();
-  runner_.release();
+  if (thread_.joinable()) thread_.join();
 }
 
 void TreeWriter::work() {
