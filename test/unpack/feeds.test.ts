@@ -78,7 +78,7 @@ describe('sourceFeed', () => {
     front.interfere(everything, answer(404));
     const feed = sourceFeed('containerd', source, blob.descriptor);
     await expect(bytesOf(feed.stream({ signal: never }))).rejects.toMatchObject({
-      code: 'ERR_UNPACK_FETCH',
+      code: 'ERR_UNPACK_BLOB_MISSING',
       message: expect.stringContaining(source.name),
     });
   });
