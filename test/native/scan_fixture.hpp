@@ -16,7 +16,8 @@ struct Scanned {
 };
 
 // `feed` and `room`: pieces of up to so many bytes.
-inline Scanned scan(InflateBackend backend, const Bytes& blob, uint64_t spanSize, size_t feed, size_t room, uint64_t seed) {
+inline Scanned scan(InflateBackend backend, const Bytes& blob, uint64_t spanSize, size_t feed, size_t room,
+                    uint64_t seed) {
   Scanned scanned;
   CheckpointScan scan(spanSize, backend);
   check::Random random{seed};

@@ -18,7 +18,9 @@ constexpr size_t kOverflow = ISAL_LOOK_AHEAD;
 
 }  // namespace
 
-IsalBlockInflater::IsalBlockInflater() : buffer_(new uint8_t[kHistory + kRoom + kOverflow]) { isal_inflate_init(&state_); }
+IsalBlockInflater::IsalBlockInflater() : buffer_(new uint8_t[kHistory + kRoom + kOverflow]) {
+  isal_inflate_init(&state_);
+}
 
 void IsalBlockInflater::begin() {
   isal_inflate_init(&state_);
@@ -63,8 +65,8 @@ IsalBlockInflater::Event IsalBlockInflater::step() {
   if (quiet >= kHistory) {
     room = static_cast<size_t>(std::min<uint64_t>(room, quiet));
   } else if (!inside()) {
-    // Without room it stops behind the first symbol that writes. Empty blocks are passed over, and their boundaries are as
-    // quiet as this one.
+    // Without room it stops behind the first symbol that writes. Empty blocks are passed over, and their boundaries are
+    // as quiet as this one.
     room = 0;
   } else if (!held_) {
     held_ = true;
@@ -84,9 +86,9 @@ IsalBlockInflater::Event IsalBlockInflater::step() {
   return Event::NeedInput;
 }
 
-// ISA-L would first fill its own buffer and run ahead of what it was given room for. When that buffer is full, of history that
-// it believes to owe us, it hands this out and then decodes right behind. It needs to come to as much as a whole history
-// then, or to nothing, to find its history again afterwards.
+// ISA-L would first fill its own buffer and run ahead of what it was given room for. When that buffer is full, of
+// history that it believes to owe us, it hands this out and then decodes right behind. What it writes beyond its room
+// refers to its own copy of the history, which is right if the room was none or at least a whole history.
 void IsalBlockInflater::load(size_t room) {
   const size_t kept = std::min(kHistory, to_);
   if (kept > 0) std::memcpy(state_.tmp_out_buffer + 2 * kHistory - kept, buffer_.get() + to_ - kept, kept);

@@ -8,8 +8,8 @@
 
 namespace peel {
 
-// Raw DEFLATE by ISA-L, which has no way to stop at the end of a block other than the last: a block that should be stopped
-// at is told to be the last one while it is decoded.
+// Raw DEFLATE by ISA-L, which has no way to stop at the end of a block other than the last: a block to stop at is told
+// to be the last one while it is decoded.
 class IsalBlockInflater {
  public:
   enum class Event : uint8_t { None, OutputFull, NeedInput, Boundary, End, Bad };
@@ -50,7 +50,7 @@ class IsalBlockInflater {
   uint64_t quiet_ = 0;
   uint32_t crc_ = 0;
   bool held_ = false;       // the block is told to be the last
-  uint32_t wasFinal_ = 0;  // whether it truly is, when held
+  uint32_t wasFinal_ = 0;   // whether it truly is, when held
 };
 
 }  // namespace peel
