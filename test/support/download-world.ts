@@ -20,7 +20,7 @@ export interface DownloadWorld {
   readonly source: BlobSource;
   readonly leases: Semaphore;
   /** Closed with the test. */
-  open(changes?: Partial<BlobDownloadOptions>): Promise<BlobDownload>;
+  readonly open: (changes?: Partial<BlobDownloadOptions>) => Promise<BlobDownload>;
 }
 
 export const chunkSize = 256 << 10;

@@ -125,8 +125,8 @@ describe('a transfer that breaks', () => {
 
   it('may break many times as long as bytes come', async () => {
     const { front, open } = await downloadWorld(blob);
-    front.interfere(everything, (request, response, ...rest) =>
-      breaksAt(blob, startOf(request.headers.range) + 30_000)(request, response, ...rest),
+    front.interfere(everything, (request, response, forward, ask) =>
+      breaksAt(blob, startOf(request.headers.range) + 30_000)(request, response, forward, ask),
     );
     const download = await open();
     expect(await bytesOf(download.stream({ signal: never }))).toEqual(blob.bytes);
