@@ -1,6 +1,15 @@
 // What is left of layers when their trees are in use: block cache, index and compressed blob, or nothing.
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, readdirSync, renameSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Node } from '../../src/daemon/node.ts';
@@ -153,7 +162,6 @@ describe('an image', () => {
 
 describe('the place of an image', () => {
   it('is not chosen by others', async () => {
-    const { mkdirSync, symlinkSync, writeFileSync, chmodSync } = await import('node:fs');
     const lab = await UnpackLab.start();
     const image = await lab.lab.push('1', [labLayer(tarOf({ path: 'a', data: 'x' }), 'gzip')]);
     const node = await lab.node();

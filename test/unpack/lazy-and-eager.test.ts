@@ -45,9 +45,9 @@ describe('an image that is open lazily', () => {
     expect(readdirSync(join(dir, 'd')).toSorted()).toEqual(['a', 'b', 'l']);
     // Nobody asks for what was unpacked any more.
     lab.lab.front.forget();
-    const { size } = image.layers[0]?.descriptor ?? { size: 0 };
-    expect((await first?.read(0, size))?.equals(image.layers[0]?.tar as Buffer)).toBe(true);
-    expect(before?.equals((image.layers[0]?.tar as Buffer).subarray(0, 50_000))).toBe(true);
+    const stream = image.layers[0]?.tar ?? Buffer.alloc(0);
+    expect((await first?.read(0, stream.length))?.equals(stream)).toBe(true);
+    expect(before?.equals(stream.subarray(0, 50_000))).toBe(true);
     expect(lab.lab.front.seen('/blobs/')).toEqual([]);
     await unpacker.idle();
     expect(first?.complete).toBe(true);
