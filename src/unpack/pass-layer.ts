@@ -1,6 +1,7 @@
 // One layer from wherever its bytes are to whoever wants its stream: through the index that the node has of it, or by decoding it from the
 // first byte to the last.
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LayerBuild } from '../index/layer-build.ts';
@@ -69,6 +70,7 @@ async function passKnown(
 ): Promise<void> {
   const ending = new AbortController();
   const both = AbortSignal.any([signal, ending.signal]);
+  setMaxListeners(0, both);
   const work = [
     indexedPass({ layer, sink, limits: settings, signal: both }),
     ...(layer.complete ? [] : [checkBlob(blob, descriptor, both)]),

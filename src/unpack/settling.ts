@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Logger } from '../observe/log.ts';
 import { errorMessage } from '../layer/errors.ts';
 import { Semaphore } from '../util/semaphore.ts';
@@ -13,6 +14,7 @@ export class Settling {
 
   constructor(log: Logger) {
     this.#log = log;
+    setMaxListeners(0, this.#ending.signal);
   }
 
   /** `layer` is for the log. */

@@ -59,8 +59,7 @@ describe.skipIf(!canMount)('an image with everything in it', () => {
   ])('is the same by an index of somebody else, with %s in the cache', async (_what, read) => {
     const { lab, image, node } = await start();
     for (const [i, { descriptor }] of layers.entries())
-      if (!descriptor.mediaType.endsWith('zstd'))
-        await lab.openLazily(node, image, i, { spanSize: 64 << 10 }, read);
+      if (!descriptor.mediaType.endsWith('zstd')) await lab.openLazily(node, image, i, { spanSize: 64 << 10 }, read);
     const unpacker = await lab.unpacker(node, { chunk_size: 256 << 10 });
     await expectEqual(await lab.unpackImage(unpacker, node, image));
     await unpacker.idle();

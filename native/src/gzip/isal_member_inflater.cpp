@@ -20,7 +20,7 @@ uint32_t little32(const uint8_t* bytes) {
   return bytes[0] | uint32_t{bytes[1]} << 8 | uint32_t{bytes[2]} << 16 | uint32_t{bytes[3]} << 24;
 }
 
-// Headers are zlib's: it takes them in pieces of any size, and what one of both refuses the other one does too.
+// Headers are left to zlib: it takes them in pieces of any size, checks their CRC, and refuses what it would refuse alone.
 class IsalMemberInflater final : public MemberInflater {
  public:
   IsalMemberInflater() {
