@@ -14,14 +14,17 @@ import type { ResolvedImage } from '../image/resolve.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { Logger } from '../observe/log.ts';
+import { chainIds } from '../oci/chain-id.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatReference } from '../oci/reference.ts';
 import type { State } from '../state/state.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
+import { refLabel } from './committed-layer.ts';
 import { defer, deferralOf, isUnpackable } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
 import type { LabelledImage } from './image-labels.ts';
+import type { LayerWish } from './layer-provider.ts';
 import { layerRef } from './layer-ref.ts';
 import { knownSource, openSessionLayer, openShownLayer } from './session-layer.ts';
 import { SessionUnpacks } from './session-unpacks.ts';
@@ -64,7 +67,12 @@ export interface BuiltLayer {
 export type OpenOutcome = { readonly kind: 'open'; readonly lease: LayerLease } | Deferral;
 
 /** What comes unpacked or open is of whoever took it. */
-export type LayerOutcome = OpenOutcome | UnpackOutcome;
+export type LayerOutcome = OpenOutcome | UnpackOutcome | There;
+
+/** A snapshot of it has appeared meanwhile. */
+export interface There {
+  readonly kind: 'there';
+}
 
 export interface SessionImage {
   readonly origin: Origin;
@@ -83,12 +91,7 @@ interface AskOptions {
   readonly signal: AbortSignal;
 }
 
-export interface TakeOptions extends AskOptions {
-  /** containerd's, where it said so. */
-  readonly namespace?: string | undefined;
-  /** Called when the layer is being unpacked. */
-  readonly onUnpacking?: (() => void) | undefined;
-}
+export type TakeOptions = AskOptions & Pick<LayerWish, 'namespace' | 'onUnpacking' | 'isThere'>;
 
 export class ImageSession {
   readonly image: string;
@@ -145,10 +148,12 @@ export class ImageSession {
   }
 
   /** The layer at `position` in a directory, or why it cannot be had like that. Errors: as `resolve`. */
-  async unpack(position: number, reason: string, options: TakeOptions): Promise<UnpackOutcome> {
+  async unpack(position: number, reason: string, options: TakeOptions): Promise<UnpackOutcome | There> {
     const { image } = await this.resolve(options);
     const wish = this.#unpackWish(image, position, reason);
     if (this.#unpacks === undefined || wish === undefined) return defer('error', reason);
+    // Two images that share a layer may be pulled at once.
+    if (options.isThere?.() === true) return { kind: 'there' };
     options.onUnpacking?.();
     return await this.#unpacks.take(position, wish, options);
   }
@@ -260,10 +265,17 @@ export class ImageSession {
       ({ image }) => {
         const wish = this.#unpackWish(image, position, reason);
         // Whoever asked for it meanwhile has it.
-        if (wish !== undefined && this.#openings.has(position)) this.#unpacks?.begin(position, wish);
+        if (wish === undefined || !this.#openings.has(position) || this.#isThere(image, position)) return;
+        this.#unpacks?.begin(position, wish);
       },
       () => {},
     );
+  }
+
+  /** Whether some snapshot has it, above whatever: whoever needs another one will ask. */
+  #isThere({ diffIds }: ResolvedImage, position: number): boolean {
+    const chainId = chainIds(diffIds)[position] ?? '';
+    return this.#d.state.snapshots.labelled(refLabel, chainId).some(({ kind }) => kind === 'committed');
   }
 
   #unpackWish(image: ResolvedImage, position: number, reason: string): UnpackWish | undefined {

@@ -18,6 +18,8 @@ export interface LayerWish {
   readonly namespace?: string | undefined;
   /** Called when the layer is being unpacked, which takes as long as it takes; at most once. */
   readonly onUnpacking?: (() => void) | undefined;
+  /** Asked before the layer is unpacked: whether a snapshot has it by now, made for somebody else. */
+  readonly isThere?: (() => boolean) | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -31,6 +33,8 @@ export type ProvideOutcome =
       readonly layer: Digest;
       readonly reason: string;
     }
+  /** As the wish's `isThere` has said, or that of another one for the same layer. */
+  | { readonly kind: 'there'; readonly image: string; readonly layer: Digest }
   /** `code`: a closed set, for metrics. `reason`: one phrase for people, with names and without secrets. */
   | {
       readonly kind: 'deferred';

@@ -65,6 +65,12 @@ async function provided(
   for (let round = 1; ; round += 1) {
     const outcome = await ask(parts, request, parent);
     if (outcome.kind === 'deferred') return { outcome, result: outcome };
+    if (outcome.kind === 'there') {
+      if (isUsable(parts, committedLayer(parts.table, request.chainId, parent))) return { outcome, result: 'found' };
+      if (round < maxRounds) continue;
+      const reason = 'other snapshots of the layer came and went';
+      return { outcome, result: deferred(request.labels, 'error', reason) };
+    }
     if (outcome.kind === 'served') return { outcome, result: commitServed(parts, request, outcome) };
     const { image, layer } = outcome;
     const result = await commitUnpacked(parts, request, outcome);
@@ -79,10 +85,11 @@ async function provided(
 
 /** Anything that goes wrong leaves the layer to containerd, except that nobody waits for it any more. */
 async function ask(
-  { table, layers, timeoutMs, log }: ProvideParts,
+  parts: ProvideParts,
   request: ProvideRequest,
   parent: SnapshotRow | undefined,
 ): Promise<ProvideOutcome> {
+  const { table, layers, timeoutMs, log } = parts;
   const { chainId, labels, namespace } = request;
   if (!isDigest(chainId)) return deferred(labels, 'labels', `label ${refLabel} is not a digest`);
   const below = lowersOf(table, parent)
@@ -98,6 +105,7 @@ async function ask(
     namespace,
     signal,
     onUnpacking: () => clearTimeout(timer),
+    isThere: () => isUsable(parts, committedLayer(table, chainId, parent)),
   });
   try {
     return await untilAborted(providing, signal);

@@ -152,7 +152,7 @@ describe.skipIf(!canMount)('an image without an index', () => {
     const { containerd, daemon, registry } = world;
     const image = await world.image('resumed', [[bytes('large', 12 << 20)]], unindexed);
     const [, layer = ''] = digestsOf(image);
-    // Of thirteen chunks; when the others wait, these are here.
+    // Of thirteen chunks; eight are asked for at once, so when six wait at least five are here.
     const held = holdBlobs(registry, [layer], 7);
     const killed = world.pull(image.reference).catch((error: unknown) => error);
     await vi.waitFor(() => expect(held.waiting).toBe(6), { timeout: 10_000 });
@@ -160,14 +160,14 @@ describe.skipIf(!canMount)('an image without an index', () => {
     held.release();
     await killed;
     const begun = registry.front.bytes(layer);
-    expect(begun).toBeGreaterThan(6 << 20);
+    expect(begun).toBeGreaterThanOrEqual(5 << 20);
     registry.front.forget();
     await daemon.start();
     await world.reconnected();
     const job = (await report()).unpacking?.jobs.find((each) => each.layer === layer);
     expect(job).toMatchObject({ state: 'cancelled', cause: expect.stringMatching(/process .* ended/) });
     await world.pull(image.reference);
-    expect(registry.front.bytes(layer)).toBeLessThan(bytesOf(image, layer) - (6 << 20));
+    expect(registry.front.bytes(layer)).toBeLessThanOrEqual(bytesOf(image, layer) - (5 << 20));
     expect((await containerd.run(image.reference, ['stat', '-c', '%s', '/large'])).out).toBe(`${12 << 20}\n`);
   });
 

@@ -88,6 +88,31 @@ describe.skipIf(!canMount)('in mode eager', () => {
     expect(world.snapshotter.list([])).toHaveLength(4);
   });
 
+  it('what another image gets meanwhile is not unpacked again, whoever is first', async () => {
+    const lab = await ImageLab.start();
+    const base = [layer('a'), layer('b'), layer('c')];
+    const [one, two] = [await lab.push('1', [...base, layer('d')]), await lab.push('2', [...base, layer('e')])];
+    const world = await unpackingWorld(lab);
+    // The second one is asked for before the first has any layer, and learns what it is when that has all of them.
+    const held: (() => void)[] = [];
+    const stop = lab.front.interfere(
+      ({ url = '' }) => url.includes(two.digest),
+      (_request, _response, forward) => void held.push(() => forward()),
+    );
+    const second = pull(world, two);
+    await vi.waitFor(() => expect(held.length).toBeGreaterThan(0), { timeout: 10_000 });
+    await pull(world, one);
+    stop();
+    for (const answer of held) answer();
+    expect(await second).toEqual(Array(4).fill('unpacked'));
+    for (const { descriptor } of [...base, ...two.layers.slice(3)])
+      expect(world.unpacker.requests.filter(({ descriptor: { digest } }) => digest === descriptor.digest)).toHaveLength(
+        1,
+      );
+    expect(world.snapshotter.status().outcomes).toMatchObject({ unpacked: 5, found: 3 });
+    await vi.waitFor(() => expect(world.unpacker.left()).toEqual([]));
+  });
+
   it('an image may have a layer twice', async () => {
     const lab = await ImageLab.start();
     const twice = layer('twice');
