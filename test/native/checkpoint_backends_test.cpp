@@ -182,7 +182,7 @@ TEST(damaged_blobs) {
       same(got, expected);
       continue;
     }
-    // ISA-L lets an incomplete code for distances pass where the block has no distances: the trailers vouch for the bytes.
+    // ISA-L lets an incomplete code for distances pass where a block has none: the trailers vouch for the bytes.
     if (got.whole) {
       lenient++;
       const Bytes undamaged = join({plain, plain});
