@@ -8,7 +8,8 @@
 namespace peel {
 
 // Inflates gzip members one after another, headers and trailers checked, and stops at block boundaries. Two
-// implementations, as of Inflater, which find the same boundaries.
+// implementations, as of Inflater, which find the same boundaries. ISA-L alone takes a block whose code for distances
+// is incomplete and not used.
 class MemberInflater {
  public:
   virtual ~MemberInflater() = default;
