@@ -172,7 +172,7 @@ describe.skipIf(!canMount)('in mode eager', () => {
   it('an image that nobody asks for any more ends, and one that is waited for does not', async () => {
     const lab = await ImageLab.start();
     const pulled = await image(lab, 3);
-    const world = await unpackingWorld(lab, { sessionMs: 200 });
+    const world = await unpackingWorld(lab, { sessionMs: 600 });
     const [slow, last] = [pulled.layers[1], pulled.layers[2]].map((each) => each?.descriptor.digest);
     const signals = new Map<string, AbortSignal>();
     const free = new Deferred<void>();
@@ -183,13 +183,13 @@ describe.skipIf(!canMount)('in mode eager', () => {
     };
     const [first, second] = wishesOf(pulled);
     await world.client.prepare('1', '', { ...first?.labels }).catch(() => {});
-    setTimeout(() => free.resolve(), 700);
+    setTimeout(() => free.resolve(), 1500);
     const asked = await world.client
       .prepare('2', first?.chainId, { ...second?.labels })
       .catch((error: unknown) => error);
     expect(asked).toMatchObject({ code: status.ALREADY_EXISTS });
     expect(signals.get(last ?? '')?.aborted).toBe(false);
-    await vi.waitFor(() => expect(signals.get(last ?? '')?.aborted).toBe(true), { timeout: 3000 });
+    await vi.waitFor(() => expect(signals.get(last ?? '')?.aborted).toBe(true), { timeout: 10_000 });
   });
 
   it('what cannot be unpacked is left to containerd with the reason, and the others are not', async () => {
