@@ -24,6 +24,7 @@ interface Native {
   sysListxattr(path: RawPath): Buffer[];
   sysUtimens(path: RawPath, seconds: number, nanoseconds: number): void;
   sysStatfs(path: RawPath): FsStat;
+  sysHashRange(fd: number, start: number, end: number): Promise<Buffer>;
   sysSyncfs(path: RawPath): Promise<void>;
   sysCanDirectIo(path: RawPath): boolean;
   sysUndumpable(): void;
@@ -71,6 +72,11 @@ export function setTimes(path: RawPath, seconds: number, nanoseconds: number): v
 
 export function statFs(path: RawPath): FsStat {
   return native().sysStatfs(path);
+}
+
+/** sha256 of a file's bytes [start, end), read on a thread of its own; the fd may be closed meanwhile. ENODATA when the file ends before. */
+export function hashFileRange(fd: number, start: number, end: number): Promise<Buffer> {
+  return native().sysHashRange(fd, start, end);
 }
 
 /** Resolves when all that was written to the filesystem that holds `path`, by anybody, is on its disk: as long as that takes. */

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import { RegistryError } from '../registry/errors.ts';
 import { Deferred } from '../util/deferred.ts';
@@ -25,7 +24,6 @@ export class ChunkWriter {
   readonly start: number;
   readonly end: number;
   readonly #o: ChunkWriterOptions;
-  readonly #hash = createHash('sha256');
   #received: number;
   #written: number;
   /** Being written, and what follows on it. */
@@ -66,7 +64,6 @@ export class ChunkWriter {
       );
     }
     if (piece.length === 0) return undefined;
-    this.#hash.update(piece);
     this.#received += piece.length;
     this.#queue.push(piece);
     this.#flushing ??= this.#flush();
@@ -92,11 +89,6 @@ export class ChunkWriter {
   async flushed(): Promise<void> {
     await this.#flushing;
     if (this.#failure !== undefined) throw this.#failure;
-  }
-
-  /** sha256 of the whole chunk, in hex. Once, after all of it was received. */
-  digest(): string {
-    return this.#hash.digest('hex');
   }
 
   /** Never rejects. */

@@ -1,13 +1,13 @@
-import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { hashFileRange } from '../native/sys.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { ChunkRecord } from './chunk-record.ts';
 import { ChunkWriter } from './chunk-writer.ts';
 import { diskError } from './feed-errors.ts';
-import { maxPieceBytes, readPiece } from './read-piece.ts';
+import { readPiece } from './read-piece.ts';
 
 export interface ChunkedBlobOptions {
   /** Gets the files `blob` and `chunks`. */
@@ -98,9 +98,7 @@ export class ChunkedBlob {
         this.#done += bytes;
         this.#onProgress(this.#done);
       };
-      const start = index * this.chunkSize;
-      const end = Math.min(start + this.chunkSize, this.size);
-      writer = new ChunkWriter({ file: this.#file, path: this.path, start, end, onWritten });
+      writer = new ChunkWriter({ file: this.#file, path: this.path, ...this.#placeOf(index), onWritten });
       this.#writers.set(index, writer);
     }
     return writer;
@@ -174,10 +172,25 @@ export class ChunkedBlob {
   async #seal(index: number): Promise<void> {
     const writer = this.writer(index);
     await writer.flushed();
-    await this.#record.add(index, writer.digest());
+    await this.#record.add(index, await this.#digestOf(index));
     this.#present[index] = 1;
     this.#writers.delete(index);
     this.#sealing.delete(index);
+  }
+
+  #placeOf(index: number): { readonly start: number; readonly end: number } {
+    const start = index * this.chunkSize;
+    return { start, end: Math.min(start + this.chunkSize, this.size) };
+  }
+
+  /** As it is in the file: sha256 in hex. Not while it comes, which would keep whoever receives it from receiving. */
+  async #digestOf(index: number): Promise<string> {
+    const { start, end } = this.#placeOf(index);
+    try {
+      return (await hashFileRange(this.#file.fd, start, end)).toString('hex');
+    } catch (cause) {
+      throw diskError(`cannot read ${this.path}`, cause);
+    }
   }
 
   async #readFile(at: number, end: number): Promise<Uint8Array> {
@@ -204,20 +217,10 @@ export class ChunkedBlob {
   /** Finds the recorded chunks that are as they were. */
   async #check(signal: AbortSignal): Promise<void> {
     const { size } = await this.#file.stat();
-    const buffer = Buffer.allocUnsafe(Math.min(maxPieceBytes, this.chunkSize));
     for (const [index, sha256] of this.#record.recorded) {
-      const start = index * this.chunkSize;
-      const end = Math.min(start + this.chunkSize, this.size);
-      if (index >= this.count || end > size) continue;
-      const hash = createHash('sha256');
-      for (let at = start; at < end; ) {
-        signal.throwIfAborted();
-        const { bytesRead } = await this.#file.read(buffer, 0, Math.min(buffer.length, end - at), at);
-        if (bytesRead === 0) break;
-        hash.update(buffer.subarray(0, bytesRead));
-        at += bytesRead;
-      }
-      if (hash.digest('hex') !== sha256) continue;
+      signal.throwIfAborted();
+      const { start, end } = this.#placeOf(index);
+      if (index >= this.count || end > size || (await this.#digestOf(index)) !== sha256) continue;
       this.#present[index] = 1;
       this.#done += end - start;
     }

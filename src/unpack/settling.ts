@@ -1,27 +1,41 @@
 import { setMaxListeners } from 'node:events';
-import type { Logger } from '../observe/log.ts';
+import { setTimeout as delay } from 'node:timers/promises';
 import { errorMessage } from '../layer/errors.ts';
+import type { Logger } from '../observe/log.ts';
+import { Deferred } from '../util/deferred.ts';
 import { Semaphore } from '../util/semaphore.ts';
 
 const atOnce = 2;
+/** ms that work waits at most for those who unpack. */
+const patienceMs = 60_000;
+/** ms after the last of them: whoever pulled the image has things to do then. */
+const restMs = 200;
 
-/** Work behind the scenes: a little at a time, and nothing of it fails anybody. */
+/** `now`: a little at a time. `quiet`: as well, and not while somebody waits for layers, who needs disk and processors. */
+export type SettlingTime = 'now' | 'quiet';
+
+/** Work behind the scenes. Nothing of it fails anybody. */
 export class Settling {
   readonly #log: Logger;
+  readonly #isBusy: () => boolean;
   readonly #slots = new Semaphore(atOnce);
   readonly #ending = new AbortController();
   readonly #running = new Set<Promise<void>>();
+  #quiet = new Deferred<void>();
+  #waited = 0;
 
-  constructor(log: Logger) {
+  /** `isBusy`: whether layers are being unpacked. */
+  constructor(log: Logger, isBusy: () => boolean) {
     this.#log = log;
+    this.#isBusy = isBusy;
     setMaxListeners(0, this.#ending.signal);
   }
 
   /** `layer` is for the log. */
-  add(layer: string, work: (signal: AbortSignal) => Promise<void>): void {
+  add(layer: string, time: SettlingTime, work: (signal: AbortSignal) => Promise<void>): void {
     const { signal } = this.#ending;
-    const running = this.#slots
-      .run(() => work(signal), { signal })
+    const running = this.#inTime(time, signal)
+      .then(() => this.#slots.run(() => work(signal), { signal }))
       .catch((error: unknown) => {
         if (!signal.aborted)
           this.#log.warn({ layer, error: errorMessage(error) }, 'what is to be done behind an unpacked layer failed');
@@ -30,9 +44,21 @@ export class Settling {
     this.#running.add(running);
   }
 
-  /** When all that was added is done. */
+  /** Nothing is being unpacked any more. */
+  quiet(): void {
+    this.#quiet.resolve();
+    this.#quiet = new Deferred();
+  }
+
+  /** When all that was added is done; it waits for nobody meanwhile. */
   async idle(): Promise<void> {
-    while (this.#running.size > 0) await Promise.all(this.#running);
+    this.#waited += 1;
+    this.quiet();
+    try {
+      while (this.#running.size > 0) await Promise.all(this.#running);
+    } finally {
+      this.#waited -= 1;
+    }
   }
 
   /** What has not begun does not begin any more. Idempotent. */
@@ -40,4 +66,21 @@ export class Settling {
     this.#ending.abort(new DOMException('the unpacker is closed', 'AbortError'));
     await this.idle();
   }
+
+  async #inTime(time: SettlingTime, signal: AbortSignal): Promise<void> {
+    const latest = performance.now() + patienceMs;
+    while (time === 'quiet' && this.#waited === 0 && !signal.aborted) {
+      const left = latest - performance.now();
+      if (left <= 0) return;
+      if (this.#isBusy()) await Promise.race([this.#quiet.promise, pause(left, signal)]);
+      else {
+        await pause(restMs, signal);
+        if (!this.#isBusy()) return;
+      }
+    }
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal, ref: false }).catch(() => {});
 }

@@ -1,3 +1,4 @@
+import { createHash, randomBytes } from 'node:crypto';
 import { closeSync, lstatSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -90,6 +91,23 @@ describe('sys', () => {
     await sys.syncFilesystem('/dev/shm');
     await expect(sys.syncFilesystem(path.join(dir, 'none'))).rejects.toThrow(code('ENOENT'));
     await expect(sys.syncFilesystem(path.join(dir, 'link'))).rejects.toThrow(code('ELOOP'));
+  });
+
+  it('hashes a part of a file, also when its owner closes it meanwhile', async () => {
+    const bytes = randomBytes(1_000_000);
+    const file = path.join(dir, 'hashed');
+    writeFileSync(file, bytes);
+    const fd = openSync(file, 'r');
+    const hashes = [sys.hashFileRange(fd, 0, 1_000_000), sys.hashFileRange(fd, 17, 999_001), sys.hashFileRange(fd, 5, 5)];
+    const past = sys.hashFileRange(fd, 0, 1_000_001);
+    past.catch(() => {});
+    closeSync(fd);
+    const wanted = [bytes, bytes.subarray(17, 999_001), Buffer.alloc(0)].map((part) =>
+      createHash('sha256').update(part).digest('hex'),
+    );
+    expect((await Promise.all(hashes)).map((hash) => hash.toString('hex'))).toEqual(wanted);
+    await expect(past).rejects.toThrow(code('ENODATA'));
+    expect(() => sys.hashFileRange(fd, 0, 1)).toThrow(code('EBADF'));
   });
 
   it('refuses a path with a NUL and a socket name that is too long', () => {

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -19,13 +19,12 @@ async function rig(size: number, flags = 'w+') {
 }
 
 describe('ChunkWriter', () => {
-  it('writes what comes in order, and knows its digest', async () => {
+  it('writes what comes in order', async () => {
     const bytes = randomBytes(500_000);
     const { writer, path, written } = await rig(bytes.length);
     for (let at = 0; at < bytes.length; at += 70_001) void writer.push(bytes.subarray(at, at + 70_001));
     await writer.flushed();
     expect((await readFile(path)).subarray(start).equals(bytes)).toBe(true);
-    expect(writer.digest()).toBe(createHash('sha256').update(bytes).digest('hex'));
     expect([writer.received, writer.written, written()]).toEqual([start + 500_000, start + 500_000, 500_000]);
   });
 

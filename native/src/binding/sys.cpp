@@ -1,12 +1,16 @@
 #include "binding/sys.hpp"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "binding/args.hpp"
 #include "binding/errors.hpp"
 #include "binding/handle.hpp"
 #include "binding/loop.hpp"
 #include "binding/path_arg.hpp"
+#include "cache/span_sum.hpp"
+#include "gzip/sha256.hpp"
+#include "sys/fd.hpp"
 #include "sys/files.hpp"
 #include "sys/resident_file.hpp"
 
@@ -122,6 +126,33 @@ Napi::Value syncfs(const Napi::CallbackInfo& info) {
       {}, JsLoop::AtEnd::Abandon);
 }
 
+// (fd, start, end) -> Promise<sha256 of the file's bytes [start, end)>
+Napi::Value hashRange(const Napi::CallbackInfo& info) {
+  struct State {
+    Fd fd;
+    Sha256Digest digest{};
+    int err = 0;
+  };
+  auto state = std::make_shared<State>();
+  // The caller may close his meanwhile, and its number may become another file's.
+  state->fd = Fd(::fcntl(intArg(info[0]), F_DUPFD_CLOEXEC, 0));
+  if (!state->fd.valid()) throw errnoError(info.Env(), errno, "fcntl");
+  const uint64_t start = uintArg(info[1]), end = uintArg(info[2]);
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(),
+      [state, start, end] {
+        Sha256 hash;
+        state->err = readRange(state->fd.get(), start, end, [&hash](const uint8_t* bytes, size_t length) {
+          hash.update(bytes, length);
+        });
+        state->digest = hash.finish();
+      },
+      [state](Napi::Env env) -> Napi::Value {
+        check(env, state->err, "read");
+        return Napi::Buffer<uint8_t>::Copy(env, state->digest.data(), state->digest.size());
+      });
+}
+
 constexpr napi_type_tag kResidentTag = {0x7065656c52657369u, 0x64656e7446696c01u};
 using ResidentHandle = Handle<ResidentFile>;
 
@@ -163,6 +194,7 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysListxattr", Napi::Function::New(env, listxattr));
   exports.Set("sysUtimens", Napi::Function::New(env, utimens));
   exports.Set("sysStatfs", Napi::Function::New(env, statfs));
+  exports.Set("sysHashRange", Napi::Function::New(env, hashRange));
   exports.Set("sysSyncfs", Napi::Function::New(env, syncfs));
   exports.Set("sysCanDirectIo", Napi::Function::New(env, directIo));
   exports.Set("sysUndumpable", Napi::Function::New(env, undumpable));
