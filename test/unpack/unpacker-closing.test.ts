@@ -3,8 +3,6 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { bootId } from '../../src/image/process-identity.ts';
 import { createLog } from '../../src/observe/log.ts';
@@ -125,13 +123,12 @@ describe('an image', () => {
 });
 
 describe('a layer', () => {
-  it('that takes longer than `unpack.expiry` ends, also when memory was collected meanwhile', async () => {
+  it('that takes longer than `unpack.expiry` ends as expired', async () => {
     const lab = await UnpackLab.start();
     const image = await lab.lab.push('1', [layer()]);
     const node = await lab.node();
     const unpacker = await lab.unpacker(node, { ...chunk, expiry: 700 });
     stall(lab);
-    const collecting = setInterval(collectGarbage(), 50);
     const limit = new AbortController();
     const late = setTimeout(() => limit.abort(new Error('it never expired')), 10_000);
     try {
@@ -139,7 +136,6 @@ describe('a layer', () => {
         unpacker.unpackLayer(await lab.request(node, image), { signal: limit.signal }),
       ).rejects.toMatchObject({ code: 'ERR_UNPACK_EXPIRED', message: expect.stringContaining('700 ms') });
     } finally {
-      clearInterval(collecting);
       clearTimeout(late);
     }
     expect(node.state.unpackJobs.list()).toMatchObject([{ state: 'expired', code: 'ERR_UNPACK_EXPIRED' }]);
@@ -182,9 +178,4 @@ describe('a layer', () => {
 
 function chunksOf(root: string): string {
   return join(root, 'unpack/1/chunks');
-}
-
-function collectGarbage(): () => void {
-  setFlagsFromString('--expose-gc');
-  return runInNewContext('gc') as () => void;
 }
