@@ -73,7 +73,9 @@ export class Unpacking {
   #collectLater(): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      this.#collecting = this.unpacker.collect().then(() => this.#collectLater());
+      // The one before may still run, where the configuration was read again meanwhile.
+      const collected = this.#collecting.then(() => this.unpacker.collect());
+      this.#collecting = collected.then(() => this.#collectLater());
     }, this.#context.config().unpack.collect_interval).unref();
   }
 }

@@ -4,14 +4,17 @@ import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { State } from '../state/state.ts';
+import { CompressedStore } from '../unpack/compressed-store.ts';
 import { sweepRemoved } from './cache-sweep.ts';
 import { ImageError } from './errors.ts';
 
-/** One layer in the block cache. */
+/** One layer in the block cache, or as it was pushed, or both. */
 export interface CacheEntry {
   readonly digest: Digest;
   /** Bytes that its files take on disk. */
   readonly diskBytes: number;
+  /** Bytes of the compressed layer, where it is kept for the next who unpacks it. */
+  readonly compressedBytes: number;
   /** Bytes of the blob; undefined for what a crash left. */
   readonly blobSize: number | undefined;
   /** Bytes of the layer stream, as far as known. */
@@ -45,12 +48,14 @@ export async function cacheEntries(root: string, state: State): Promise<CacheEnt
   const rows = new Map(state.layers.list().map((row) => [row.digest, row]));
   const mounts = state.mounts.list();
   const kept = keptLayers(state);
+  const compressed = new Map((await new CompressedStore(root).list()).map(({ digest, size }) => [digest, size]));
   const entries: CacheEntry[] = [];
-  for (const digest of await digestsOnDisk(root)) {
+  for (const digest of new Set([...(await digestsOnDisk(root)), ...compressed.keys()])) {
     const row = rows.get(digest);
     entries.push({
       digest,
       diskBytes: await diskBytes(join(root, 'blobs', ...digest.split(':'))),
+      compressedBytes: compressed.get(digest) ?? 0,
       blobSize: row?.size,
       // 0 until the layer is opened for the first time.
       streamSize: row?.streamSize || undefined,
@@ -80,10 +85,10 @@ export async function removeCached(deps: CacheDeps, which: readonly string[] | '
   return removal;
 }
 
-/** Whole layers, least recently used first, never one in use. */
+/** Whole layers, least recently used first, never one in use; before that, compressed ones, which nobody has open for long. */
 export async function pruneCache(deps: CacheDeps, maxBytes: number): Promise<CacheRemoval> {
   const entries = await cacheEntries(deps.root, deps.state);
-  const total = entries.reduce((sum, { diskBytes }) => sum + diskBytes, 0);
+  const total = entries.reduce((sum, { diskBytes, compressedBytes }) => sum + diskBytes + compressedBytes, 0);
   return await removeWhile(deps, entries, (freed) => total - freed > maxBytes);
 }
 
@@ -93,9 +98,15 @@ async function removeWhile(
   more: (freed: number) => boolean,
 ): Promise<CacheRemoval> {
   await sweepRemoved(deps.root);
+  const compressed = new CompressedStore(deps.root);
   const removed: Digest[] = [];
   const busy: Digest[] = [];
   let freedBytes = 0;
+  for (const { digest, compressedBytes } of entries) {
+    if (!more(freedBytes)) break;
+    // Also of a layer that is in use: reads need only what is in the block cache.
+    if (compressedBytes > 0 && (await compressed.remove(digest))) freedBytes += compressedBytes;
+  }
   for (const entry of entries) {
     if (!more(freedBytes)) break;
     if (!entry.kept && (await deps.layers.remove(entry.digest))) {

@@ -157,7 +157,9 @@ export class JobBook {
     try {
       const row = this.#table.get(job);
       if (row === undefined || !resumable.includes(row.state)) return undefined;
-      if (row.state !== 'done' || row.boot !== this.#parts.boot || !this.#folders.hasTree(job)) {
+      // An image's job that is done and was not claimed has its layer nowhere.
+      const isLost = row.form === 'image' || row.boot !== this.#parts.boot || !this.#folders.hasTree(job);
+      if (row.state !== 'done' || isLost) {
         // First, so that nobody takes a tree that is half removed for a whole one.
         this.#table.change(job, resumable, { state: 'in_progress' });
         await this.#folders.emptyTree(job);

@@ -1,5 +1,4 @@
-// The unpacker of one node: its leases and jobs, and what those who ask share.
-import { setMaxListeners } from 'node:events';
+// The unpacker of one node: what those who ask share, and what becomes of what was unpacked.
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -7,21 +6,19 @@ import type { LayerBuild } from '../index/layer-build.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { Logger } from '../observe/log.ts';
-import type { ProgressSink } from '../observe/progress.ts';
 import { digestAlgorithm } from '../oci/digest.ts';
 import { layerType } from '../oci/media-type.ts';
 import type { State } from '../state/state.ts';
-import type { NewUnpackJob, UnpackJobForm } from '../state/unpack-jobs.ts';
 import { KeyedLock } from '../util/keyed-lock.ts';
 import { OnceMap } from '../util/once-map.ts';
-import { checkSpace } from './check-space.ts';
-import { clearJob } from './clear-job.ts';
 import { CompressedStore } from './compressed-store.ts';
 import { UnpackError } from './errors.ts';
 import { findBlob, progressName } from './find-blob.ts';
 import { JobBlob, removeBlob } from './job-blob.ts';
 import { JobBook } from './job-book.ts';
 import type { JobHandle } from './job-handle.ts';
+import { JobRunner } from './job-runner.ts';
+import type { JobRequest } from './job-runner.ts';
 import { LeasePool } from './leases.ts';
 import { passLayer } from './pass-layer.ts';
 import { ReadyTrees } from './ready-trees.ts';
@@ -29,7 +26,7 @@ import { runJob } from './run-job.ts';
 import type { JobParts } from './run-job.ts';
 import { keepIndex, settleJob } from './settle-job.ts';
 import { Settling } from './settling.ts';
-import { Retries, unpackFailure } from './unpack-failure.ts';
+import { Retries } from './unpack-failure.ts';
 import type { Attempt } from './unpack-failure.ts';
 import { unpackImage } from './unpack-image.ts';
 import type { PassOne } from './unpack-image.ts';
@@ -57,16 +54,12 @@ export interface NodeUnpackerOptions {
   readonly log: Logger;
 }
 
-type JobWork = (handle: JobHandle, signal: AbortSignal) => Promise<void>;
 /** What is done for a layer that nobody waits for any more. */
 type Behind = (signal: AbortSignal) => Promise<void>;
 
 const nothing: Behind = async () => {};
 
-type JobRequest = LayerToUnpack & Pick<UnpackLayerRequest, 'image' | 'onBuilt' | 'onProgress'>;
-
-/** Bytes that a layer takes for each of its blob's while it is unpacked, as long as nobody knows: blob, stream and tree. */
-const guessedRatio = 6;
+type LayerJob = JobRequest & Pick<UnpackLayerRequest, 'onBuilt'>;
 
 export class NodeUnpacker implements Unpacker {
   readonly #o: NodeUnpackerOptions;
@@ -79,27 +72,23 @@ export class NodeUnpacker implements Unpacker {
   readonly #turns = new KeyedLock<string>();
   readonly #ready = new ReadyTrees();
   readonly #settling: Settling;
-  readonly #ending = new AbortController();
-  /** Jobs that run, and the bytes that each may still write. */
-  readonly #running = new Map<number, number>();
-  /** All that `close` waits for. */
-  readonly #work = new Set<Promise<void>>();
+  readonly #runner: JobRunner;
 
   constructor(options: NodeUnpackerOptions) {
-    const { root, state, boot, limits, log } = options;
+    const { root, state, boot, settings, limits, log } = options;
     this.#o = options;
     this.#book = new JobBook({ root, table: state.unpackJobs, boot, log });
     this.#compressed = new CompressedStore(root);
     this.#downloads = new LeasePool(limits.downloads);
     this.#unpacks = new LeasePool(limits.unpacks);
     this.#settling = new Settling(log);
-    setMaxListeners(0, this.#ending.signal);
+    this.#runner = new JobRunner({ root, settings, book: this.#book, compressed: this.#compressed, log });
   }
 
   async unpackLayer(request: UnpackLayerRequest, { signal }: UnpackOptions): Promise<UnpackedTree> {
     const { descriptor, diffId, form } = request;
     checkSupported(request);
-    this.#ending.signal.throwIfAborted();
+    this.#runner.throwIfClosed();
     const key = `${descriptor.digest} ${diffId} ${form}`;
     for (;;) {
       signal.throwIfAborted();
@@ -111,8 +100,8 @@ export class NodeUnpacker implements Unpacker {
 
   async unpackImage(request: UnpackImageRequest, { signal }: UnpackOptions): Promise<void> {
     request.layers.forEach(checkSupported);
-    this.#ending.signal.throwIfAborted();
-    await this.#tracked(this.#unpackImage(request, signal));
+    this.#runner.throwIfClosed();
+    await this.#runner.track(this.#unpackImage(request, signal));
   }
 
   status(): UnpackStatus {
@@ -143,7 +132,7 @@ export class NodeUnpacker implements Unpacker {
       const { expired, removed, orphans } = await this.#book.collect({
         now: Date.now(),
         expiryMs: settings().expiryMs,
-        inUse: (job) => this.#running.has(job),
+        inUse: (job) => this.#runner.runs(job),
       });
       if (expired.length + removed.length + orphans > 0)
         log.info({ expired, removed, orphans }, 'unpack jobs collected');
@@ -159,20 +148,10 @@ export class NodeUnpacker implements Unpacker {
   }
 
   async close(): Promise<void> {
-    this.#ending.abort(new UnpackError('ERR_UNPACK_CANCELLED', 'the unpacker is closed'));
     const settled = this.#settling.close();
-    while (this.#work.size > 0) await Promise.allSettled(this.#work);
+    await this.#runner.close();
     await settled;
     this.#book.close();
-  }
-
-  async #tracked(work: Promise<void>): Promise<void> {
-    this.#work.add(work);
-    try {
-      await work;
-    } finally {
-      this.#work.delete(work);
-    }
   }
 
   async #unpackImage(request: UnpackImageRequest, signal: AbortSignal): Promise<void> {
@@ -212,7 +191,7 @@ export class NodeUnpacker implements Unpacker {
       let behind = nothing;
       if (handle.state !== 'done') {
         using _lease = await this.#unpacks.acquire(request.image, { signal });
-        const counted = { ...request, onProgress: this.#counting(handle, request) };
+        const counted = { ...request, onProgress: this.#runner.counting(handle, request) };
         const { applied, build } = await runJob(this.#parts(), counted, handle.folder, { signal });
         handle.finished(applied);
         allHere(counted);
@@ -224,21 +203,21 @@ export class NodeUnpacker implements Unpacker {
       }
       this.#ready.add(key, { handle, settle: () => this.#settle(request, handle, behind) });
     };
-    await this.#turns.run(key, () => this.#inJob(request, request.form, shared, unpack), { signal: shared });
+    await this.#turns.run(key, () => this.#runner.run(request, request.form, shared, unpack), { signal: shared });
   }
 
   /** One layer of an image that goes to a directory of somebody else's. */
   async #passOne(
-    request: JobRequest,
+    request: LayerJob,
     { index, local }: Attempt,
     { sink, whole, signal: outer }: Parameters<PassOne>[1],
   ): Promise<void> {
-    await this.#inJob(request, 'image', outer, async (handle, signal) => {
+    await this.#runner.run(request, 'image', outer, async (handle, signal) => {
       const parts = this.#parts();
       const { folder } = handle;
       let behind = nothing;
       const lease = await this.#unpacks.acquire(request.image, { signal });
-      const onProgress = this.#counting(handle, request);
+      const onProgress = this.#runner.counting(handle, request);
       const wanted = { ...request, onProgress, local: local === 'ask' ? request.local : undefined };
       await using blob = new JobBlob(folder, () => findBlob(parts, wanted, folder, { signal }));
       try {
@@ -266,83 +245,12 @@ export class NodeUnpacker implements Unpacker {
     });
   }
 
-  #inJob(request: JobRequest, form: UnpackJobForm, outer: AbortSignal, work: JobWork): Promise<void> {
-    return this.#tracked(this.#doJob(request, form, outer, work));
-  }
-
-  /** Begins or resumes a job, and says how it ended when it did not end well. */
-  async #doJob(request: JobRequest, form: UnpackJobForm, outer: AbortSignal, work: JobWork): Promise<void> {
-    const { descriptor, diffId, image } = request;
-    const { expiryMs } = this.#o.settings();
-    const expiry = AbortSignal.timeout(expiryMs);
-    const signal = AbortSignal.any([outer, this.#ending.signal, expiry]);
-    setMaxListeners(0, signal);
-    const { digest: layer, size, mediaType } = descriptor;
-    const handle = await this.#begin({ layer, diffId, form, size, image, mediaType }, signal);
-    try {
-      if (handle.state !== 'done') await this.#claimSpace(handle, size);
-      await work(handle, signal);
-    } catch (error) {
-      const isExpired = signal.aborted && !this.#ending.signal.aborted && !outer.aborted;
-      const failure = isExpired
-        ? new UnpackError('ERR_UNPACK_EXPIRED', `layer ${layer} of ${image} was not unpacked in ${expiryMs} ms`)
-        : error;
-      await this.#endJob(handle, failure, outer, signal);
-      throw failure;
-    } finally {
-      this.#running.delete(handle.job);
-    }
-  }
-
-  async #begin(job: NewUnpackJob, signal: AbortSignal): Promise<JobHandle> {
-    try {
-      return await this.#book.begin(job, { signal });
-    } catch (error) {
-      signal.throwIfAborted();
-      throw unpackFailure(error, job.layer);
-    }
-  }
-
-  /** Nobody works on it any more, whatever is said of it. Never rejects. */
-  async #endJob(handle: JobHandle, failure: unknown, outer: AbortSignal, signal: AbortSignal): Promise<void> {
-    const { log } = this.#o;
-    try {
-      const { state, layer } = handle.row();
-      if (state !== 'in_progress') return;
-      await clearJob({ compressed: this.#compressed, log }, layer, handle.folder, failure);
-      if (!signal.aborted) handle.fail(failure);
-      else if (this.#ending.signal.aborted) handle.cancel('peel stopped');
-      else if (outer.aborted) handle.cancel('nobody wants the layer any more');
-      else handle.expire();
-    } catch (error) {
-      // A full disk takes no record of it. The next who begins the job finds that nobody has it.
-      log.warn({ job: handle.job, error: errorMessage(error) }, 'cannot record how an unpack job ended');
-    } finally {
-      handle.close();
-    }
-  }
-
-  async #claimSpace({ job }: JobHandle, size: number): Promise<void> {
-    const { root, settings } = this.#o;
-    this.#running.set(job, size * guessedRatio);
-    const needed = [...this.#running.values()].reduce((sum, bytes) => sum + bytes, 0);
-    await checkSpace({ root, needed, reserve: settings().reserve });
-  }
-
-  #counting(handle: JobHandle, { descriptor, onProgress }: JobRequest): ProgressSink {
-    return (event) => {
-      handle.received = event.done;
-      if (this.#running.has(handle.job)) this.#running.set(handle.job, (descriptor.size - event.done) * guessedRatio);
-      onProgress?.(event);
-    };
-  }
-
-  async #built({ onBuilt }: JobRequest, build: LayerBuild, handle: JobHandle, signal: AbortSignal): Promise<void> {
+  async #built({ onBuilt }: LayerJob, build: LayerBuild, handle: JobHandle, signal: AbortSignal): Promise<void> {
     if (this.#o.settings().fillCache) await keepIndex(build, handle.folder, { signal });
     await onBuilt?.(build, { signal });
   }
 
-  #settle(request: JobRequest, handle: JobHandle, behind: Behind): void {
+  #settle(request: LayerJob, handle: JobHandle, behind: Behind): void {
     const { descriptor, diffId, local } = request;
     this.#settling.add(descriptor.digest, async (signal) => {
       await behind(signal).catch((error: unknown) => {

@@ -46,10 +46,12 @@ describe.skipIf(process.getuid?.() !== 0)('peel unpack', () => {
     expect(treeDifference(await listTree(dir), expected)).toBe('');
   });
 
-  it('prints a line for every layer', async () => {
+  it('prints a line for every layer, and clears away what killed ones left', async () => {
+    mkdirSync(join(node.root, 'unpack/old-killed/fs'), { recursive: true });
     const out = await node.ok(['unpack', registry.reference('zoo'), newDir('printed')]);
     for (const { descriptor } of zoo.layers) expect(out).toContain(descriptor.digest.slice(0, 19));
     expect(out).toContain(`unpacked into ${newDir('printed')}\n`);
+    expect(readdirSync(join(node.root, 'unpack'))).toEqual([]);
   });
 
   it('makes a bundle that runc runs', async () => {

@@ -26,3 +26,8 @@ export function rounds(times: number, minimum = 10, usual = 1): number {
   const scale = Number(process.env['PEEL_TEST_SCALE'] ?? usual);
   return Math.max(Math.min(minimum, times), Math.round(times * scale));
 }
+
+/** Whether a test that takes long and shows what a smaller one shows as well is to run: with PEEL_TEST_SCALE=1. */
+export function isFullScale(): boolean {
+  return rounds(100, 1, 0) >= 100;
+}

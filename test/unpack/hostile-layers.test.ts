@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { Node } from '../../src/daemon/node.ts';
 import type { NodeUnpacker } from '../../src/unpack/node-unpacker.ts';
 import { forBlob } from '../support/faults.ts';
+import { isFullScale, rounds } from '../support/fixtures.ts';
 import { labLayer, sha256 } from '../support/image-lab.ts';
 import type { LabCompression, LabImage, LabLayer } from '../support/image-lab.ts';
 import { listTree } from '../support/list-tree.ts';
@@ -215,7 +216,8 @@ describe.each(ways)('a layer that is not what it should be (%s)', (way) => {
       expect(readdirSync(join(w.node.paths.root, 'unpack', job))).not.toContain(way === 'layer' ? 'blob' : 'fs');
   });
 
-  it.each(['gzip', 'zstd'] as const)('unpacks to more than it may: %s', async (kind) => {
+  it.skipIf(way === 'image' && !isFullScale())('unpacks to more than it may', async () => {
+    const kind = way === 'image' ? 'zstd' : 'gzip';
     const zeros = tarOf({ path: 'zeros', data: Buffer.alloc(80 << 20) });
     const w = await world([labLayer(zeros, kind)], { max_ratio: 100 });
     await expectRefused(w, way, 'ERR_UNPACK_LIMIT', /100/);
@@ -269,7 +271,8 @@ describe.each(ways)('a layer that is not what it should be (%s)', (way) => {
 });
 
 it('50 000 entries are on the disk in a while', async () => {
-  const members = Array.from({ length: 50_000 }, (_, i) => memberBytes({ path: `d/${i % 100}/${i}`, data: `${i}` }));
+  const count = rounds(50_000, 5_000, 0.1);
+  const members = Array.from({ length: count }, (_, i) => memberBytes({ path: `d/${i % 100}/${i}`, data: `${i}` }));
   const dirs = Array.from({ length: 100 }, (_, i) => memberBytes({ path: `d/${i}`, type: 'dir' }));
   const tar = Buffer.concat([memberBytes({ path: 'd', type: 'dir' }), ...dirs, ...members, Buffer.alloc(1024)]);
   const w = await world([labLayer(tar, 'zstd')], { fill_cache: false });
@@ -277,8 +280,8 @@ it('50 000 entries are on the disk in a while', async () => {
   const tree = await w.unpacker.unpackLayer(await w.lab.request(w.node, w.image), { signal });
   expect(performance.now() - began).toBeLessThan(60_000);
   const lines = await listTree(tree.dir, { xattrs: false, hash: false });
-  expect(lines.length).toBe(50_000 + 100 + 2);
-  expect(readFileSync(join(tree.dir, 'd/99/49999'), 'utf8')).toBe('49999');
+  expect(lines.length).toBe(count + 100 + 2);
+  expect(readFileSync(join(tree.dir, `d/99/${count - 1}`), 'utf8')).toBe(`${count - 1}`);
 });
 
 /** The registry's answer with a byte changed in the middle, where it is a file's. */

@@ -4,6 +4,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { bootId } from '../../src/image/process-identity.ts';
+import { createLog } from '../../src/observe/log.ts';
+import { JobBook } from '../../src/unpack/job-book.ts';
 import { labLayer } from '../support/image-lab.ts';
 import { eventually } from '../support/proxy-stack.ts';
 import { tarOf } from '../support/tar-members.ts';
@@ -99,7 +102,48 @@ describe('an unpacker that is closed', () => {
   });
 });
 
+describe('an image', () => {
+  it('is unpacked once more where the process ended before its layers were counted as taken', async () => {
+    const lab = await UnpackLab.start();
+    const image = await lab.lab.push('1', [layer()]);
+    const node = await lab.node();
+    const unpacker = await lab.unpacker(node, chunk);
+    const { digest, size, mediaType } = (await lab.request(node, image)).descriptor;
+    const { diffId } = await lab.request(node, image);
+    const boot = await bootId();
+    const book = new JobBook({ root: node.paths.root, table: node.state.unpackJobs, boot, log: createLog() });
+    const job = { layer: digest, diffId, form: 'image', image: image.reference, size, mediaType } as const;
+    (await book.begin(job)).finished({ implied: [], hiding: [] });
+    book.close();
+    const dir = await lab.unpackImage(unpacker, node, image);
+    expect(readFileSync(join(dir, 'data'))).toEqual(data);
+    await unpacker.idle();
+    expect(node.state.unpackJobs.list()).toEqual([]);
+  });
+});
+
 describe('a layer', () => {
+  it('that takes longer than `unpack.expiry` ends as expired', async () => {
+    const lab = await UnpackLab.start();
+    const image = await lab.lab.push('1', [layer()]);
+    const node = await lab.node();
+    const unpacker = await lab.unpacker(node, { ...chunk, expiry: 700 });
+    stall(lab);
+    const limit = new AbortController();
+    const late = setTimeout(() => limit.abort(new Error('it never expired')), 10_000);
+    try {
+      await expect(
+        unpacker.unpackLayer(await lab.request(node, image), { signal: limit.signal }),
+      ).rejects.toMatchObject({ code: 'ERR_UNPACK_EXPIRED', message: expect.stringContaining('700 ms') });
+    } finally {
+      clearTimeout(late);
+    }
+    expect(node.state.unpackJobs.list()).toMatchObject([{ state: 'expired', code: 'ERR_UNPACK_EXPIRED' }]);
+    expect(unpacker.status()).toMatchObject({ downloads: { held: 0, waiting: 0 }, unpacks: { held: 0, waiting: 0 } });
+    await unpacker.collect();
+    expect(readdirSync(join(node.paths.root, 'unpack'))).toEqual([]);
+  });
+
   it('that two processes unpack at once is each one’s own job', async () => {
     const lab = await UnpackLab.start();
     const image = await lab.lab.push('1', [layer()]);

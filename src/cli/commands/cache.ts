@@ -32,19 +32,23 @@ function defineLs(command: Command, context: CliContext): void {
       { title: 'ON DISK', align: 'right' as const },
       { title: 'OF', align: 'right' as const },
       { title: '', align: 'right' as const },
+      { title: 'COMPRESSED', align: 'right' as const },
       { title: 'INDEX' },
       { title: 'USED' },
       { title: 'MOUNTED ON' },
     ];
-    const rows = entries.map(({ digest, diskBytes, streamSize, index, usedAt, mountedOn, kept, suspect }) => [
-      shortDigest(digest),
-      humanBytes(diskBytes),
-      streamSize === undefined ? '?' : humanBytes(streamSize),
-      streamSize === undefined ? '' : percent(Math.min(diskBytes, streamSize), streamSize),
-      suspect === undefined ? (index ?? 'none') : `suspect: ${suspect}`,
-      usedAt === 0 ? 'never' : localMinute(usedAt / 1000),
-      mountedOn.join(' ') || (kept ? 'snapshots of containerd' : ''),
-    ]);
+    const rows = entries.map(
+      ({ digest, diskBytes, compressedBytes, streamSize, index, usedAt, mountedOn, kept, suspect }) => [
+        shortDigest(digest),
+        humanBytes(diskBytes),
+        streamSize === undefined ? '?' : humanBytes(streamSize),
+        streamSize === undefined ? '' : percent(Math.min(diskBytes, streamSize), streamSize),
+        compressedBytes === 0 ? '' : humanBytes(compressedBytes),
+        suspect === undefined ? (index ?? 'none') : `suspect: ${suspect}`,
+        usedAt === 0 ? 'never' : localMinute(usedAt / 1000),
+        mountedOn.join(' ') || (kept ? 'snapshots of containerd' : ''),
+      ],
+    );
     await context.output.table(columns, rows);
   });
   example(command, 'peel cache ls');

@@ -45,8 +45,10 @@ export function define(command: Command, context: CliContext): void {
         context.progress.close();
         unpacked.warnings.forEach(context.warn);
         await print(context, unpacked);
-        // The directory can be used by now.
-        await (await node.unpacker()).idle();
+        // The directory can be used by now. No daemon may ever come to clear away what was given up.
+        const unpacker = await node.unpacker();
+        await unpacker.idle();
+        await unpacker.collect();
       };
       await withNode(context, work, options);
     });
