@@ -1,7 +1,7 @@
 // The daemon's configuration: every key, its form and its default. `{}` is valid. Messages complete "expected …".
 import { z } from 'zod';
 import { isSocketPath, maxSocketPath, parseListenAddress } from './listen-address.ts';
-import { byteSize, duration } from './units.ts';
+import { byteSize, byteSizeWithin, duration } from './units.ts';
 
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
@@ -21,6 +21,12 @@ const decompressor = z
     (command) => command.every((text) => !text.includes('\0') && text.length <= 4096),
     'texts without NUL, of at most 4096 bytes',
   );
+
+const chunkSize = byteSizeWithin({
+  expected: 'a size from "64KiB" to "1GiB" such as "8MiB" (B, KiB, MiB, GiB, TiB)',
+  min: 64 << 10,
+  max: 1 << 30,
+});
 
 export const configSchema = z.strictObject({
   root: absolutePath.default('/var/lib/peel'),
@@ -49,7 +55,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       per_node: count(1024).default(8),
       per_image: count(1024).default(4),
-      chunk_size: byteSize.default(8 << 20),
+      chunk_size: chunkSize.default(8 << 20),
       keep_compressed: z.boolean().default(true),
       fill_cache: z.boolean().default(true),
       max_layer_size: byteSize.default(512 * 1024 ** 3),

@@ -21,6 +21,11 @@ export const byteSize = unit(sizeUnits, {
   max: Number.MAX_SAFE_INTEGER,
 });
 
+/** `byteSize` with a lowest and a highest value, which `expected` names. */
+export function byteSizeWithin(limits: UnitLimits): z.ZodType<number, string> {
+  return unit(sizeUnits, limits);
+}
+
 interface UnitLimits {
   readonly expected: string;
   readonly min: number;

@@ -1,5 +1,5 @@
 // Reference → the image's tree as an ordinary directory, or as a bundle that a runtime runs.
-import { lstat, mkdir, readdir, realpath, rm, rmdir } from 'node:fs/promises';
+import { lstat, mkdir, readdir, realpath, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { ProgressSink } from '../observe/progress.ts';
@@ -162,6 +162,9 @@ async function checkTarget({ dir: wished, form }: UnpackImageOptions): Promise<T
   // Nothing can be renamed onto a mountpoint.
   if (form === 'tree' && mountsAt(await readMountInfo(), dir).length > 0)
     throw badTarget(dir, 'is a mountpoint: unpack into a directory in it');
+  // Another directory takes its place: who works in it would be left in one that is gone.
+  if (form === 'tree' && (await isSameDirectory(dir, '.')))
+    throw badTarget(dir, 'is the directory you are in: unpack into a directory in it, or from outside');
   return { dir, exists: true };
 }
 
@@ -173,6 +176,11 @@ async function isThere(path: string): Promise<boolean> {
     if (errorCode(cause) === 'ENOENT') return false;
     throw badTarget(path, `cannot be made: ${errorMessage(cause)}`, cause);
   }
+}
+
+async function isSameDirectory(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([stat(one, { bigint: true }), stat(other, { bigint: true })]);
+  return a.ino === b.ino && a.dev === b.dev;
 }
 
 async function wayTo(path: string): Promise<string> {

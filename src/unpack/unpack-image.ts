@@ -136,6 +136,10 @@ function keyOf({ descriptor, diffId }: LayerToUnpack): string {
 
 function warnOfSkipped({ onWarning }: UnpackImageRequest, writer: TreeWriter): void {
   const { devices, xattrs } = writer.skipped;
-  if (devices > 0) onWarning?.(`${devices} devices were left out: making them needs root`);
-  if (xattrs > 0) onWarning?.(`${xattrs} extended attributes were left out: setting them needs root`);
+  if (devices > 0) onWarning?.(`left out, because making them needs root: ${counted(devices, 'device')}`);
+  if (xattrs > 0) onWarning?.(`left out, because setting them needs root: ${counted(xattrs, 'extended attribute')}`);
+}
+
+function counted(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
 }

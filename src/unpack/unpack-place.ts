@@ -77,8 +77,11 @@ export class UnpackPlace implements AsyncDisposable {
  * Errors: ERR_UNPACK_DESTINATION, errno codes.
  */
 async function openOwn(path: string): Promise<FileHandle> {
-  await mkdir(path, { mode: 0o700 }).catch((error: unknown) => {
-    if (errorCode(error) !== 'EEXIST') throw error;
+  await mkdir(path, { mode: 0o700 }).catch((cause: unknown) => {
+    if (errorCode(cause) === 'EEXIST') return;
+    throw new UnpackError('ERR_UNPACK_DESTINATION', `nothing can be made in ${dirname(path)}: ${errorMessage(cause)}`, {
+      cause,
+    });
   });
   const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
   const opened = await open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).catch((cause: unknown) => {

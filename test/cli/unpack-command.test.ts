@@ -84,6 +84,16 @@ describe.skipIf(process.getuid?.() !== 0)('peel unpack', () => {
     expect(readdirSync(dir)).toEqual(['x']);
   });
 
+  it('does not put another directory where the user is, but a bundle into it', async () => {
+    const dir = newDir('here');
+    mkdirSync(dir);
+    const refused = await node.peel(['unpack', registry.reference('shell'), '.'], { cwd: dir });
+    expect([refused.code, refused.err]).toEqual([1, expect.stringContaining('is the directory you are in')]);
+    expect(readdirSync(dir)).toEqual([]);
+    await node.ok(['unpack', registry.reference('shell'), '.', '--bundle'], { cwd: dir });
+    expect(readdirSync(dir).sort()).toEqual(['config.json', 'rootfs']);
+  });
+
   it('leaves nothing when the registry fails in mid-layer', async () => {
     const blob = zoo.layers[1]?.descriptor.digest ?? '';
     const mend = registry.front.interfere(

@@ -89,6 +89,13 @@ describe('loadConfig', () => {
     const config = await loadConfig(fileOf(text), nothing);
     expect(config.read.deadline).toBe(1500);
     expect(config.snapshotter).toMatchObject({ prepare_timeout: 604_800_000, whole_layer_limit: 0 });
+    for (const [written, bytes] of [
+      ['64KiB', 65_536],
+      ['1GiB', 1_073_741_824],
+    ] as const) {
+      const { unpack } = await loadConfig(fileOf(`unpack.chunk_size = "${written}"`), nothing);
+      expect(unpack.chunk_size).toBe(bytes);
+    }
   });
 });
 
@@ -132,6 +139,13 @@ describe('a wrong configuration', () => {
     ['a unit from a prototype', 'read.deadline = "3constructor"', /^F:1: read\.deadline: expected a time/],
     ['no time at all', 'read.deadline = "0s"', /^F:1: read\.deadline: expected a time from "1ms"/],
     ['a decimal size', 'snapshotter.whole_layer_limit = "64MB"', /^F:1: .*expected a size .*\(B, KiB, .*, not "64MB"$/],
+    [
+      'a size below the least',
+      '[unpack]\nchunk_size = "0B"',
+      'F:2: unpack.chunk_size: expected a size from "64KiB" to "1GiB" such as "8MiB" (B, KiB, MiB, GiB, TiB), not "0B"',
+    ],
+    ['a size just below it', 'unpack.chunk_size = "65535B"', /^F:1: unpack\.chunk_size: .*, not "65535B"$/],
+    ['a size above the most', 'unpack.chunk_size = "1025MiB"', /^F:1: unpack\.chunk_size: .*, not "1025MiB"$/],
     [
       'too many',
       'download.per_node = 1025',

@@ -366,6 +366,13 @@ describe('the directory', () => {
       });
   });
 
+  it('is named when nothing can be made beside it', async () => {
+    await expect(unpack('users', { dir: '/proc/x', form: 'tree' })).rejects.toMatchObject({
+      code: 'ERR_UNPACK_DESTINATION',
+      message: expect.stringMatching(/^nothing can be made in \/proc: ENOENT/),
+    });
+  });
+
   it.skipIf(process.getuid?.() !== 0)('may be a mountpoint for a bundle only', async () => {
     const dir = newDir();
     mkdirSync(dir);

@@ -16,7 +16,8 @@ interface UnpackOptions extends ResolveOptions {
 export function define(command: Command, context: CliContext): void {
   addResolveOptions(command)
     .description(
-      'Download and unpack all of an image, its layers side by side. DIR appears when everything is there and was verified.',
+      'Download and unpack all of an image, its layers side by side. DIR appears when everything is there and was verified. ' +
+        'After Ctrl-C, run it again: it goes on from the ranges that were downloaded.',
     )
     .argument('<image>', imageArgument)
     .argument('<dir>', 'an empty directory, or one that is not there yet', parseDirectory)
