@@ -22,6 +22,8 @@ export interface JobRunnerOptions {
   readonly book: JobBook;
   readonly compressed: CompressedStore;
   readonly log: Logger;
+  /** The last job that ran has ended. */
+  readonly onQuiet: () => void;
 }
 
 export type JobRequest = LayerToUnpack & Pick<UnpackLayerRequest, 'image' | 'onProgress'>;
@@ -47,6 +49,11 @@ export class JobRunner {
   /** Errors: ERR_UNPACK_CANCELLED. */
   throwIfClosed(): void {
     this.#ending.signal.throwIfAborted();
+  }
+
+  /** Whether any job runs. */
+  get isBusy(): boolean {
+    return this.#running.size > 0;
   }
 
   runs(job: number): boolean {
@@ -106,6 +113,7 @@ export class JobRunner {
       throw failure;
     } finally {
       this.#running.delete(handle.job);
+      if (this.#running.size === 0) this.#o.onQuiet();
     }
   }
 

@@ -81,8 +81,15 @@ export class NodeUnpacker implements Unpacker {
     this.#compressed = new CompressedStore(root);
     this.#downloads = new LeasePool(limits.downloads);
     this.#unpacks = new LeasePool(limits.unpacks);
-    this.#settling = new Settling(log);
-    this.#runner = new JobRunner({ root, settings, book: this.#book, compressed: this.#compressed, log });
+    this.#settling = new Settling(log, () => this.#runner.isBusy);
+    this.#runner = new JobRunner({
+      root,
+      settings,
+      book: this.#book,
+      compressed: this.#compressed,
+      log,
+      onQuiet: () => this.#settling.quiet(),
+    });
   }
 
   async unpackLayer(request: UnpackLayerRequest, { signal }: UnpackOptions): Promise<UnpackedTree> {
@@ -118,7 +125,7 @@ export class NodeUnpacker implements Unpacker {
     for (const handle of this.#book.recover()) {
       const { layer: digest, diffId, size, mediaType } = handle.row();
       const job = { folder: handle.folder, descriptor: { digest, size, mediaType }, diffId, local: undefined };
-      this.#settling.add(digest, async (signal) => {
+      this.#settling.add(digest, 'quiet', async (signal) => {
         if (!handle.ofThisBoot) await dropUnsure(handle.folder);
         await settleJob(this.#parts(), job, { signal });
         await handle.remove();
@@ -198,7 +205,7 @@ export class NodeUnpacker implements Unpacker {
         if (build !== undefined) {
           behind = once((ending) => this.#built(request, build, handle, ending));
           // At once, whether anybody has taken the tree or not; without waiting for it.
-          this.#settling.add(request.descriptor.digest, behind);
+          this.#settling.add(request.descriptor.digest, 'now', behind);
         }
       }
       this.#ready.add(key, { handle, settle: () => this.#settle(request, handle, behind) });
@@ -252,7 +259,7 @@ export class NodeUnpacker implements Unpacker {
 
   #settle(request: LayerJob, handle: JobHandle, behind: Behind): void {
     const { descriptor, diffId, local } = request;
-    this.#settling.add(descriptor.digest, async (signal) => {
+    this.#settling.add(descriptor.digest, 'quiet', async (signal) => {
       await behind(signal).catch((error: unknown) => {
         signal.throwIfAborted();
         this.#o.log.warn({ layer: descriptor.digest, error: errorMessage(error) }, 'no index is kept of the layer');

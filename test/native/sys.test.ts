@@ -95,7 +95,7 @@ describe('sys', () => {
 
   it('hashes a part of a file, also when its owner closes it meanwhile', async () => {
     const bytes = randomBytes(1_000_000);
-    const file = path.join(dir, 'hashed');
+    const file = path.join(tempDir(), 'hashed');
     writeFileSync(file, bytes);
     const fd = openSync(file, 'r');
     const hashes = [sys.hashFileRange(fd, 0, 1_000_000), sys.hashFileRange(fd, 17, 999_001), sys.hashFileRange(fd, 5, 5)];
