@@ -83,7 +83,7 @@ StreamIndexer::Index run(StreamIndexer& indexer, const Bytes& blob, size_t feed,
   size_t turn = 0;
   for (size_t at = 0; at < blob.size(); at += feed) {
     const size_t end = std::min(blob.size(), at + feed);
-    indexer.push(Bytes(blob.begin() + static_cast<ptrdiff_t>(at), blob.begin() + static_cast<ptrdiff_t>(end)));
+    indexer.push(blob.data() + at, end - at);
     for (bool more = true; more; turn++) {
       const auto pulled = pull(indexer, chunks[turn % 3]);
       if (pulled.failure != StreamIndexer::Failure::None) {
@@ -219,7 +219,7 @@ TEST(closing_in_the_middle) {
   const Bytes blob = member(material(4 << 20, 33));
   for (int i = 0; i < 20; i++) {
     StreamIndexer indexer({StreamIndexer::Format::Gzip, 10'000, -1});
-    indexer.push(blob);
+    indexer.push(blob.data(), blob.size());
     int answers = 0;
     auto chunk = std::make_shared<StreamIndexer::Chunk>(100'000);
     for (int j = 0; j < 10; j++) indexer.pull(chunk, [&](const auto&) { answers++; });

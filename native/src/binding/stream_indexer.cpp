@@ -67,7 +67,7 @@ Napi::Value makeChunk(const Napi::CallbackInfo& info) {
 Napi::Value push(const Napi::CallbackInfo& info) {
   auto indexer = IndexerHandle::get(info[0], kTag);
   auto bytes = bytesArg(info[1]);
-  indexer->push(std::vector<uint8_t>(bytes.Data(), bytes.Data() + bytes.ByteLength()));
+  indexer->push(bytes.Data(), bytes.ByteLength());
   return info.Env().Undefined();
 }
 

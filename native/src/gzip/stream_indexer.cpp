@@ -34,8 +34,8 @@ void StreamIndexer::close() {
   if (hasher_.joinable()) hasher_.join();
 }
 
-void StreamIndexer::push(std::vector<uint8_t> blob) {
-  auto shared = std::make_shared<const std::vector<uint8_t>>(std::move(blob));
+void StreamIndexer::push(const uint8_t* bytes, size_t length) {
+  auto shared = SpareBlobs::copy(spares_, bytes, length);
   std::lock_guard lock(mutex_);
   asks_.push_back([this, shared] {
     blobBase_ += blob_ ? blob_->size() : 0;

@@ -10,6 +10,7 @@
 
 #include "gzip/checkpoint_scan.hpp"
 #include "gzip/span_hasher.hpp"
+#include "gzip/spare_blobs.hpp"
 
 namespace peel {
 
@@ -59,7 +60,7 @@ class StreamIndexer {
   void close();
 
   // The next blob bytes. Call pull() until it says that there is no more before pushing again.
-  void push(std::vector<uint8_t> blob);
+  void push(const uint8_t* bytes, size_t length);
   // Fills the chunk, once it was hashed, with the next stream bytes; `done` is called on a thread of the indexer.
   void pull(std::shared_ptr<Chunk> chunk, std::function<void(const Pulled&)> done);
   // After the last push was used up.
@@ -91,6 +92,7 @@ class StreamIndexer {
 
   const Options options_;
   CheckpointScan scan_;
+  std::shared_ptr<SpareBlobs> spares_ = std::make_shared<SpareBlobs>();
   std::shared_ptr<const std::vector<uint8_t>> blob_;
   uint64_t blobBase_ = 0;  // blob offset of *blob_
   size_t used_ = 0;        // of *blob_
