@@ -1,5 +1,5 @@
 // `peel unpack` from dist/, its trees compared with umoci's, its bundles run by runc.
-import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { shellLayer } from '../support/container-image.ts';
@@ -46,10 +46,14 @@ describe.skipIf(process.getuid?.() !== 0)('peel unpack', () => {
     expect(treeDifference(await listTree(dir), expected)).toBe('');
   });
 
-  it('prints a line for every layer', async () => {
+  it('prints a line for every layer, and removes what others left', async () => {
+    const left = join(node.root, 'unpack', 'zz');
+    mkdirSync(left, { recursive: true });
+    writeFileSync(join(left, 'blob'), 'x');
     const out = await node.ok(['unpack', registry.reference('zoo'), newDir('printed')]);
     for (const { descriptor } of zoo.layers) expect(out).toContain(descriptor.digest.slice(0, 19));
     expect(out).toContain(`unpacked into ${newDir('printed')}\n`);
+    expect(existsSync(left)).toBe(false);
   });
 
   it('makes a bundle that runc runs', async () => {

@@ -47,7 +47,10 @@ export function define(command: Command, context: CliContext): void {
         unpacked.warnings.forEach(context.warn);
         await print(context, unpacked);
         // The directory can be used by now.
-        await (await node.unpacker()).idle();
+        const unpacker = await node.unpacker();
+        await unpacker.idle();
+        // No daemon may ever run here, and who interrupts an unpacking need not come back to it.
+        await unpacker.collect();
       };
       await withNode(context, work, options);
     });
