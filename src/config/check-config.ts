@@ -70,10 +70,15 @@ function expectedOf(issue: z.core.$ZodRawIssue): string | undefined {
 const longestShown = 80;
 
 function showValue(value: unknown): string {
-  if (Array.isArray(value)) return 'a list';
+  if (Array.isArray(value))
+    return value.every((each) => typeof each === 'string') ? shorten(JSON.stringify(value)) : 'a list';
   if (value instanceof Date) return 'a date';
   if (typeof value === 'object') return 'a table';
   // JSON has no infinity.
   const shown = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? 'nothing');
-  return shown.length > longestShown ? `${shown.slice(0, longestShown)}…` : shown;
+  return shorten(shown);
+}
+
+function shorten(text: string): string {
+  return text.length > longestShown ? `${text.slice(0, longestShown)}…` : text;
 }

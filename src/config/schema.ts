@@ -16,7 +16,7 @@ const decompressor = z
   .array(z.string('text'), 'a list of texts like ["/usr/bin/unpigz", "-c"]')
   .min(1, 'the path of a program and its arguments')
   .max(64, 'at most 64 arguments')
-  .refine((command) => command[0]?.startsWith('/') === true, 'an absolute path first')
+  .refine(([program]) => program === undefined || program.startsWith('/'), 'the absolute path of a program first')
   .refine(
     (command) => command.every((text) => !text.includes('\0') && text.length <= 4096),
     'texts without NUL, of at most 4096 bytes',
@@ -26,6 +26,12 @@ const chunkSize = byteSizeWithin({
   expected: 'a size from "64KiB" to "1GiB" such as "8MiB" (B, KiB, MiB, GiB, TiB)',
   min: 64 << 10,
   max: 1 << 30,
+});
+
+const layerSize = byteSizeWithin({
+  expected: 'a size from "1KiB" such as "512GiB" (B, KiB, MiB, GiB, TiB)',
+  min: 1024,
+  max: Number.MAX_SAFE_INTEGER,
 });
 
 export const configSchema = z.strictObject({
@@ -58,7 +64,7 @@ export const configSchema = z.strictObject({
       chunk_size: chunkSize.default(8 << 20),
       keep_compressed: z.boolean().default(true),
       fill_cache: z.boolean().default(true),
-      max_layer_size: byteSize.default(512 * 1024 ** 3),
+      max_layer_size: layerSize.default(512 * 1024 ** 3),
       max_ratio: count(1_000_000).default(1100),
       reserve: byteSize.default(1 << 30),
       expiry: duration.default(7_200_000),

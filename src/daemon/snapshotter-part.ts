@@ -169,10 +169,11 @@ function unpackedServing({ kind }: { readonly kind: SnapshotKind }): Serving {
 /** A layer with a directory, or one that containerd was told to unpack. */
 function unpackedLine(layer: LayerDirectory, unpackedBy: 'peel' | 'containerd'): SnapshotLayerLine {
   const why = layer.reason ?? '';
+  const serving = unpackedServing(layer);
   return {
     layer: layer.layer ?? layer.key,
-    serving: unpackedServing(layer),
-    why: unpackedBy === 'peel' ? `by peel: ${why}` : why,
+    serving,
+    why: serving === 'unpacked' || unpackedBy === 'peel' ? `by ${unpackedBy}: ${why}` : why,
     images: layer.image === undefined ? [] : [layer.image],
     unpackedBy,
   };

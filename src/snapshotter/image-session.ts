@@ -328,7 +328,7 @@ export class ImageSession {
       const where = { image, origin, position, slots: this.slots, index: undefined };
       const lease = await openShownLayer(this.#d, where, { signal: this.#ending.signal });
       if (lease !== undefined) return { kind: 'open', lease };
-      return defer('no_index', 'no index is looked for, as the configuration says');
+      return defer('no_index', 'no index is looked for: snapshotter.mode is "eager" in the configuration');
     } catch (error) {
       return deferralOf(error);
     }

@@ -17,6 +17,9 @@ export type PassOne = (
   work: { readonly sink: StreamSink; readonly whole: () => Promise<void>; readonly signal: AbortSignal },
 ) => Promise<void>;
 
+/** Does what may fail for the directory's disk, and has the error name the directory. */
+type Naming = (write: () => void) => void;
+
 interface Work {
   readonly layer: LayerToUnpack;
   readonly stream: number;
@@ -53,11 +56,20 @@ async function writeImage(
   const failing = new AbortController();
   const signal = AbortSignal.any([outer, failing.signal]);
   setMaxListeners(0, signal);
-  const works = worksOf(request.layers, writer);
+  // The state directory has a disk too.
+  const failureOf = (error: unknown) => unpackFailure(error, `of ${request.image} in ${request.dir}`);
+  const naming = (write: () => void): void => {
+    try {
+      write();
+    } catch (error) {
+      throw failureOf(error);
+    }
+  };
+  const works = worksOf(request.layers, writer, naming);
   const written = new Deferred<void>();
   written.promise.catch(() => {});
   const all = [
-    applyInOrder(request, works, writer, signal).then(() => written.resolve()),
+    applyInOrder(request, works, { writer, naming }, signal).then(() => written.resolve()),
     ...[...works.values()].map(({ layer, sink, whole }) =>
       pass(layer, {
         sink,
@@ -78,11 +90,11 @@ async function writeImage(
   for (const each of all) each.catch(fail);
   await Promise.allSettled(all);
   outer.throwIfAborted();
-  if (failing.signal.aborted) throw unpackFailure(failing.signal.reason, `of ${request.image}`);
+  if (failing.signal.aborted) throw failureOf(failing.signal.reason);
 }
 
 /** By what they are and what they must unpack to. */
-function worksOf(layers: readonly LayerToUnpack[], writer: TreeWriter): Map<string, Work> {
+function worksOf(layers: readonly LayerToUnpack[], writer: TreeWriter, naming: Naming): Map<string, Work> {
   const works = new Map<string, Work>();
   for (const [stream, layer] of layers.entries()) {
     const key = keyOf(layer);
@@ -92,7 +104,7 @@ function worksOf(layers: readonly LayerToUnpack[], writer: TreeWriter): Map<stri
     whole.promise.catch(() => {});
     const sink = new QueuedSink({
       begin: (dataFd) => writer.addStream(stream, dataFd),
-      written: (offset) => writer.advance(stream, offset),
+      written: (offset) => naming(() => writer.advance(stream, offset)),
     });
     works.set(key, { layer, stream, sink, whole, kept: isRepeated ? [] : undefined });
   }
@@ -102,11 +114,11 @@ function worksOf(layers: readonly LayerToUnpack[], writer: TreeWriter): Map<stri
 async function applyInOrder(
   { image, layers }: UnpackImageRequest,
   works: ReadonlyMap<string, Work>,
-  writer: TreeWriter,
+  { writer, naming }: { readonly writer: TreeWriter; readonly naming: Naming },
   signal: AbortSignal,
 ): Promise<void> {
   const applier = new LayerApplier({
-    submit: (ops) => writer.submit(ops),
+    submit: (ops) => naming(() => writer.submit(ops)),
     form: 'plain',
     layerName: image,
     overlayMarks: 'kept',

@@ -147,6 +147,21 @@ describe('a wrong configuration', () => {
     ['a size just below it', 'unpack.chunk_size = "65535B"', /^F:1: unpack\.chunk_size: .*, not "65535B"$/],
     ['a size above the most', 'unpack.chunk_size = "1025MiB"', /^F:1: unpack\.chunk_size: .*, not "1025MiB"$/],
     [
+      'a size of nothing',
+      'unpack.max_layer_size = "0B"',
+      /^F:1: unpack\.max_layer_size: expected a size from "1KiB" .*"0B"$/,
+    ],
+    [
+      'no program',
+      'unpack.decompressors.gzip = []',
+      /^F:1: unpack\.decompressors\.gzip: expected the path of .*, not \[\]$/,
+    ],
+    [
+      'a program without its path',
+      'unpack.decompressors.gzip = ["unpigz", "-c"]',
+      /^F:1: unpack\.decompressors\.gzip: expected the absolute path of a program first, not \["unpigz","-c"\]$/,
+    ],
+    [
       'too many',
       'download.per_node = 1025',
       'F:1: download.per_node: expected a whole number from 1 to 1024, not 1025',

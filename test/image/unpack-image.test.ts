@@ -388,6 +388,22 @@ describe('the directory', () => {
     }
   });
 
+  it.skipIf(process.getuid?.() !== 0)('is named when its disk is full', async () => {
+    const disk = newDir();
+    mkdirSync(disk);
+    await runOk('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', disk]);
+    try {
+      const dir = join(disk, 'tree');
+      await expect(unpack('shell', { dir, form: 'tree' })).rejects.toMatchObject({
+        code: 'ERR_UNPACK_DISK',
+        message: expect.stringMatching(new RegExp(`^layer of .* in ${dir}: ENOSPC: `)),
+      });
+      expect(readdirSync(disk)).toEqual([]);
+    } finally {
+      await runOk('umount', [disk]);
+    }
+  });
+
   it('is not made for an image without layers', async () => {
     await runOk('umoci', ['new', '--image', `${layout}:nothing`]);
     const dir = newDir();

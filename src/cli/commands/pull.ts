@@ -7,6 +7,7 @@ import { parsePlatform } from '../../oci/platform.ts';
 import { formatReference, parseReference } from '../../oci/reference.ts';
 import type { RegistryReference } from '../../oci/reference.ts';
 import type { PulledImage } from '../../snapshotter/pull/pull-to-containerd.ts';
+import type { PulledLayer } from '../../snapshotter/pull/unpack-layers.ts';
 import { type AccessOptions, accessOf, addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
@@ -89,25 +90,31 @@ async function print({ options, output }: CliContext, pulled: PulledImage, snaps
     return;
   }
   const { name, target, layers } = pulled;
-  const rows = layers.map(({ digest, how, unpackedBy, size, fetched }) => [
-    shortDigest(digest),
-    unpackedBy === 'peel' ? 'unpacked by peel' : how,
-    humanBytes(size),
+  const rows = layers.map((layer) => [
+    shortDigest(layer.digest),
+    outcomeOf(layer),
+    humanBytes(layer.size),
     // What peel fetches, it says itself.
-    unpackedBy === 'peel' ? '' : humanBytes(fetched),
+    layer.unpackedBy === 'peel' ? '' : humanBytes(layer.fetched),
   ]);
   await output.table(
     [{ title: 'LAYER' }, { title: 'HOW' }, { title: 'SIZE', align: 'right' }, { title: 'FETCHED', align: 'right' }],
     rows,
   );
-  const fetched = layers.reduce((sum, layer) => sum + layer.fetched, 0);
-  const counts = (['lazy', 'unpacked', 'present'] as const)
-    .map((how) => ({ how, count: layers.filter((layer) => layer.how === how).length }))
+  const counts = (['lazy', 'unpacked by peel', 'unpacked', 'present'] as const)
+    .map((outcome) => ({ outcome, count: layers.filter((layer) => outcomeOf(layer) === outcome).length }))
     .filter(({ count }) => count > 0)
-    .map(({ how, count }) => `${count} ${how}`);
-  await output.line(`${name}: ${target}; ${[...counts, `${humanBytes(fetched)} fetched`].join(', ')}`);
+    .map(({ outcome, count }) => `${count} ${outcome}`);
+  const byOthers = layers.filter(({ unpackedBy }) => unpackedBy !== 'peel');
+  const fetched = byOthers.reduce((sum, layer) => sum + layer.fetched, 0);
+  if (byOthers.length > 0) counts.push(`${humanBytes(fetched)} fetched`);
+  await output.line(`${name}: ${target}; ${counts.join(', ')}`);
   if (layers.some(({ how }) => how === 'unpacked') && !ownSnapshotters.includes(snapshotter))
     await output.line('`peel status` says why a layer was unpacked');
+}
+
+function outcomeOf({ how, unpackedBy }: PulledLayer): PulledLayer['how'] | 'unpacked by peel' {
+  return unpackedBy === 'peel' ? 'unpacked by peel' : how;
 }
 
 function registryReference(image: string): RegistryReference {
