@@ -120,8 +120,12 @@ export class LayerStore {
   /** Removes the layer's files. False when somebody uses or makes it. */
   async remove(layer: Digest): Promise<boolean> {
     const paths = this.paths(layer);
-    const removed = await tryBuildLock(paths, async () => await LayerCache.tryRemove(paths.dir, paths.live));
-    if (removed === true) this.#o.table.delete(layer);
+    const removed = await tryBuildLock(paths, async () => {
+      if (!(await LayerCache.tryRemove(paths.dir, paths.live))) return false;
+      // Before somebody else makes the layer anew, whose row must stay.
+      this.#o.table.delete(layer);
+      return true;
+    });
     return removed === true;
   }
 

@@ -58,7 +58,7 @@ export class MergedTree implements MergeTarget {
     return made;
   }
 
-  describes(): void {}
+  describes(_dir: DirectoryNode): void {}
 
   hide(dir: DirectoryNode, name: ByteString): void {
     dir.children.delete(name);

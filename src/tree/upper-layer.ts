@@ -1,5 +1,5 @@
 import type { ByteString } from '../util/byte-string.ts';
-import type { MergeTarget, NamedNode } from './merge-target.ts';
+import { MergedTree } from './merge-target.ts';
 import { type DirectoryNode, isDirectory, newDirectory } from './node.ts';
 import type { TreeNode } from './tree.ts';
 
@@ -27,15 +27,15 @@ export interface StackedDirectory {
  * One layer over the tree of those below, the way overlayfs has its upper directory over the lower ones: the lower tree is only
  * read, and a directory of it is copied when something happens in it.
  */
-export class UpperLayer implements MergeTarget {
-  readonly root = newDirectory();
+export class UpperLayer extends MergedTree {
   readonly #covers = new Map<DirectoryNode, Cover>();
 
   constructor(below: DirectoryNode) {
+    super(newDirectory());
     this.#cover(this.root, below);
   }
 
-  child(dir: DirectoryNode, name: ByteString): TreeNode | undefined {
+  override child(dir: DirectoryNode, name: ByteString): TreeNode | undefined {
     const own = dir.children.get(name);
     if (own !== undefined) return own;
     const cover = this.#covers.get(dir);
@@ -48,33 +48,19 @@ export class UpperLayer implements MergeTarget {
     return copy;
   }
 
-  put(dir: DirectoryNode, name: ByteString, node: TreeNode): void {
-    dir.children.set(name, node);
-  }
-
-  link(dir: DirectoryNode, name: ByteString, { node }: NamedNode): void {
-    dir.children.set(name, node);
-  }
-
-  imply(dir: DirectoryNode, name: ByteString): DirectoryNode {
-    const made = newDirectory();
-    dir.children.set(name, made);
-    return made;
-  }
-
-  describes(dir: DirectoryNode): void {
+  override describes(dir: DirectoryNode): void {
     const cover = this.#covers.get(dir);
     if (cover !== undefined) cover.described = true;
   }
 
-  hide(dir: DirectoryNode, name: ByteString): void {
-    dir.children.delete(name);
+  override hide(dir: DirectoryNode, name: ByteString): void {
+    super.hide(dir, name);
     const cover = this.#covers.get(dir);
     if (cover?.lower.children.has(name) === true) (cover.hidden ??= new Set()).add(name);
   }
 
-  hideAll(dir: DirectoryNode): void {
-    dir.children.clear();
+  override hideAll(dir: DirectoryNode): void {
+    super.hideAll(dir);
     const cover = this.#covers.get(dir);
     if (cover !== undefined) cover.cleared = true;
   }

@@ -34,6 +34,15 @@ export class UnpackLab {
     return new UnpackLab(await ImageLab.start());
   }
 
+  /** A node that is to unpack an image of one layer. */
+  static async ofLayer(made: LabLayer, unpack: UnpackConfig = {}) {
+    const lab = await UnpackLab.start();
+    const image = await lab.lab.push('1', [made]);
+    const node = await lab.node();
+    const unpacker = await lab.unpacker(node, unpack);
+    return { lab, image, node, unpacker, request: await lab.request(node, image) };
+  }
+
   async node(options: NodeOptions = {}): Promise<Node> {
     return await this.lab.node(options);
   }

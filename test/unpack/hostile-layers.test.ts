@@ -74,22 +74,25 @@ function layerOf(blob: Buffer, kind: LabCompression, tar: Buffer): LabLayer {
   return { tar, blob, diffId, descriptor: { ...descriptor, digest: sha256(blob), size: blob.length } };
 }
 
-describe.each(ways)('an entry that would leave the directory (%s)', (way) => {
-  it.each<[string, readonly Described[], RegExp]>([
-    ['goes up', [{ path: '../evil', data: 'x' }], /\.\.\/evil/],
-    ['goes up in the end', [{ path: 'a/b/../../../evil', data: 'x' }], /a\/b\/\.\.\/\.\.\/\.\.\/evil/],
-    ['is a directory above', [{ path: '..', type: 'dir' }], /\.\./],
-    ['is a link to a file above', [{ path: 'evil', type: 'hardlink', link: '../../outside/victim' }], /evil/],
+const escapes: readonly [string, readonly Described[], RegExp][] = [
+  ['goes up', [{ path: '../evil', data: 'x' }], /\.\.\/evil/],
+  ['goes up in the end', [{ path: 'a/b/../../../evil', data: 'x' }], /a\/b\/\.\.\/\.\.\/\.\.\/evil/],
+  ['is a directory above', [{ path: '..', type: 'dir' }], /\.\./],
+  ['is a link to a file above', [{ path: 'evil', type: 'hardlink', link: '../../outside/victim' }], /evil/],
+  [
+    'goes up through a link',
     [
-      'goes up through a link',
-      [
-        { path: 'l', type: 'symlink', link: '../../outside' },
-        { path: 'l/../../evil', data: 'x' },
-      ],
-      /l\/\.\.\/\.\.\/evil/,
+      { path: 'l', type: 'symlink', link: '../../outside' },
+      { path: 'l/../../evil', data: 'x' },
     ],
-    ['deletes what is above', [{ path: '../.wh.outside' }], /\.\.\/\.wh\.outside/],
-  ])('%s', async (_what, members, message) => {
+    /l\/\.\.\/\.\.\/evil/,
+  ],
+  ['deletes what is above', [{ path: '../.wh.outside' }], /\.\.\/\.wh\.outside/],
+];
+
+describe.each(ways)('an entry that would leave the directory (%s)', (way) => {
+  // One reader and one applier serve both ways.
+  it.each(way === 'layer' || isFullScale() ? escapes : escapes.slice(1, 4))('%s', async (_what, members, message) => {
     const w = await world([labLayer(tarOf({ path: 'first', data: 'fine' }, ...members), 'gzip')]);
     await expectRefused(w, way, 'ERR_UNPACK_ENTRY', message);
   });
@@ -218,7 +221,7 @@ describe.each(ways)('a layer that is not what it should be (%s)', (way) => {
 
   it.skipIf(way === 'image' && !isFullScale())('unpacks to more than it may', async () => {
     const kind = way === 'image' ? 'zstd' : 'gzip';
-    const zeros = tarOf({ path: 'zeros', data: Buffer.alloc(80 << 20) });
+    const zeros = tarOf({ path: 'zeros', data: Buffer.alloc(66 << 20) });
     const w = await world([labLayer(zeros, kind)], { max_ratio: 100 });
     await expectRefused(w, way, 'ERR_UNPACK_LIMIT', /100/);
   });

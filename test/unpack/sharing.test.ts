@@ -1,6 +1,6 @@
 // What several who want layers at the same time have in common: jobs, leases, and what is left when some of them go away.
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, readdirSync, readlinkSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -8,7 +8,7 @@ import type { NodeUnpacker } from '../../src/unpack/node-unpacker.ts';
 import type { UnpackLimits } from '../../src/unpack/unpacker.ts';
 import { forBlob, heldBack, stall } from '../support/faults.ts';
 import { labLayer } from '../support/image-lab.ts';
-import { eventually } from '../support/proxy-stack.ts';
+import { eventually, openFilesBelow } from '../support/proxy-stack.ts';
 import { tarOf } from '../support/tar-members.ts';
 import { UnpackLab } from '../support/unpack-lab.ts';
 
@@ -25,20 +25,6 @@ const limits = (downloads: number, unpacks: number): UnpackLimits => ({
 function expectNoLeases(unpacker: NodeUnpacker): void {
   const { unpacks, downloads } = unpacker.status();
   expect([unpacks.held, unpacks.waiting, downloads.held, downloads.waiting]).toEqual([0, 0, 0, 0]);
-}
-
-/** Open files of this process below a folder. */
-function openFilesBelow(dir: string): string[] {
-  const found: string[] = [];
-  for (const fd of readdirSync('/proc/self/fd')) {
-    try {
-      const path = readlinkSync(`/proc/self/fd/${fd}`);
-      if (path.startsWith(dir)) found.push(path);
-    } catch {
-      // Closed meanwhile.
-    }
-  }
-  return found;
 }
 
 describe('two images', () => {
@@ -194,11 +180,7 @@ describe('a layer that is cancelled in the middle', () => {
 
 describe('a tree', () => {
   it('that two wait for is settled for the one who takes it, and made anew for the other', async () => {
-    const lab = await UnpackLab.start();
-    const image = await lab.lab.push('1', [layer('a')]);
-    const node = await lab.node();
-    const unpacker = await lab.unpacker(node);
-    const request = await lab.request(node, image);
+    const { lab, node, unpacker, request } = await UnpackLab.ofLayer(layer('a'));
     const taken = await Promise.all(
       [lab.take(unpacker, request), lab.take(unpacker, request)].map((work) =>
         work.catch((error: Error & { code?: string }) => error.code),
@@ -212,11 +194,7 @@ describe('a tree', () => {
   });
 
   it('that was taken is settled though somebody asks for it in the same breath', async () => {
-    const lab = await UnpackLab.start();
-    const image = await lab.lab.push('1', [layer('a')]);
-    const node = await lab.node();
-    const unpacker = await lab.unpacker(node);
-    const request = await lab.request(node, image);
+    const { lab, unpacker, request } = await UnpackLab.ofLayer(layer('a'));
     const tree = await unpacker.unpackLayer(request, { signal });
     tree.claim((from) => renameSync(from, lab.path('taken')));
     const next = await unpacker.unpackLayer(request, { signal });
@@ -226,11 +204,7 @@ describe('a tree', () => {
   });
 
   it('that somebody moved and did not take is made anew', async () => {
-    const lab = await UnpackLab.start();
-    const image = await lab.lab.push('1', [layer('a')]);
-    const node = await lab.node();
-    const unpacker = await lab.unpacker(node);
-    const request = await lab.request(node, image);
+    const { lab, unpacker, request } = await UnpackLab.ofLayer(layer('a'));
     const tree = await unpacker.unpackLayer(request, { signal });
     const failing = () =>
       tree.claim((from) => {
@@ -269,11 +243,7 @@ describe('a job expires', () => {
   });
 
   it('when it is done and nobody wants it', async () => {
-    const lab = await UnpackLab.start();
-    const image = await lab.lab.push('1', [layer('a')]);
-    const node = await lab.node();
-    const unpacker = await lab.unpacker(node, { expiry: 3_000 });
-    const request = await lab.request(node, image);
+    const { unpacker, request } = await UnpackLab.ofLayer(layer('a'), { expiry: 3_000 });
     const tree = await unpacker.unpackLayer(request, { signal });
     await unpacker.collect();
     expect(existsSync(tree.dir)).toBe(true);

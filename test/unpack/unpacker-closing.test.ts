@@ -32,11 +32,7 @@ function stall({ lab }: UnpackLab): () => void {
 
 describe('an unpacker that is closed', () => {
   it('ends its jobs, gives their folders up, and takes no more', async () => {
-    const lab = await UnpackLab.start();
-    const image = await lab.lab.push('1', [layer()]);
-    const node = await lab.node();
-    const unpacker = await lab.unpacker(node, chunk);
-    const request = await lab.request(node, image);
+    const { lab, node, unpacker, request } = await UnpackLab.ofLayer(layer(), chunk);
     stall(lab);
     const running = unpacker.unpackLayer(request, { signal });
     running.catch(() => {});
@@ -51,11 +47,7 @@ describe('an unpacker that is closed', () => {
   });
 
   it('is waited for also while a job is only beginning', async () => {
-    const lab = await UnpackLab.start();
-    const image = await lab.lab.push('1', [layer()]);
-    const node = await lab.node();
-    const unpacker = await lab.unpacker(node, chunk);
-    const request = await lab.request(node, image);
+    const { node, unpacker, request } = await UnpackLab.ofLayer(layer(), chunk);
     const running = unpacker.unpackLayer(request, { signal }).catch((error: unknown) => error);
     await unpacker.close();
     node.state.close();
@@ -63,11 +55,7 @@ describe('an unpacker that is closed', () => {
   });
 
   it('is continued by the next one from the chunks that are whole', async () => {
-    const lab = await UnpackLab.start();
-    const image = await lab.lab.push('1', [layer()]);
-    const node = await lab.node();
-    const first = await lab.unpacker(node, chunk);
-    const request = await lab.request(node, image);
+    const { lab, node, unpacker: first, request } = await UnpackLab.ofLayer(layer(), chunk);
     const { digest, size } = request.descriptor;
     const release = stall(lab);
     const running = first.unpackLayer(request, { signal }).catch((error: unknown) => error);
@@ -158,11 +146,7 @@ describe('a layer', () => {
   });
 
   it('that nobody wants any more leaves its chunks, and no half tree', async () => {
-    const lab = await UnpackLab.start();
-    const image = await lab.lab.push('1', [layer()]);
-    const node = await lab.node();
-    const unpacker = await lab.unpacker(node, chunk);
-    const request = await lab.request(node, image);
+    const { lab, node, unpacker, request } = await UnpackLab.ofLayer(layer(), chunk);
     stall(lab);
     const patience = new AbortController();
     const running = unpacker.unpackLayer(request, { signal: patience.signal });
