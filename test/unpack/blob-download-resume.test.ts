@@ -130,7 +130,7 @@ describe('a download that is resumed', () => {
   });
 
   it('is right whenever the process before it was killed', async () => {
-    for (let round = 0; round < rounds(20, 2, 0.1); round += 1) {
+    for (let round = 0; round < rounds(20, 10, 0.1); round += 1) {
       const world = await downloadWorld(blob);
       const slow = world.front.interfere(everything, (_request, _response, forward) => void setTimeout(forward, 3));
       const child = spawn(process.execPath, [

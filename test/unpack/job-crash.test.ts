@@ -20,7 +20,7 @@ describe('processes that are killed', () => {
     const root = jobsRoot();
     mkdirSync(path.join(root, 'taken'));
     const answers = new Map<string, number>();
-    for (let round = 0; round < rounds(100, 6, 0.08); round += 1) {
+    for (let round = 0; round < rounds(100, 10, 0.1); round += 1) {
       const lines = await workAndDie(root, round);
       for (const line of lines) answers.set(line.split(' ')[0] ?? '', (answers.get(line.split(' ')[0] ?? '') ?? 0) + 1);
       expect(lines.filter((line) => line.startsWith('wrong'))).toEqual([]);

@@ -65,7 +65,7 @@ describe('a process that unpacks', () => {
       (_request, _response, forward) => void setTimeout(forward, 20),
     );
     let [resumed, finished] = [0, 0];
-    const count = rounds(100, 4, 0.04);
+    const count = rounds(100, 10, 0.1);
     for (let round = 0; round < count; round += 1) {
       const way = round % 2 === 0 ? 'image' : 'layer';
       const root = lab.path(`killed-${round}`);
