@@ -42,7 +42,8 @@ class Pulls {
       const time = await this.#timed(() => node.pull('peel', this.#reference));
       const deferrals = await node.deferrals();
       // Of what containerd unpacked the figure would say nothing.
-      if (Object.values(deferrals).some((count) => count > 0)) throw new Error(`layers were deferred: ${JSON.stringify(deferrals)}`);
+      if (Object.values(deferrals).some((count) => count > 0))
+        throw new Error(`layers were deferred: ${JSON.stringify(deferrals)}`);
       this.memory.peel = Math.max(this.memory.peel, peakResident(node.daemonPid));
       return time;
     } finally {

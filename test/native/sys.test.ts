@@ -98,7 +98,11 @@ describe('sys', () => {
     const file = path.join(tempDir(), 'hashed');
     writeFileSync(file, bytes);
     const fd = openSync(file, 'r');
-    const hashes = [sys.hashFileRange(fd, 0, 1_000_000), sys.hashFileRange(fd, 17, 999_001), sys.hashFileRange(fd, 5, 5)];
+    const hashes = [
+      sys.hashFileRange(fd, 0, 1_000_000),
+      sys.hashFileRange(fd, 17, 999_001),
+      sys.hashFileRange(fd, 5, 5),
+    ];
     const past = sys.hashFileRange(fd, 0, 1_000_001);
     past.catch(() => {});
     closeSync(fd);
