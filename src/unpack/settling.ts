@@ -68,8 +68,9 @@ export class Settling {
   }
 
   async #inTime(time: SettlingTime, signal: AbortSignal): Promise<void> {
+    if (time === 'now') return;
     const latest = performance.now() + patienceMs;
-    while (time === 'quiet' && this.#waited === 0 && !signal.aborted) {
+    while (this.#waited === 0 && !signal.aborted) {
       const left = latest - performance.now();
       if (left <= 0) return;
       if (this.#isBusy()) await Promise.race([this.#quiet.promise, pause(left, signal)]);

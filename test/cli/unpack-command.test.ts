@@ -1,5 +1,5 @@
 // `peel unpack` from dist/, its trees compared with umoci's, its bundles run by runc.
-import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { shellLayer } from '../support/container-image.ts';

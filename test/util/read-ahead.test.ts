@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { readAhead } from '../../src/util/read-ahead.ts';
 
