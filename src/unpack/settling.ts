@@ -73,15 +73,16 @@ export class Settling {
     while (this.#waited === 0 && !signal.aborted) {
       const left = latest - performance.now();
       if (left <= 0) return;
-      if (this.#isBusy()) await Promise.race([this.#quiet.promise, pause(left, signal)]);
+      const changed = this.#quiet.promise;
+      if (this.#isBusy()) await Promise.race([changed, pause(left, signal)]);
       else {
-        await pause(restMs, signal);
-        if (!this.#isBusy()) return;
+        const isRested = await Promise.race([changed.then(() => false), pause(restMs, signal).then(() => true)]);
+        if (isRested && !this.#isBusy()) return;
       }
     }
   }
 }
 
 async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  await delay(ms, undefined, { signal, ref: false }).catch(() => {});
+  await delay(ms, undefined, { signal }).catch(() => {});
 }
