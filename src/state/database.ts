@@ -9,10 +9,11 @@ export type Database = Sqlite.Database;
  * Errors: ERR_STATE_OPEN when the file cannot be opened or is not a database; ERR_STATE_VERSION when a newer peel wrote it.
  */
 export function openDatabase(path: string, options: { busyTimeoutMs?: number } = {}): Database {
+  const timeout = options.busyTimeoutMs ?? 20_000;
   let db: Database | undefined;
   try {
-    db = new Sqlite(path, { timeout: options.busyTimeoutMs ?? 20_000 });
-    db.pragma('journal_mode = WAL');
+    db = new Sqlite(path, { timeout });
+    useWal(db, timeout);
     db.pragma('synchronous = NORMAL');
     db.pragma('foreign_keys = ON');
     db.pragma('cache_size = -512');
@@ -23,6 +24,22 @@ export function openDatabase(path: string, options: { busyTimeoutMs?: number } =
     if (cause instanceof StateError) throw cause;
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new StateError('ERR_STATE_OPEN', `cannot open the database ${path}: ${why}`, { cause });
+  }
+}
+
+const clock = new Int32Array(new SharedArrayBuffer(4));
+const pauseMs = 10;
+
+/** Of two processes that make the database at once SQLite gives one up without waiting, as each holds what the other one waits for. */
+function useWal(db: Database, timeoutMs: number): void {
+  for (const latest = performance.now() + timeoutMs; ; Atomics.wait(clock, 0, 0, pauseMs)) {
+    try {
+      db.pragma('journal_mode = WAL');
+      return;
+    } catch (error) {
+      const isBusy = error instanceof Sqlite.SqliteError && error.code.startsWith('SQLITE_BUSY');
+      if (!isBusy || performance.now() > latest) throw error;
+    }
   }
 }
 

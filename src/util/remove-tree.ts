@@ -11,7 +11,8 @@ const longestPath = 2048;
 export async function removeTree(path: string): Promise<void> {
   // First, because Node's own removal goes on behind an error.
   await makeRemovable(path);
-  await rm(path, { recursive: true, force: true });
+  // Somebody else may be removing it too.
+  await rm(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 });
 }
 
 /** Opens closed directories and lifts deep ones up. */
@@ -25,10 +26,18 @@ async function makeRemovable(top: string): Promise<void> {
       await rename(dir, lifted);
       dir = lifted;
     }
-    const { mode } = await lstat(dir);
+    const stats = await lstat(dir).catch(orGone);
+    if (stats === undefined) continue;
+    const { mode } = stats;
     if ((mode & 0o700) !== 0o700) await chmod(dir, 0o700);
-    for (const entry of await readdir(dir, { withFileTypes: true, encoding: 'buffer' })) {
+    for (const entry of (await readdir(dir, { withFileTypes: true, encoding: 'buffer' }).catch(orGone)) ?? []) {
       if (entry.isDirectory()) dirs.push(Buffer.concat([dir, Buffer.from('/'), entry.name]));
     }
   }
+}
+
+/** Somebody else was faster. */
+function orGone(error: unknown): undefined {
+  if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+  throw error;
 }

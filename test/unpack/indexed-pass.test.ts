@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { readTar } from '../../src/tar/reader.ts';
 import { indexedPass, type IndexedPassOptions } from '../../src/unpack/indexed-pass.ts';
-import { answer, closeEarly, everything, ignoreRange, stall } from '../support/faults.ts';
+import { answer, breaksAt, everything, ignoreRange, stall } from '../support/faults.ts';
 import { labLayer, sha256 } from '../support/image-lab.ts';
 import { LayerLab } from '../support/layer-lab.ts';
 import { SinkRecord } from '../support/sink-record.ts';
@@ -65,7 +65,13 @@ describe('indexedPass', () => {
     const lab = await LayerLab.start();
     const layer = await lab.open(packed, { spanSize });
     let broken = 0;
-    lab.front.interfere(() => broken++ < 3, closeEarly(300_000));
+    lab.front.interfere(
+      () => broken++ < 3,
+      (request, response, forward, ask) => {
+        const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+        breaksAt({ bytes: packed.blob }, from + 300_000)(request, response, forward, ask);
+      },
+    );
     expectAll(await pass(layer));
     expect(broken).toBeGreaterThan(3);
   });

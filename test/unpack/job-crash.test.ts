@@ -42,6 +42,8 @@ async function workAndDie(root: string, round: number): Promise<string[]> {
     ['x', 'y'].map(async (name) => {
       const { child } = await start(process.execPath, [program, root, `${name}${round}`], /^working/);
       let rest = '';
+      let complaint = '';
+      child.stderr?.on('data', (data: Buffer) => (complaint += data.toString()));
       child.stdout?.on('data', (data: Buffer) => {
         const parts = (rest + data.toString()).split('\n');
         rest = parts.pop() ?? '';
@@ -54,13 +56,13 @@ async function workAndDie(root: string, round: number): Promise<string[]> {
           enough.resolve();
         });
       });
-      return { child, closed };
+      return { child, closed, complaint: () => complaint };
     }),
   );
   await enough.promise;
-  for (const { child } of workers) {
+  for (const { child, complaint } of workers) {
     await delay(Math.random() * 10);
-    expect(child.exitCode).toBeNull();
+    expect(child.exitCode, complaint()).toBeNull();
     child.kill('SIGKILL');
   }
   await Promise.all(workers.map(({ closed }) => closed));
