@@ -11,7 +11,7 @@ import { TestRegistry, layersOf } from '../support/test-registry.ts';
 const fileSystems: Record<Transport, string> = { kernel: 'erofs', native: 'fuse', 'fuse-native': 'fuse' };
 
 /** A tree of 50 000 is compared once in every run, by test/tree/erofs-writer.test.ts. */
-const wideFiles = Math.min(rounds(50_000, 10_000, 0.2), 50_000);
+const wideFiles = Math.min(rounds(50_000, 3_000, 0.06), 50_000);
 
 describe.skipIf(!canMount)('a mounted tree', () => {
   let registry: TestRegistry;
