@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { everything, stall } from '../support/faults.ts';
 import { labLayer } from '../support/image-lab.ts';
 import { eventually } from '../support/proxy-stack.ts';
 import { tarOf } from '../support/tar-members.ts';
@@ -59,4 +61,26 @@ describe('a layer', () => {
       expect(existsSync(join(again.dir, 'old'))).toBe(true);
     },
   );
+
+  it('is settled only when nobody waits for another one', async () => {
+    const lab = await UnpackLab.start();
+    const image = await lab.lab.push('1', [labLayer(tar(), 'gzip'), labLayer(tarOf({ path: 'slow', data }), 'gzip')]);
+    const node = await lab.node();
+    const unpacker = await lab.unpacker(node);
+    const first = await unpacker.unpackLayer(await lab.request(node, image), { signal });
+    const line = stall();
+    lab.lab.front.interfere(everything, line.fault);
+    const leaving = new AbortController();
+    const second = unpacker.unpackLayer(await lab.request(node, image, 1), { signal: leaving.signal });
+    second.catch(() => {});
+    await expect.poll(() => unpacker.status().jobs.length).toBe(2);
+    const place = lab.path('first');
+    mkdirSync(place);
+    first.claim((dir) => renameSync(dir, place));
+    await delay(700);
+    expect(unpacker.status().jobs[0]).toMatchObject({ job: first.job, state: 'claimed' });
+    leaving.abort();
+    line.release();
+    await expect.poll(() => unpacker.status().jobs.map(({ job }) => job), { timeout: 20_000 }).not.toContain(first.job);
+  });
 });
