@@ -12,6 +12,7 @@
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
       "cflags_cc": ["-std=c++20", "-O2", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-isystem", "<(node_root_dir)/include/node"],
       "ldflags": ["-Wl,-z,relro,-z,now", "-Wl,-z,nodelete"],
+      "libraries": ["-lzstd"],
       "conditions": [["isal==1", { "defines": ["PEEL_ISAL=1"], "libraries": ["-lisal"] }]]
     }
   ]

@@ -52,7 +52,13 @@ export const configSchema = z.strictObject({
     .prefault({}),
   index: z
     .strictObject({
-      formats: z.strictObject({ soci_v1: z.boolean().default(true), soci_v2: z.boolean().default(true) }).prefault({}),
+      formats: z
+        .strictObject({
+          peel: z.boolean().default(true),
+          soci_v1: z.boolean().default(true),
+          soci_v2: z.boolean().default(true),
+        })
+        .prefault({}),
       choice: z.enum(['newest', 'oldest', 'registry']).default('newest'),
       publish: z.boolean().default(false),
     })

@@ -69,6 +69,6 @@ export async function assembleIndex(
   await content.keep(config);
   await content.keep(manifest);
   const index = manifest.descriptor.digest;
-  state.indexes.put({ image: digest, digest: index, format: 'soci-v1', source: 'made on this node' });
+  state.indexes.put({ image: digest, kind: 'soci', digest: index, format: 'soci-v1', source: 'made on this node' });
   return index;
 }

@@ -22,6 +22,7 @@ export function foreignBlobSource(registry: BlobSource, descriptor: Descriptor):
         () => registry.readAll(options),
         () => fetchFirst(descriptor, options, undefined),
       ),
+    ...(registry.blob === undefined ? {} : { blob: registry.blob.bind(registry) }),
   };
 }
 

@@ -36,7 +36,11 @@ export interface LayerStatus {
   readonly reason: string;
   /** The seekable index in use: its format, digest and where it came from; undefined when the node built its own. */
   readonly index:
-    | { readonly format: 'soci-v1' | 'soci-v2' | 'node'; readonly digest: Digest | undefined; readonly source: string }
+    | {
+        readonly format: 'peel' | 'soci-v1' | 'soci-v2' | 'node';
+        readonly digest: Digest | undefined;
+        readonly source: string;
+      }
     | undefined;
   /** Undefined, as is the size of the stream, while the node knows nothing of the layer. */
   readonly spans: number | undefined;

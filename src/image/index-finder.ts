@@ -37,6 +37,7 @@ export interface Discovery {
 
 /** Which formats may be looked for; one that is named by its digest is used whatever these say. */
 export interface IndexFormats {
+  readonly peel: boolean;
   readonly soci_v1: boolean;
   readonly soci_v2: boolean;
 }
@@ -53,7 +54,7 @@ export interface FindOptions {
 /** How many are tried, and how many are looked at for that. */
 const maxCandidates = 8;
 const maxListed = 64;
-const allFormats: IndexFormats = { soci_v1: true, soci_v2: true };
+const allFormats: IndexFormats = { peel: true, soci_v1: true, soci_v2: true };
 
 type Candidate = { readonly digest: Digest; readonly source: string };
 
@@ -98,7 +99,7 @@ export class IndexFinder {
     const annotated = image.manifest.annotations[sociAnnotations.indexDigest];
     if (formats.soci_v2 && annotated !== undefined && isDigest(annotated))
       yield { digest: annotated, source: 'annotation of the image manifest' };
-    const known = this.#indexes.get(image.descriptor.digest);
+    const known = this.#indexes.get(image.descriptor.digest, 'soci');
     const isOff = known?.format === 'soci-v2' ? !formats.soci_v2 : !formats.soci_v1;
     if (known?.digest !== undefined && known.digest !== annotated && !isOff)
       yield { digest: known.digest, source: known.source };
@@ -186,7 +187,7 @@ export class IndexFinder {
         );
       }
       const format = index.version === 'v1' ? 'soci-v1' : 'soci-v2';
-      this.#indexes.put({ image: image.descriptor.digest, digest, format, source });
+      this.#indexes.put({ image: image.descriptor.digest, kind: 'soci', digest, format, source });
       return { digest, format, source, index };
     } catch (error) {
       signal?.throwIfAborted();

@@ -114,7 +114,7 @@ export class IndexService {
     const { origin, images } = await this.#resolve(reference, options);
     const pushed: { image: Digest; index: Digest }[] = [];
     for (const { descriptor } of images) {
-      const index = this.#d.state.indexes.get(descriptor.digest)?.digest;
+      const index = this.#d.state.indexes.get(descriptor.digest, 'soci')?.digest;
       if (index === undefined) continue;
       await pushIndex(this.#d.content, origin, index, options.signal);
       pushed.push({ image: descriptor.digest, index });

@@ -64,6 +64,7 @@ function expected(
 ): LayerStatus {
   const unknown = { descriptor, diffId, spans: undefined, streamSize: undefined, presentSpans: 0, presentBytes: 0 };
   if (index === undefined) return { ...unknown, serving: 'whole', reason, index: undefined };
-  const { format, digest, source, ztoc } = index;
-  return { ...unknown, serving: 'lazy', reason: `zTOC ${ztoc.digest}`, index: { format, digest, source } };
+  const { format, digest, source } = index;
+  const by = index.format === 'peel' ? `table ${index.table.digest}` : `zTOC ${index.ztoc.digest}`;
+  return { ...unknown, serving: 'lazy', reason: by, index: { format, digest, source } };
 }

@@ -1,6 +1,7 @@
 import type { BlobSource, SourceOptions } from '../layer/blob-source.ts';
 import { isFinalFetchError } from '../layer/fetch-errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import { RegistryError } from '../registry/errors.ts';
 import type { BlobReader } from '../registry/registry.ts';
@@ -20,12 +21,15 @@ export interface KnownSourceDeps {
 export class KnownSource implements BlobSource {
   readonly #deps: KnownSourceDeps;
   readonly #descriptor: Descriptor;
+  readonly #layer: Digest;
   /** The repository that gave bytes last. */
   #preferred: string | undefined;
 
-  constructor(deps: KnownSourceDeps, descriptor: Descriptor) {
+  /** `layer`: whose images are asked; default the blob itself. */
+  constructor(deps: KnownSourceDeps, descriptor: Descriptor, layer: Digest = descriptor.digest) {
     this.#deps = deps;
     this.#descriptor = descriptor;
+    this.#layer = layer;
   }
 
   get name(): string {
@@ -40,6 +44,10 @@ export class KnownSource implements BlobSource {
 
   readAll(options?: SourceOptions): Promise<BlobReader> {
     return this.#first((source) => source.readAll(options), options?.signal);
+  }
+
+  blob(descriptor: Descriptor): BlobSource {
+    return new KnownSource(this.#deps, descriptor, this.#layer);
   }
 
   async #first(
@@ -69,7 +77,7 @@ export class KnownSource implements BlobSource {
       failures[0] ??
       new RegistryError(
         'BLOB_UNKNOWN',
-        `no image is known any more that has layer ${this.#descriptor.digest}: pull one that has it`,
+        `no image is known any more that has layer ${this.#layer}: pull one that has it`,
       )
     );
   }
@@ -77,7 +85,7 @@ export class KnownSource implements BlobSource {
   /** Each once, in the order in which they are to be asked. */
   #repositories(): { readonly name: string; readonly reference: string }[] {
     const found = new Map<string, string>();
-    for (const reference of this.#deps.sources.of(this.#descriptor.digest)) {
+    for (const reference of this.#deps.sources.of(this.#layer)) {
       const name = repositoryOf(reference);
       if (!found.has(name)) found.set(name, reference);
     }

@@ -82,7 +82,7 @@ export class IndexPublisher {
       return;
     }
     this.#waiting.delete(image.descriptor.digest);
-    const before = this.#d.state.indexes.get(image.descriptor.digest)?.digest;
+    const before = this.#d.state.indexes.get(image.descriptor.digest, 'soci')?.digest;
     const index = await assembleIndex(this.#d, image, rows);
     if (index === undefined) return;
     if (index !== before)

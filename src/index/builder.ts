@@ -95,6 +95,8 @@ function material(
     diffId: digestFromSha256(finished.streamSha256),
     tarEnd,
     checkpoints,
+    fine: undefined,
+    fineObstacle: undefined,
   };
 }
 

@@ -22,6 +22,8 @@ export interface BuildOptions {
   readonly spanSize?: number | undefined;
   /** File that takes the stream, each byte at its stream offset; -1 (default) keeps none. Not closed. */
   readonly dataFd?: number | undefined;
+  /** Stream bytes per span of the fine table that a peel index has; without it none is made. */
+  readonly fineSpanSize?: number | undefined;
   /** What the blob has to be; checked when given. */
   readonly blobDigest?: Digest | undefined;
   readonly blobSize?: number | undefined;
@@ -45,6 +47,18 @@ export interface BuildOptions {
   onProgress?(progress: BuildProgress): void;
 }
 
+/** The fine spans of a layer, and the windows that go with them. */
+export interface FineSpans {
+  /** `gzip-checkpoint`, `zstd-frame` or `stored`; has no windows of its own. */
+  readonly spans: SpanColumns;
+  /** The sparse windows, a zstd frame each, one behind the other in the order of the spans: the windows blob. */
+  readonly frames: Uint8Array;
+  /** Bytes of each span's frame; 0 when it needs none. */
+  readonly frameLengths: Uint32Array;
+  /** 32 bytes per span: sha256 of its frame, zeros when it has none. */
+  readonly frameSha256: Uint8Array;
+}
+
 /** Everything one pass over a layer blob tells. */
 export interface LayerBuild extends LayerIndex {
   readonly entries: readonly TarEntry[];
@@ -59,4 +73,8 @@ export interface LayerBuild extends LayerIndex {
   readonly tarEnd: number;
   /** gzip only: the checkpoint table of a zTOC. The windows of `spans` are views of it. */
   readonly checkpoints: Uint8Array | undefined;
+  /** Undefined when not asked for, or when the layer has no places to begin at: see `fineObstacle`. */
+  readonly fine: FineSpans | undefined;
+  /** Why the layer has no fine spans although they were asked for. */
+  readonly fineObstacle: string | undefined;
 }

@@ -44,6 +44,11 @@ export interface SpanTable {
    * May have to be read from disk or fetched, hence asynchronous.
    */
   window(index: number, options?: { signal?: AbortSignal | undefined }): Promise<Uint8Array | undefined>;
+  /**
+   * These spans are being fetched: windows that have to be fetched too are asked for now, neighbours together, so that they come with them. What
+   * goes wrong is told to those who ask for the window.
+   */
+  prepareWindows(spans: readonly number[]): void;
 }
 
 /** Our one in-memory form of any seekable format. */

@@ -1,8 +1,8 @@
 /** How much an index from outside may ask of us. Sizes in bytes. */
 export interface IndexLimits {
-  /** A zTOC or node index as a whole. */
+  /** A zTOC, peel table or node index as a whole. */
   readonly blobBytes: number;
-  /** A SOCI index manifest (JSON). */
+  /** An index manifest (JSON). */
   readonly manifestBytes: number;
   /** Members of one layer's tar. */
   readonly entries: number;
@@ -14,8 +14,10 @@ export interface IndexLimits {
   readonly paxBytes: number;
   /** A layer stream. */
   readonly streamBytes: number;
-  /** Descriptors in a SOCI index manifest. */
+  /** Descriptors in an index manifest. */
   readonly descriptors: number;
+  /** The tree in a peel table, decompressed. */
+  readonly treeBytes: number;
 }
 
 export const defaultIndexLimits: IndexLimits = {
@@ -28,4 +30,5 @@ export const defaultIndexLimits: IndexLimits = {
   paxBytes: 4 << 20,
   streamBytes: 2 ** 44,
   descriptors: 4096,
+  treeBytes: 512 << 20,
 };

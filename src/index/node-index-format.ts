@@ -31,8 +31,8 @@ export type SectionName = (typeof sectionNames)[number];
 /** Where an index came from. */
 export interface IndexProvenance {
   /** `node`: built here from the layer blob. */
-  readonly format: 'soci-v1' | 'soci-v2' | 'node';
-  /** Digest of the SOCI index manifest. */
+  readonly format: 'peel' | 'soci-v1' | 'soci-v2' | 'node';
+  /** Digest of the index manifest. */
   readonly indexDigest?: string | undefined;
   /** For people: the registry, mirror or reason it was built. */
   readonly source: string;

@@ -23,6 +23,7 @@ export interface SpanColumnsInit {
   /** 32 bytes per span. */
   readonly sha256?: Uint8Array | undefined;
   window?(index: number, signal: AbortSignal | undefined): Promise<Uint8Array | undefined>;
+  prepareWindows?(spans: readonly number[]): void;
 }
 
 /** A span table in typed arrays: some 60 bytes per span, windows left where they are. */
@@ -92,6 +93,10 @@ export class SpanColumns implements SpanTable {
     if (index === 0 || this.decoder !== 'gzip-checkpoint') return undefined;
     options?.signal?.throwIfAborted();
     return this.#init.window?.(index, options?.signal);
+  }
+
+  prepareWindows(spans: readonly number[]): void {
+    this.#init.prepareWindows?.(spans);
   }
 }
 

@@ -13,6 +13,8 @@ export interface BlobSource {
   readRange(start: number, end: number, options?: SourceOptions): Promise<BlobReader>;
   /** The whole blob from its first byte, verified while streaming. Errors: as `Reader.getBlob`. */
   readAll(options?: SourceOptions): Promise<BlobReader>;
+  /** Another blob of the same repository, where there is one. */
+  blob?(descriptor: Descriptor): BlobSource;
 }
 
 /** `name` is the registry and repository as a person would write them. */
@@ -27,5 +29,6 @@ export function registryBlobSource(
     name: `${name}@${digest}`,
     readRange: (start, end, options) => registry.getBlobRange(repository, digest, start, end, options),
     readAll: (options) => registry.getBlob(repository, digest, options),
+    blob: (other) => registryBlobSource(registry, repository, name, other),
   };
 }

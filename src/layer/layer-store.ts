@@ -18,23 +18,49 @@ import { preparedRow, rowOf } from './layer-rows.ts';
 import { Layer } from './layer.ts';
 import { tryBuildLock, withBuildLock } from './build-lock.ts';
 
-/** A seekable index that an image offers for one of its layers. */
-export interface RemoteIndex {
-  readonly format: 'soci-v1' | 'soci-v2';
+interface RemoteIndexHead {
   /** Of the index manifest. */
   readonly digest: Digest;
   readonly source: string;
-  readonly ztoc: Descriptor;
-  /** The bytes of the zTOC, verified. Errors: RegistryError, ImageError. */
+  /** The bytes of the zTOC or the table, verified. Errors: RegistryError, ImageError. */
   readonly load: (options: { signal: AbortSignal | undefined }) => Promise<Uint8Array>;
+}
+
+export interface RemoteZtoc extends RemoteIndexHead {
+  readonly format: 'soci-v1' | 'soci-v2';
+  readonly ztoc: Descriptor;
+}
+
+export interface RemotePeelIndex extends RemoteIndexHead {
+  readonly format: 'peel';
+  readonly table: Descriptor;
+  /** Undefined for a layer that needs no windows. */
+  readonly windows: Descriptor | undefined;
+  /**
+   * The windows blob where this node has it as a whole; undefined when it is in the registry. Errors: ImageError when it is nowhere,
+   * RegistryError.
+   */
+  readonly findWindows: (options: { signal: AbortSignal | undefined }) => Promise<Uint8Array | undefined>;
+}
+
+/** A seekable index that an image offers for one of its layers. */
+export type RemoteIndex = RemoteZtoc | RemotePeelIndex;
+
+export interface OfferedIndex {
+  readonly index: RemoteIndex | undefined;
+  /** Why there is none, as half a sentence. */
+  readonly reason: string;
 }
 
 export interface OpenLayerRequest {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly source: BlobSource;
-  /** Asked only when the node has no index of the layer. `reason`: why there is none, as half a sentence. Errors: ImageError. */
-  readonly findIndex: () => Promise<{ readonly index: RemoteIndex | undefined; readonly reason: string }>;
+  /**
+   * Asked only when the node has no index of the layer, with 0, and with the next number for as long as what it offered cannot be used.
+   * Errors: ImageError.
+   */
+  readonly findIndex: (attempt: number) => Promise<OfferedIndex>;
   /** An index that is found and cannot be used is an error, not a warning. */
   readonly indexRequired?: boolean | undefined;
   /** Whether the layer may be opened by an index that the node has of it; without this by any. */
@@ -235,9 +261,9 @@ export class LayerStore {
     // What a process left that was killed while it downloaded the layer.
     await rm(paths.building, { force: true });
     const { table, log, slots } = this.#o;
-    const { index, ...found } = await request.findIndex();
+    const { index, ...found } = await request.findIndex(0);
     let reason = distrusted === undefined ? found.reason : `no trusted index: ${distrusted}`;
-    if (index !== undefined && distrusted === undefined) {
+    if (index !== undefined && index.format !== 'peel' && distrusted === undefined) {
       try {
         const { prepareFromZtoc } = await import('./prepare-ztoc.ts');
         await prepareFromZtoc(request, index, paths);

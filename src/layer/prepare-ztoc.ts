@@ -3,13 +3,13 @@ import { writeNodeIndex } from '../index/node-index-writer.ts';
 import { readZtoc } from '../index/ztoc-reader.ts';
 import { LayerError } from './errors.ts';
 import type { LayerPaths } from './layer-paths.ts';
-import type { OpenLayerRequest, RemoteIndex } from './layer-store.ts';
+import type { OpenLayerRequest, RemoteZtoc } from './layer-store.ts';
 
 /**
  * Turns the zTOC that an image offers into the layer's index file. Afterwards the layer can be read span by span.
  * Errors: ERR_LAYER_INDEX when it is for something else, IndexError when it is malformed, those of `index.load`.
  */
-export async function prepareFromZtoc(request: OpenLayerRequest, index: RemoteIndex, paths: LayerPaths): Promise<void> {
+export async function prepareFromZtoc(request: OpenLayerRequest, index: RemoteZtoc, paths: LayerPaths): Promise<void> {
   const { descriptor, diffId, signal } = request;
   const ztoc = readZtoc(await index.load({ signal }), { blobSize: descriptor.size });
   const gzip = descriptor.mediaType.endsWith('gzip');

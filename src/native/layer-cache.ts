@@ -20,7 +20,7 @@ export interface LayerCacheOptions {
 
 export interface DecodeRequest {
   readonly span: number;
-  readonly decoder: 'gzip-checkpoint' | 'gzip-member' | 'stored';
+  readonly decoder: 'gzip-checkpoint' | 'gzip-member' | 'zstd-frame' | 'stored';
   /** gzip-checkpoint: high bits of the first byte that belong to the first block, 0..7. */
   readonly bits: number;
   /** Blob bytes [blobStart, blobEnd). Must not change until the promise settles. */

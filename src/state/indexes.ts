@@ -2,11 +2,14 @@ import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 
-export type IndexFormat = 'soci-v1' | 'soci-v2';
+export type IndexFormat = 'peel' | 'soci-v1' | 'soci-v2';
+/** An image may have one of each. */
+export type IndexKind = 'peel' | 'soci';
 
 /** What was learned when an image's seekable index was looked for. */
 export interface IndexRow {
   readonly image: Digest;
+  readonly kind: IndexKind;
   /** Undefined: looked for, and there was none. */
   readonly digest: Digest | undefined;
   readonly format: IndexFormat | undefined;
@@ -18,11 +21,14 @@ export interface IndexRow {
 
 interface RawRow {
   image: string;
+  kind: string;
   digest: string | null;
   format: string | null;
   source: string;
   found_at: number;
 }
+
+const formats: readonly IndexFormat[] = ['peel', 'soci-v1', 'soci-v2'];
 
 export class IndexTable {
   readonly #db: Database;
@@ -31,40 +37,45 @@ export class IndexTable {
     this.#db = db;
   }
 
-  get(image: Digest): IndexRow | undefined {
-    const row = this.#db.prepare<[string], RawRow>('SELECT * FROM indexes WHERE image = ?').get(image);
+  get(image: Digest, kind: IndexKind): IndexRow | undefined {
+    const row = this.#db
+      .prepare<[string, string], RawRow>('SELECT * FROM image_indexes WHERE image = ? AND kind = ?')
+      .get(image, kind);
     return row === undefined ? undefined : fromRaw(row);
   }
 
   put(row: Omit<IndexRow, 'foundAt'>): void {
     this.#db
-      .prepare('INSERT OR REPLACE INTO indexes (image, digest, format, source, found_at) VALUES (?, ?, ?, ?, ?)')
-      .run(row.image, row.digest ?? null, row.format ?? null, row.source, Date.now());
+      .prepare(
+        'INSERT OR REPLACE INTO image_indexes (image, kind, digest, format, source, found_at) VALUES (?, ?, ?, ?, ?, ?)',
+      )
+      .run(row.image, row.kind, row.digest ?? null, row.format ?? null, row.source, Date.now());
   }
 
   /** The ones that exist, newest first. */
   list(): IndexRow[] {
     return this.#db
-      .prepare<[], RawRow>('SELECT * FROM indexes WHERE digest IS NOT NULL ORDER BY found_at DESC, image')
+      .prepare<[], RawRow>('SELECT * FROM image_indexes WHERE digest IS NOT NULL ORDER BY found_at DESC, image, kind')
       .all()
       .map(fromRaw);
   }
 
   /** Forgets every image's binding to the index `digest`; returns how many there were. */
   deleteByDigest(digest: Digest): number {
-    return this.#db.prepare('DELETE FROM indexes WHERE digest = ?').run(digest).changes;
+    return this.#db.prepare('DELETE FROM image_indexes WHERE digest = ?').run(digest).changes;
   }
 
   delete(image: Digest): boolean {
-    return this.#db.prepare('DELETE FROM indexes WHERE image = ?').run(image).changes > 0;
+    return this.#db.prepare('DELETE FROM image_indexes WHERE image = ?').run(image).changes > 0;
   }
 }
 
 function fromRaw(row: RawRow): IndexRow {
   return {
     image: parseDigest(row.image),
+    kind: row.kind === 'peel' ? 'peel' : 'soci',
     digest: row.digest === null ? undefined : parseDigest(row.digest),
-    format: row.format === 'soci-v1' || row.format === 'soci-v2' ? row.format : undefined,
+    format: formats.find((format) => format === row.format),
     source: row.source,
     foundAt: row.found_at,
   };

@@ -2,7 +2,7 @@ import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 
-export type LayerIndexFormat = 'soci-v1' | 'soci-v2' | 'node';
+export type LayerIndexFormat = 'peel' | 'soci-v1' | 'soci-v2' | 'node';
 
 export interface LayerRow {
   readonly digest: Digest;
@@ -22,6 +22,8 @@ export interface LayerRow {
   /** ms since the epoch. */
   readonly usedAt: number;
 }
+
+const indexFormats: readonly LayerIndexFormat[] = ['peel', 'soci-v1', 'soci-v2'];
 
 interface RawRow {
   digest: string;
@@ -99,7 +101,7 @@ function fromRaw(row: RawRow): LayerRow {
     size: row.size,
     diffId: parseDigest(row.diff_id),
     streamSize: row.stream_size,
-    indexFormat: row.index_format === 'soci-v1' || row.index_format === 'soci-v2' ? row.index_format : 'node',
+    indexFormat: indexFormats.find((format) => format === row.index_format) ?? 'node',
     indexDigest: row.index_digest === null ? undefined : parseDigest(row.index_digest),
     indexSource: row.index_source,
     reason: row.reason,

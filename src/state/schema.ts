@@ -149,4 +149,28 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX ztocs_ztoc ON ztocs (ztoc);
   `,
+  `
+  CREATE TABLE image_indexes (
+    image    TEXT NOT NULL,                       -- manifest digest
+    kind     TEXT NOT NULL,                       -- peel or soci: an image may have one of each
+    digest   TEXT,                                -- of the index manifest; NULL: asked, and there was none
+    format   TEXT,                                -- peel, soci-v1 or soci-v2
+    source   TEXT NOT NULL,                       -- where it was found or looked for
+    found_at INTEGER NOT NULL,
+    PRIMARY KEY (image, kind)
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO image_indexes SELECT image, 'soci', digest, format, source, found_at FROM indexes;
+  DROP TABLE indexes;
+
+  CREATE TABLE peel_tables (
+    layer        TEXT NOT NULL PRIMARY KEY,
+    table_digest TEXT,                            -- of the content that describes it; NULL: none can
+    size         INTEGER NOT NULL,                -- bytes of that content
+    windows      TEXT,                            -- digest of the windows that go with it; NULL: it needs none
+    windows_size INTEGER NOT NULL,
+    span_size    INTEGER NOT NULL,                -- bytes of stream per span that were asked for
+    skipped      TEXT                             -- why none can describe it
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX peel_tables_digest ON peel_tables (table_digest);
+  `,
 ];

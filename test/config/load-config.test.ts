@@ -292,7 +292,7 @@ describe('a wrong configuration', () => {
 });
 
 describe('every index format switched off', () => {
-  const formats = 'snapshotter.mode = "lazy"\n[index.formats]\nsoci_v1 = false\nsoci_v2 = false\n';
+  const formats = 'snapshotter.mode = "lazy"\n[index.formats]\npeel = false\nsoci_v1 = false\nsoci_v2 = false\n';
 
   it('is an error of its own to who checks the file, and none to the daemon', async () => {
     const file = fileOf(formats);

@@ -139,7 +139,7 @@ describe('the daemon under a service manager', () => {
 
   it('takes a run directory however its path is written, and tells what it only puts up with', async () => {
     const node = newNode();
-    const config = `run_dir = "${node.dir}/run/"\nsnapshotter.mode = "lazy"\n[index.formats]\nsoci_v1 = false\nsoci_v2 = false\n`;
+    const config = `run_dir = "${node.dir}/run/"\nsnapshotter.mode = "lazy"\n[index.formats]\npeel = false\nsoci_v1 = false\nsoci_v2 = false\n`;
     const daemon = await DaemonProcess.start(node, { config, env: { PEEL_RUN_DIR: '' } });
     const what = /index\.formats: every index format is switched off/;
     expect(daemon.log).toMatch(what);

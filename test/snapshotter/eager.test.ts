@@ -228,7 +228,10 @@ describe.skipIf(!canMount)('in mode lazy-else-eager', () => {
   it('no index is looked for where every format is switched off', async () => {
     const lab = await ImageLab.start();
     const pulled = await image(lab, 2);
-    const world = await unpackingWorld(lab, { mode: 'lazy-else-eager', formats: { soci_v1: false, soci_v2: false } });
+    const world = await unpackingWorld(lab, {
+      mode: 'lazy-else-eager',
+      formats: { peel: false, soci_v1: false, soci_v2: false },
+    });
     expect(await pull(world, pulled)).toEqual(['unpacked', 'unpacked']);
     expect(lab.front.seen('/referrers/')).toEqual([]);
   });

@@ -202,7 +202,7 @@ describe.skipIf(!canMount)('a layer is left to containerd', () => {
     const lab = await ImageLab.start();
     const image = await lab.push('1', [lazyLayer()]);
     const { manifest } = await lab.pushIndex(image, { spanSize });
-    const layers = await start(lab, { formats: { soci_v1: false, soci_v2: false } });
+    const layers = await start(lab, { formats: { peel: false, soci_v1: false, soci_v2: false } });
     expect(await layers.provide(first(image))).toMatchObject({
       code: 'formats',
       reason: expect.stringContaining('index.formats'),
@@ -218,7 +218,7 @@ describe.skipIf(!canMount)('a layer is left to containerd', () => {
     const before = await start(lab);
     expect(await before.provide(first(image))).toMatchObject({ kind: 'served' });
     await before.stop();
-    const layers = await start(lab, { formats: { soci_v1: false, soci_v2: true } });
+    const layers = await start(lab, { formats: { peel: false, soci_v1: false, soci_v2: true } });
     expect(await layers.provide(first(image))).toMatchObject({
       code: 'no_index',
       reason: expect.stringContaining('SOCI v1 is switched off'),

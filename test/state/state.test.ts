@@ -54,13 +54,13 @@ describe('state', () => {
 
   it('tells an index that was not found from one never looked for', () => {
     const { indexes } = state();
-    expect(indexes.get(a)).toBeUndefined();
-    indexes.put({ image: a, digest: undefined, format: undefined, source: 'referrers' });
-    indexes.put({ image: b, digest: a, format: 'soci-v1', source: 'referrers' });
-    expect(indexes.get(a)).toMatchObject({ digest: undefined });
+    expect(indexes.get(a, 'soci')).toBeUndefined();
+    indexes.put({ image: a, kind: 'soci', digest: undefined, format: undefined, source: 'referrers' });
+    indexes.put({ image: b, kind: 'soci', digest: a, format: 'soci-v1', source: 'referrers' });
+    expect(indexes.get(a, 'soci')).toMatchObject({ digest: undefined });
     expect(indexes.list().map((row) => row.image)).toEqual([b]);
     expect(indexes.deleteByDigest(a)).toBe(1);
-    expect(indexes.get(b)).toBeUndefined();
+    expect(indexes.get(b, 'soci')).toBeUndefined();
   });
 
   it('lists layers least recently used first and remembers a suspicion', () => {

@@ -191,7 +191,7 @@ const program = `
     unpacker,
     content: new ContentFetcher(new ContentStore(root), state.images),
     config: {
-      mode: 'lazy', transport: 'auto', formats: { soci_v1: true, soci_v2: true }, choice: 'newest',
+      mode: 'lazy', transport: 'auto', formats: { peel: true, soci_v1: true, soci_v2: true }, choice: 'newest',
       wholeLayerLimit: 64 << 20, downloadsPerImage: 8, ...config,
     },
   });

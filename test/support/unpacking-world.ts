@@ -36,7 +36,7 @@ export async function unpackingWorld(
   lab: ImageLab,
   {
     mode = 'eager',
-    formats = { soci_v1: true, soci_v2: true },
+    formats = { peel: true, soci_v1: true, soci_v2: true },
     prepareTimeoutMs = 30_000,
     ...deps
   }: UnpackingOptions = {},
