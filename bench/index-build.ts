@@ -3,7 +3,7 @@ import { programs } from './support/fixture.ts';
 import { seconds, shell } from './support/machine.ts';
 import { Peel } from './support/peel.ts';
 import { inTurn, type Figure, type Question, type Ratio } from './support/result.ts';
-import { peakMemory } from './support/memory.ts';
+import { usageOf } from './support/usage.ts';
 
 export const indexBuild: Question = {
   name: 'index-build',
@@ -33,7 +33,7 @@ export const indexBuild: Question = {
     const memory: Figure = {
       what: 'peak memory, 1 GB layer stream',
       unit: 'MB',
-      ours: (await peakMemory(peel, 'index', 'create', large.image)) / 1e6,
+      ours: (await usageOf(peel, 'index', 'create', large.image)).memory / 1e6,
       aim: '< 150 MB',
     };
     return [rate, memory];

@@ -6,6 +6,7 @@ import { containerStart } from './container-start.ts';
 import { indexBuild } from './index-build.ts';
 import { metadata } from './metadata.ts';
 import { mountMemory } from './mount-memory.ts';
+import { peelIndex } from './peel-index.ts';
 import { reads } from './reads.ts';
 import { registryBlobs } from './registry-blobs.ts';
 import { registryRanges } from './registry-ranges.ts';
@@ -25,6 +26,7 @@ const questions = [
   containerStart,
   snapshotterPrepare,
   unpack,
+  peelIndex,
 ];
 
 const { values, positionals } = parseArgs({ options: { json: { type: 'string' } }, allowPositionals: true });
