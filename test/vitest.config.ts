@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
  * Folders whose tests leave nothing in their process that another file could see. Their files run one after the other in processes that stay, which spares
  * a start and the loading of all modules for each of them.
  */
-const sharing = ['config', 'index', 'observe', 'oci', 'registry', 'state', 'tar', 'tree', 'util'];
+const sharing = ['config', 'index', 'observe', 'oci', 'registry', 'state', 'tar', 'tree', 'util', 'unpack', 'layer'];
 const sharingFiles = sharing.map((folder) => `test/${folder}/**/*.test.ts`);
 
 export default defineConfig({
