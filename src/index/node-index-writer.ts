@@ -61,7 +61,8 @@ export async function encodeNodeIndex(
   const spansAt = align8(infoAt + info.length);
   const entriesAt = spansAt + spanColumns.length;
   const windowsAt = entriesAt + entries.length;
-  const windows = remote === undefined ? await encodeWindows(spans, spanColumns, layout, windowsAt, options.signal) : [];
+  const windows =
+    remote === undefined ? await encodeWindows(spans, spanColumns, layout, windowsAt, options.signal) : [];
   if (remote !== undefined) placeWindows(remote, spanColumns, layout);
   const size = windowsAt + windows.reduce((sum, window) => sum + window.length, 0);
   const version = remote === undefined ? nodeIndexVersions.ownWindows : nodeIndexVersions.remoteWindows;

@@ -42,12 +42,6 @@ export function isWindowContentError(error: unknown): boolean {
   return code === 'ERR_INDEX_CHECKSUM' || code === 'ERR_INDEX_FORMAT';
 }
 
-/** Whoever has the layer has not got its windows: without the index it may be readable. */
-export function isWindowGone(error: unknown): boolean {
-  const code = errorCode(error);
-  return code === 'BLOB_UNKNOWN' || code === 'NAME_UNKNOWN';
-}
-
 /** ms that the registry asked us to stay away. */
 export function retryAfterMs(error: unknown): number {
   const facts = error as { readonly retryAfterMs?: number | undefined } | undefined;

@@ -11,7 +11,7 @@ import type { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
-import { isFinalFetchError, isSpanContentError, isWindowContentError, isWindowGone, retryAfterMs } from './fetch-errors.ts';
+import { isFinalFetchError, isSpanContentError, isWindowContentError, retryAfterMs } from './fetch-errors.ts';
 import { acquireAll } from './permits.ts';
 import { receiveRun } from './receive-run.ts';
 import { chooseRun, defaultRunLimits } from './run.ts';
@@ -270,13 +270,14 @@ export class SpanFetcher {
     const { source } = this.#o;
     if (isWindowContentError(error)) {
       this.#fail([index], 'EIO', error, miss);
-      this.#o.onSuspect(`the window of span ${index} of ${source.name} is not as its index says: ${errorMessage(error)}`);
-    } else if (isWindowGone(error)) {
-      const message = `the windows of ${source.name} cannot be had: ${errorMessage(error)}`;
-      this.#fail([index], 'EIO', new LayerError('ERR_LAYER_INDEX', message, { cause: error }), miss);
-    } else {
-      this.#retryOrFail([index], error, miss);
+      this.#o.onSuspect(
+        `the window of span ${index} of ${source.name} is not as its index says: ${errorMessage(error)}`,
+      );
+      return;
     }
+    // Without the index the layer may be readable.
+    const message = `the windows of ${source.name} cannot be had: ${errorMessage(error)}`;
+    this.#retryOrFail([index], error, miss, new LayerError('ERR_LAYER_INDEX', message, { cause: error }));
   }
 
   /** Bytes that are wrong are asked for once more, in case they were damaged on the way. */
@@ -302,7 +303,8 @@ export class SpanFetcher {
     this.#fail([index], code === 'ENOSPC' || code === 'EDQUOT' ? code : 'EIO', error, miss);
   }
 
-  #retryOrFail(spans: number[], error: unknown, miss: string): void {
+  /** `told`: to who waits for the spans other than through the sink. */
+  #retryOrFail(spans: number[], error: unknown, miss: string, told: unknown = error): void {
     if (this.#closing.signal.aborted) return;
     const now = performance.now();
     const again: number[] = [];
@@ -316,7 +318,7 @@ export class SpanFetcher {
       attempts = Math.max(attempts, want.attempts);
       (want.deadline > now && !isFinalFetchError(error, want.attempts) ? again : over).push(span);
     }
-    if (over.length > 0) this.#fail(over, 'EIO', error, miss);
+    if (over.length > 0) this.#fail(over, 'EIO', error, miss, told);
     if (errorCode(error) === 'ERR_LAYER_SHORT') this.#o.onSuspect(errorMessage(error));
     if (again.length === 0) return;
     const { source, log } = this.#o;
@@ -330,7 +332,7 @@ export class SpanFetcher {
     const timer = setTimeout(
       () => {
         this.#pauses.delete(timer);
-        if (delay >= latest) return this.#retryOrFail(again, error, miss);
+        if (delay >= latest) return this.#retryOrFail(again, error, miss, told);
         for (const span of again) this.#queue.add(span);
         this.#pumpSoon();
       },
@@ -339,7 +341,7 @@ export class SpanFetcher {
     this.#pauses.add(timer);
   }
 
-  #fail(spans: readonly number[], errno: string, error: unknown, miss: string): void {
+  #fail(spans: readonly number[], errno: string, error: unknown, miss: string, told: unknown = error): void {
     const { source, sink, log } = this.#o;
     const before = error instanceof OutOfTime ? this.#wants.get(spans[0] ?? -1)?.why : undefined;
     this.#lastFailure = before === undefined ? errorMessage(error) : `${errorMessage(error)}: ${before}`;
@@ -350,7 +352,7 @@ export class SpanFetcher {
     for (const span of spans) {
       const settled = this.#taken(span);
       sink.fail(span, errno);
-      settled?.reject(error);
+      settled?.reject(told);
     }
   }
 }

@@ -191,11 +191,7 @@ export class Layer {
       this.#dropping ??= this.#dropWindows();
       return;
     }
-    if (
-      this.cache.presentSpans < this.spans.count ||
-      digestAlgorithm(this.diffId) !== 'sha256'
-    )
-      return;
+    if (this.cache.presentSpans < this.spans.count || digestAlgorithm(this.diffId) !== 'sha256') return;
     this.#completing ??= this.#complete();
   }
 

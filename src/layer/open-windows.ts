@@ -2,7 +2,7 @@ import type { NodeIndex } from '../index/node-index.ts';
 import { peelWindowsType } from '../index/peel-names.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
-import { RegistryError } from '../registry/errors.ts';
+import { otherBlob } from './blob-source.ts';
 import type { BlobSource } from './blob-source.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import { WindowStore } from './window-store.ts';
@@ -24,16 +24,10 @@ export function openWindows({ index, paths, source, log, readDeadlineMs }: OpenW
   const store = new WindowStore({
     path: paths.windows,
     windows,
-    source: source.blob?.(descriptor) ?? nowhere(source, descriptor),
+    source: otherBlob(source, descriptor),
     log,
     stallMs: readDeadlineMs / 3,
   });
   index.useWindows(store);
   return store;
-}
-
-/** Where only the layer's own blob can be had, the windows that are here have to do. */
-function nowhere(source: BlobSource, { digest }: Descriptor): BlobSource {
-  const refuse = () => Promise.reject(new RegistryError('BLOB_UNKNOWN', `${source.name} gives no other blob: ${digest}`));
-  return { name: digest, readRange: refuse, readAll: refuse };
 }

@@ -46,7 +46,7 @@ export class WindowFile {
 
   #open(): Promise<FileHandle> {
     if (this.#file === undefined) {
-      const opening = open(this.#path, constants.O_RDWR | constants.O_CREAT | constants.O_CLOEXEC, 0o600);
+      const opening = open(this.#path, constants.O_RDWR | constants.O_CREAT, 0o600);
       this.#file = opening;
       // The disk may have room later.
       opening.catch(() => {

@@ -185,10 +185,7 @@ export class WindowStore implements WindowSource {
   }
 
   /** Errors: those of the source; ERR_LAYER_SHORT; that no byte came for too long; ERR_LAYER_CLOSED. */
-  async #receive(
-    run: readonly Flight[],
-    take: (flight: Flight, bytes: Uint8Array) => Promise<void>,
-  ): Promise<void> {
+  async #receive(run: readonly Flight[], take: (flight: Flight, bytes: Uint8Array) => Promise<void>): Promise<void> {
     const { source, stallMs, windows } = this.#o;
     const ending = new AbortController();
     const { signal } = ending;
@@ -220,9 +217,7 @@ export class WindowStore implements WindowSource {
 
   #isRight(frame: number, bytes: Uint8Array): boolean {
     const length = this.#frames.end(frame) - this.#frames.start(frame);
-    return (
-      bytes.length === length && createHash('sha256').update(bytes).digest().equals(this.#frames.sha256(frame))
-    );
+    return bytes.length === length && createHash('sha256').update(bytes).digest().equals(this.#frames.sha256(frame));
   }
 
   async #read(start: number, end: number): Promise<Buffer> {

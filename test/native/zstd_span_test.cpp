@@ -137,3 +137,5 @@ TEST(bytes_changed_at_random) {
   }
   CHECK(right < rounds);
 }
+
+TEST_MAIN
