@@ -124,11 +124,11 @@ describe('a node index file', () => {
 
   it('is refused when a newer release wrote it', async () => {
     const bytes = await readFile(path);
-    bytes.writeUInt32LE(2, 8);
+    bytes.writeUInt32LE(3, 8);
     await writeFile(path, bytes);
     await expect(openNodeIndex(path)).rejects.toMatchObject({
       code: 'ERR_INDEX_VERSION',
-      message: expect.stringContaining('version 2'),
+      message: expect.stringContaining('version 3'),
     });
   });
 
