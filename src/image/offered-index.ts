@@ -40,7 +40,7 @@ export async function offeredIndex(
     if (index !== undefined && failed === attempt) return { index, reason: '' };
     if (index !== undefined) failed += 1;
     else if (position === 0) {
-      reason = leftOut(descriptor, found);
+      if (attempt === 0) reason = leftOut(descriptor, found);
       if (found.format !== 'peel' || descriptor.size < worthAnother) return { index: undefined, reason };
     }
   }
