@@ -10,7 +10,7 @@ export class LazyList<T> {
   /** Undefined behind the last one. Rejects as the generator does; it ends with that. */
   async at(position: number): Promise<T | undefined> {
     while (this.#made.length <= position) {
-      const next = this.#source.next().then(({ done, value }) => (done === true ? undefined : (value as T)));
+      const next = this.#source.next().then(({ done, value }) => (done === true ? undefined : value));
       // Whoever asks for a later one does not look at this one.
       next.catch(() => {});
       this.#made.push(next);
