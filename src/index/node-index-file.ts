@@ -8,7 +8,7 @@ import {
   hashedHeaderSize,
   headerSize,
   nodeIndexMagic,
-  nodeIndexVersion,
+  nodeIndexVersions,
   type SectionName,
   sectionNames,
 } from './node-index-format.ts';
@@ -23,6 +23,7 @@ interface Section {
 export class NodeIndexFile {
   readonly path: string;
   readonly size: number;
+  readonly version: number;
   readonly fingerprint: Uint8Array;
   readonly #handle: FileHandle;
   readonly #sections: ReadonlyMap<SectionName, Section>;
@@ -31,6 +32,7 @@ export class NodeIndexFile {
   private constructor(path: string, handle: FileHandle, header: Buffer) {
     this.path = path;
     this.size = Number(header.readBigUInt64LE(16));
+    this.version = header.readUInt32LE(8);
     this.fingerprint = new Uint8Array(header.subarray(hashedHeaderSize));
     this.#handle = handle;
     this.#sections = readSections(header);
@@ -110,10 +112,11 @@ function checkHeader(path: string, header: Buffer): void {
   if (!header.subarray(0, 8).equals(nodeIndexMagic)) throw damaged('does not begin like one');
   // Before the checksum: a newer version may keep it elsewhere.
   const version = header.readUInt32LE(8);
-  if (version > nodeIndexVersion) {
+  const newest = nodeIndexVersions.remoteWindows;
+  if (version > newest) {
     throw new IndexError(
       'ERR_INDEX_VERSION',
-      `index file ${path} has version ${version}, this release reads up to ${nodeIndexVersion}`,
+      `index file ${path} has version ${version}, this release reads up to ${newest}`,
     );
   }
   const hash = createHash('sha256').update(header.subarray(0, hashedHeaderSize)).digest();

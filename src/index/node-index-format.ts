@@ -1,7 +1,7 @@
-// The index file that a node keeps beside a layer. Integers little-endian, version 1:
+// The index file that a node keeps beside a layer. Integers little-endian:
 //
 //     0  magic "peelidx\n"
-//     8  uint32 version           12  uint32 size of this header (144)
+//     8  uint32 version (1 or 2)  12  uint32 size of this header (144)
 //    16  uint64 file size
 //    24  3 sections of { uint64 offset, uint64 length, 16 bytes: first half of the section's sha256 }: info, spans, entries
 //   120  24 bytes zero             (more sections)
@@ -15,11 +15,15 @@
 //   count+1 float64 stream starts · count float64 blob starts · count float64 window offsets in the file
 //   · count uint32 window lengths stored · count * 16 bytes window hash · count * 32 bytes span sha256 (if any) · count uint8 bits
 //   A window is 32768 raw bytes, or raw deflate when stored in fewer; length 0 means that the span has none.
+//   Version 2 has no windows itself: they are frames of a windows blob, which info names. Offsets and lengths are of the frame in
+//   that blob, and the window hash is all 32 bytes of its sha256.
 // entries: see entry-rows.ts.
 import { createHash } from 'node:crypto';
+import type { Digest } from '../oci/digest.ts';
 import type { SpanDecoder } from './layer-index.ts';
 
-export const nodeIndexVersion = 1;
+/** The version that a file has; one that needs no windows from elsewhere can be read by releases that know only the first. */
+export const nodeIndexVersions = { ownWindows: 1, remoteWindows: 2 } as const;
 export const nodeIndexMagic = Buffer.from('peelidx\n', 'latin1');
 export const headerSize = 176;
 export const hashedHeaderSize = 144;
@@ -51,6 +55,8 @@ export interface IndexInfo extends IndexProvenance {
   readonly spanSize: number;
   readonly spanCount: number;
   readonly hasDigests: boolean;
+  /** Version 2: the blob that has the windows. */
+  readonly windows?: { readonly digest: Digest; readonly size: number } | undefined;
 }
 
 export interface SpanLayout {
@@ -64,8 +70,14 @@ export interface SpanLayout {
   readonly length: number;
 }
 
+export interface SpanLayoutOptions {
+  readonly hasDigests: boolean;
+  /** Bytes per span. */
+  readonly windowCheckSize: number;
+}
+
 /** Byte offsets of the columns in the spans section. */
-export function spanLayout(count: number, options: { hasDigests: boolean }): SpanLayout {
+export function spanLayout(count: number, options: SpanLayoutOptions): SpanLayout {
   let at = 0;
   const column = (bytes: number): number => {
     const start = at;
@@ -77,7 +89,7 @@ export function spanLayout(count: number, options: { hasDigests: boolean }): Spa
     blobStarts: column(8 * count),
     windowOffsets: column(8 * count),
     windowLengths: column(4 * count),
-    windowChecks: column(checkSize * count),
+    windowChecks: column(options.windowCheckSize * count),
     sha256: column(options.hasDigests ? 32 * count : 0),
     bits: column(count),
     length: at,

@@ -12,9 +12,11 @@ import {
   type IndexInfo,
   type IndexProvenance,
   nodeIndexMagic,
-  nodeIndexVersion,
+  nodeIndexVersions,
+  type SpanLayout,
   spanLayout,
 } from './node-index-format.ts';
+import type { RemoteWindows } from './peel-windows.ts';
 
 const deflate = promisify(deflateRaw);
 /** Windows compressed at a time. */
@@ -28,6 +30,12 @@ export interface EncodedNodeIndex {
   readonly fingerprint: Uint8Array;
 }
 
+export interface NodeIndexOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Where the windows are, if not in `index`: one element per span. */
+  readonly windows?: RemoteWindows | undefined;
+}
+
 /**
  * The index file of a layer. Windows are read from `index` one batch at a time and kept compressed until all are there.
  * Rejects with the reason of `signal`, or with whatever `index.spans.window` rejects with.
@@ -35,19 +43,30 @@ export interface EncodedNodeIndex {
 export async function encodeNodeIndex(
   index: LayerIndex,
   provenance: IndexProvenance,
-  options: { signal?: AbortSignal | undefined } = {},
+  options: NodeIndexOptions = {},
 ): Promise<EncodedNodeIndex> {
   const { spans } = index;
-  const info = Buffer.from(JSON.stringify(infoOf(index, provenance)), 'utf8');
+  const remote = options.windows;
+  if (remote !== undefined && (remote.lengths.length !== spans.count || remote.sha256.length !== 32 * spans.count)) {
+    throw new TypeError(`windows of ${remote.lengths.length} spans for a layer of ${spans.count}`);
+  }
+  const info = Buffer.from(JSON.stringify(infoOf(index, provenance, remote)), 'utf8');
   const entries = encodeEntries(index.entries);
-  const spanColumns = encodeSpans(spans);
+  const layout = spanLayout(spans.count, {
+    hasDigests: hasDigests(spans),
+    windowCheckSize: remote === undefined ? checkSize : 32,
+  });
+  const spanColumns = encodeSpans(spans, layout);
   const infoAt = headerSize;
   const spansAt = align8(infoAt + info.length);
   const entriesAt = spansAt + spanColumns.length;
   const windowsAt = entriesAt + entries.length;
-  const windows = await encodeWindows(spans, spanColumns, windowsAt, options.signal);
+  const windows =
+    remote === undefined ? await encodeWindows(spans, spanColumns, layout, windowsAt, options.signal) : [];
+  if (remote !== undefined) placeWindows(remote, spanColumns, layout);
   const size = windowsAt + windows.reduce((sum, window) => sum + window.length, 0);
-  const header = encodeHeader(size, [
+  const version = remote === undefined ? nodeIndexVersions.ownWindows : nodeIndexVersions.remoteWindows;
+  const header = encodeHeader(version, size, [
     [infoAt, info],
     [spansAt, spanColumns],
     [entriesAt, entries],
@@ -68,14 +87,14 @@ export async function writeNodeIndex(
   path: string,
   index: LayerIndex,
   provenance: IndexProvenance,
-  options: { signal?: AbortSignal | undefined } = {},
+  options: NodeIndexOptions = {},
 ): Promise<Uint8Array> {
   const encoded = await encodeNodeIndex(index, provenance, options);
   await writeWhole(path, encoded.pieces);
   return encoded.fingerprint;
 }
 
-function infoOf(index: LayerIndex, provenance: IndexProvenance): IndexInfo {
+function infoOf(index: LayerIndex, provenance: IndexProvenance, remote: RemoteWindows | undefined): IndexInfo {
   const { spans } = index;
   const first = spans.count > 0 ? spans.span(0) : undefined;
   return {
@@ -87,13 +106,16 @@ function infoOf(index: LayerIndex, provenance: IndexProvenance): IndexInfo {
     openEnded: spans.openEnded,
     spanSize: spans.spanSize,
     spanCount: spans.count,
-    hasDigests: first?.sha256 !== undefined,
+    hasDigests: hasDigests(spans),
+    windows: remote && { digest: remote.digest, size: remote.size },
   };
 }
 
-function encodeSpans(spans: SpanTable): Buffer {
-  const hasDigests = spans.count > 0 && spans.span(0).sha256 !== undefined;
-  const layout = spanLayout(spans.count, { hasDigests });
+function hasDigests(spans: SpanTable): boolean {
+  return spans.count > 0 && spans.span(0).sha256 !== undefined;
+}
+
+function encodeSpans(spans: SpanTable, layout: SpanLayout): Buffer {
   const section = Buffer.alloc(layout.length);
   for (let i = 0; i < spans.count; i++) {
     const span = spans.span(i);
@@ -106,14 +128,23 @@ function encodeSpans(spans: SpanTable): Buffer {
   return section;
 }
 
+/** Fills the window columns of `section` with where they are elsewhere. */
+function placeWindows({ offsets, lengths, sha256 }: RemoteWindows, section: Buffer, layout: SpanLayout): void {
+  for (const [i, length] of lengths.entries()) {
+    section.writeDoubleLE(offsets[i] as number, layout.windowOffsets + 8 * i);
+    section.writeUInt32LE(length, layout.windowLengths + 4 * i);
+  }
+  section.set(sha256, layout.windowChecks);
+}
+
 /** Fills the window columns of `section` and returns the windows as stored. */
 async function encodeWindows(
   spans: SpanTable,
   section: Buffer,
+  layout: SpanLayout,
   start: number,
   signal: AbortSignal | undefined,
 ): Promise<Buffer[]> {
-  const layout = spanLayout(spans.count, { hasDigests: spans.count > 0 && spans.span(0).sha256 !== undefined });
   const stored: Buffer[] = [];
   let at = start;
   for (let from = 0; from < spans.count; from += batchSize) {
@@ -140,10 +171,10 @@ async function encodeWindow(spans: SpanTable, i: number, signal: AbortSignal | u
   return deflated.length < window.length ? deflated : Buffer.from(window);
 }
 
-function encodeHeader(size: number, sections: readonly (readonly [number, Buffer])[]): Buffer {
+function encodeHeader(version: number, size: number, sections: readonly (readonly [number, Buffer])[]): Buffer {
   const header = Buffer.alloc(headerSize);
   nodeIndexMagic.copy(header);
-  header.writeUInt32LE(nodeIndexVersion, 8);
+  header.writeUInt32LE(version, 8);
   header.writeUInt32LE(hashedHeaderSize, 12);
   header.writeBigUInt64LE(BigInt(size), 16);
   for (const [i, [offset, bytes]] of sections.entries()) {

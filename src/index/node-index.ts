@@ -6,8 +6,9 @@ import { formatError, IndexError } from './errors.ts';
 import type { LayerIndex } from './layer-index.ts';
 import { defaultIndexLimits, type IndexLimits } from './limits.ts';
 import { NodeIndexFile } from './node-index-file.ts';
-import { checkOf, checkSize, type IndexInfo, spanLayout } from './node-index-format.ts';
-import { SpanColumns, windowSize } from './span-columns.ts';
+import { checkOf, checkSize, type IndexInfo, nodeIndexVersions, spanLayout } from './node-index-format.ts';
+import type { RemoteWindows, WindowSource } from './peel-windows.ts';
+import { SpanColumns, type SpanColumnsInit, windowSize } from './span-columns.ts';
 
 const inflate = promisify(inflateRaw);
 
@@ -18,15 +19,25 @@ const inflate = promisify(inflateRaw);
 export class NodeIndex implements LayerIndex {
   readonly info: IndexInfo;
   readonly spans: SpanColumns;
+  /** Where the windows are, if not in the file: reading one needs `useWindows` first. */
+  readonly windows: RemoteWindows | undefined;
   readonly #file: NodeIndexFile;
   readonly #limits: IndexLimits;
+  #source: WindowSource | undefined;
   #entries: WeakRef<readonly TarEntry[]> | undefined;
 
   constructor(file: NodeIndexFile, info: IndexInfo, section: Buffer, limits: IndexLimits) {
     this.info = info;
     this.#file = file;
     this.#limits = limits;
-    this.spans = decodeSpans(file, info, section, limits);
+    const columns = decodeColumns(file, info, section);
+    this.windows = columns.windows;
+    this.spans = this.#spans(columns);
+  }
+
+  /** What gives the windows that are not in the file; stays its owner's. */
+  useWindows(source: WindowSource): void {
+    this.#source = source;
   }
 
   /** 32 bytes that stand for the whole file. */
@@ -51,9 +62,10 @@ export class NodeIndex implements LayerIndex {
     return entries;
   }
 
-  /** Reads everything that opening did not. Errors: ERR_INDEX_CHECKSUM, ERR_INDEX_FORMAT. */
+  /** Reads everything in the file that opening did not. Errors: ERR_INDEX_CHECKSUM, ERR_INDEX_FORMAT. */
   async verify(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
     decodeEntries(await this.#file.section('entries'), this.#limits);
+    if (this.windows !== undefined) return;
     for (let i = 0; i < this.spans.count; i++) await this.spans.window(i, options);
   }
 
@@ -61,6 +73,37 @@ export class NodeIndex implements LayerIndex {
   close(): Promise<void> {
     return this.#file.close();
   }
+
+  #spans({ windows, own, ...columns }: Columns): SpanColumns {
+    const { decoder, blobSize, streamSize, openEnded, spanSize } = this.info;
+    return new SpanColumns(
+      {
+        ...{ decoder, blobSize, streamSize, openEnded, spanSize },
+        ...columns,
+        window: windows === undefined ? own : (i, signal) => this.#remoteWindow(windows, i, signal),
+        prepareWindows: (spans) => this.#source?.prepare(spans),
+      },
+      `index file ${this.#file.path}`,
+      this.#limits,
+    );
+  }
+
+  async #remoteWindow(
+    { lengths, digest }: RemoteWindows,
+    span: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array | undefined> {
+    if (lengths[span] === 0) return undefined;
+    if (this.#source === undefined)
+      throw new Error(`windows of index file ${this.#file.path} are in ${digest}, which nobody reads`);
+    return await this.#source.window(span, { signal });
+  }
+}
+
+interface Columns extends Pick<SpanColumnsInit, 'streamStarts' | 'blobStarts' | 'bits' | 'sha256'> {
+  readonly windows: RemoteWindows | undefined;
+  /** The window of a span that is in the file itself. */
+  readonly own: (span: number) => Promise<Uint8Array | undefined>;
 }
 
 /**
@@ -75,7 +118,7 @@ export async function openNodeIndex(
   const limits = options.limits ?? defaultIndexLimits;
   const file = await NodeIndexFile.open(path, limits);
   try {
-    const info = readInfo(await file.section('info'), path);
+    const info = readInfo(await file.section('info'), file);
     return new NodeIndex(file, info, await file.section('spans'), limits);
   } catch (error) {
     await file.close();
@@ -83,34 +126,28 @@ export async function openNodeIndex(
   }
 }
 
-function decodeSpans(file: NodeIndexFile, info: IndexInfo, section: Buffer, limits: IndexLimits): SpanColumns {
+function decodeColumns(file: NodeIndexFile, info: IndexInfo, section: Buffer): Columns {
   const { spanCount: count, hasDigests } = info;
-  const layout = spanLayout(count, { hasDigests });
+  const windowCheckSize = info.windows === undefined ? checkSize : 32;
+  const layout = spanLayout(count, { hasDigests, windowCheckSize });
   if (section.length !== layout.length) {
     throw formatError(`index file ${file.path} has ${section.length} bytes of spans for ${count} of them`);
   }
   const aligned = new Uint8Array(section).buffer;
   const offsets = new Float64Array(aligned, layout.windowOffsets, count);
   const lengths = new Uint32Array(aligned, layout.windowLengths, count);
-  return new SpanColumns(
-    {
-      decoder: info.decoder,
-      blobSize: info.blobSize,
-      streamSize: info.streamSize,
-      openEnded: info.openEnded,
-      spanSize: info.spanSize,
-      streamStarts: new Float64Array(aligned, layout.streamStarts, count),
-      blobStarts: new Float64Array(aligned, layout.blobStarts, count),
-      bits: new Uint8Array(aligned, layout.bits, count),
-      sha256: hasDigests ? new Uint8Array(aligned, layout.sha256, 32 * count) : undefined,
-      window: async (i) => {
-        const check = new Uint8Array(aligned, layout.windowChecks + checkSize * i, checkSize);
-        return readWindow(file, i, offsets[i] as number, lengths[i] as number, check);
-      },
+  const checks = new Uint8Array(aligned, layout.windowChecks, windowCheckSize * count);
+  return {
+    streamStarts: new Float64Array(aligned, layout.streamStarts, count),
+    blobStarts: new Float64Array(aligned, layout.blobStarts, count),
+    bits: new Uint8Array(aligned, layout.bits, count),
+    sha256: hasDigests ? new Uint8Array(aligned, layout.sha256, 32 * count) : undefined,
+    windows: info.windows && { ...info.windows, offsets, lengths, sha256: checks },
+    own: async (i) => {
+      const check = checks.subarray(checkSize * i, checkSize * (i + 1));
+      return readWindow(file, i, offsets[i] as number, lengths[i] as number, check);
     },
-    `index file ${file.path}`,
-    limits,
-  );
+  };
 }
 
 async function readWindow(
@@ -137,7 +174,7 @@ async function readWindow(
 }
 
 /** The section was written by us and has its checksum: only what sizes memory is checked again. */
-function readInfo(bytes: Buffer, path: string): IndexInfo {
+function readInfo(bytes: Buffer, { path, version }: NodeIndexFile): IndexInfo {
   let info: IndexInfo;
   try {
     info = JSON.parse(bytes.toString('utf8')) as IndexInfo;
@@ -146,5 +183,7 @@ function readInfo(bytes: Buffer, path: string): IndexInfo {
   }
   if (!Number.isSafeInteger(info.spanCount) || info.spanCount < 0)
     throw formatError(`index file ${path} has no span count`);
+  if ((version === nodeIndexVersions.remoteWindows) !== (info.windows !== undefined))
+    throw formatError(`index file ${path} has version ${version} and ${info.windows ? 'a' : 'no'} windows blob`);
   return info;
 }

@@ -1,4 +1,5 @@
 import type { Descriptor } from '../oci/descriptor.ts';
+import { RegistryError } from '../registry/errors.ts';
 import type { BlobReader, Registry } from '../registry/registry.ts';
 
 export interface SourceOptions {
@@ -15,6 +16,14 @@ export interface BlobSource {
   readAll(options?: SourceOptions): Promise<BlobReader>;
   /** Another blob of the same repository, where there is one. */
   blob?(descriptor: Descriptor): BlobSource;
+}
+
+/** A blob beside that of `source`: nobody has it where that can give only its own. */
+export function otherBlob(source: BlobSource, descriptor: Descriptor): BlobSource {
+  const { digest } = descriptor;
+  const refuse = () =>
+    Promise.reject(new RegistryError('BLOB_UNKNOWN', `${source.name} gives no other blob: ${digest}`));
+  return source.blob?.(descriptor) ?? { name: digest, readRange: refuse, readAll: refuse };
 }
 
 /** `name` is the registry and repository as a person would write them. */

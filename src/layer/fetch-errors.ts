@@ -36,6 +36,12 @@ export function isSpanContentError(error: unknown): boolean {
   return code === 'ERR_SPAN_DIGEST' || code === 'ERR_SPAN_INFLATE' || code === 'ERR_SPAN_LENGTH';
 }
 
+/** A window came, or was here, and is not the one that the index describes. */
+export function isWindowContentError(error: unknown): boolean {
+  const code = errorCode(error);
+  return code === 'ERR_INDEX_CHECKSUM' || code === 'ERR_INDEX_FORMAT';
+}
+
 /** ms that the registry asked us to stay away. */
 export function retryAfterMs(error: unknown): number {
   const facts = error as { readonly retryAfterMs?: number | undefined } | undefined;

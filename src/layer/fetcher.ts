@@ -8,9 +8,10 @@ import type { Digest } from '../oci/digest.ts';
 import { backoffDelay } from '../util/backoff.ts';
 import { Deferred } from '../util/deferred.ts';
 import type { Semaphore } from '../util/semaphore.ts';
+import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
-import { isFinalFetchError, isSpanContentError, retryAfterMs } from './fetch-errors.ts';
+import { isFinalFetchError, isSpanContentError, isWindowContentError, retryAfterMs } from './fetch-errors.ts';
 import { acquireAll } from './permits.ts';
 import { receiveRun } from './receive-run.ts';
 import { chooseRun, defaultRunLimits } from './run.ts';
@@ -204,39 +205,48 @@ export class SpanFetcher {
     const take = async (span: Span, data: Uint8Array) => {
       left.delete(span.index);
       bytes += data.length;
-      const work = this.#decode(span, data, miss).finally(() => decoding.delete(work));
+      const work = this.#decode(span, data, { miss, signal }).finally(() => decoding.delete(work));
       decoding.add(work);
       if (decoding.size >= maxDecodes) await Promise.race(decoding);
     };
+    const { layer, spans, source, log } = this.#o;
     let failure: unknown;
     let bytes = 0;
     try {
-      await receiveRun(this.#o, run, { signal, alive, take });
+      // Their requests are on their way before the one for the spans.
+      spans.prepareWindows(run);
+      const ranges = run.map((span) => spans.span(span));
+      await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, alive, take });
     } catch (error) {
       failure = signal.aborted ? signal.reason : error;
     } finally {
+      clearTimeout(stall);
+      // A span that is here may still wait for its window.
+      await Promise.all(decoding);
       this.#closing.signal.removeEventListener('abort', onClosing);
       clearTimeout(timer);
       clearTimeout(idle);
-      clearTimeout(stall);
     }
-    await Promise.all(decoding);
-    const { layer, source, log } = this.#o;
     const ms = Math.round(performance.now() - started);
     log.debug({ miss, layer, spans: run.length - left.size, bytes, ms, source: source.name }, 'spans fetched');
     if (failure !== undefined && left.size > 0) this.#retryOrFail([...left], failure, miss);
   }
 
   /** Never rejects. */
-  async #decode(span: Span, data: Uint8Array, miss: string): Promise<void> {
+  async #decode(span: Span, data: Uint8Array, { miss, signal }: { miss: string; signal: AbortSignal }): Promise<void> {
     const { spans, sink, onLanded } = this.#o;
     const { index } = span;
+    let window: Uint8Array | undefined;
     try {
-      if (span.decoder === 'zstd-frame' || span.decoder === 'sequential') {
+      if (span.decoder === 'gzip-checkpoint') window = await untilAborted(spans.window(index, { signal }), signal);
+    } catch (error) {
+      this.#windowFailed(index, signal.aborted ? signal.reason : error, miss);
+      return;
+    }
+    try {
+      if (span.decoder === 'sequential') {
         throw new LayerError('ERR_LAYER_UNSUPPORTED', `spans of kind ${span.decoder} cannot be fetched on their own`);
       }
-      const window =
-        span.decoder === 'gzip-checkpoint' ? await spans.window(index, { signal: this.#closing.signal }) : undefined;
       const openEnded = spans.openEnded && index === spans.count - 1;
       await sink.decode({
         span: index,
@@ -253,6 +263,21 @@ export class SpanFetcher {
     } catch (error) {
       this.#decodeFailed(index, error, miss);
     }
+  }
+
+  /** What brings it asked for a wrong window twice already. */
+  #windowFailed(index: number, error: unknown, miss: string): void {
+    const { source } = this.#o;
+    if (isWindowContentError(error)) {
+      this.#fail([index], 'EIO', error, miss);
+      this.#o.onSuspect(
+        `the window of span ${index} of ${source.name} is not as its index says: ${errorMessage(error)}`,
+      );
+      return;
+    }
+    // Without the index the layer may be readable.
+    const message = `the windows of ${source.name} cannot be had: ${errorMessage(error)}`;
+    this.#retryOrFail([index], error, miss, new LayerError('ERR_LAYER_INDEX', message, { cause: error }));
   }
 
   /** Bytes that are wrong are asked for once more, in case they were damaged on the way. */
@@ -278,7 +303,8 @@ export class SpanFetcher {
     this.#fail([index], code === 'ENOSPC' || code === 'EDQUOT' ? code : 'EIO', error, miss);
   }
 
-  #retryOrFail(spans: number[], error: unknown, miss: string): void {
+  /** `told`: to who waits for the spans other than through the sink. */
+  #retryOrFail(spans: number[], error: unknown, miss: string, told: unknown = error): void {
     if (this.#closing.signal.aborted) return;
     const now = performance.now();
     const again: number[] = [];
@@ -292,7 +318,7 @@ export class SpanFetcher {
       attempts = Math.max(attempts, want.attempts);
       (want.deadline > now && !isFinalFetchError(error, want.attempts) ? again : over).push(span);
     }
-    if (over.length > 0) this.#fail(over, 'EIO', error, miss);
+    if (over.length > 0) this.#fail(over, 'EIO', error, miss, told);
     if (errorCode(error) === 'ERR_LAYER_SHORT') this.#o.onSuspect(errorMessage(error));
     if (again.length === 0) return;
     const { source, log } = this.#o;
@@ -306,7 +332,7 @@ export class SpanFetcher {
     const timer = setTimeout(
       () => {
         this.#pauses.delete(timer);
-        if (delay >= latest) return this.#retryOrFail(again, error, miss);
+        if (delay >= latest) return this.#retryOrFail(again, error, miss, told);
         for (const span of again) this.#queue.add(span);
         this.#pumpSoon();
       },
@@ -315,7 +341,7 @@ export class SpanFetcher {
     this.#pauses.add(timer);
   }
 
-  #fail(spans: readonly number[], errno: string, error: unknown, miss: string): void {
+  #fail(spans: readonly number[], errno: string, error: unknown, miss: string, told: unknown = error): void {
     const { source, sink, log } = this.#o;
     const before = error instanceof OutOfTime ? this.#wants.get(spans[0] ?? -1)?.why : undefined;
     this.#lastFailure = before === undefined ? errorMessage(error) : `${errorMessage(error)}: ${before}`;
@@ -326,7 +352,7 @@ export class SpanFetcher {
     for (const span of spans) {
       const settled = this.#taken(span);
       sink.fail(span, errno);
-      settled?.reject(error);
+      settled?.reject(told);
     }
   }
 }

@@ -1,7 +1,7 @@
 // Brings a whole layer, its stream in order, and asks for so much ahead that requests are large and several run at once.
 import type { SpanTable } from '../index/layer-index.ts';
 import { untilAborted } from '../util/until-aborted.ts';
-import { isSpanContentError } from './fetch-errors.ts';
+import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
 
 export interface FillOptions {
   readonly signal: AbortSignal;
@@ -32,7 +32,8 @@ export async function fillLayer({ spans, bring }: FillTarget, { signal, onProgre
         landed += 1;
         return;
       } catch (error) {
-        if (signal.aborted || isSpanContentError(error) || landed === before || attempt === maxAttempts) throw error;
+        const isWrong = isSpanContentError(error) || isWindowContentError(error);
+        if (signal.aborted || isWrong || landed === before || attempt === maxAttempts) throw error;
       }
     }
   };

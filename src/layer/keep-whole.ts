@@ -25,7 +25,7 @@ export async function keepWhole(
 ): Promise<void> {
   await mkdir(paths.dir, { recursive: true, mode: 0o700 });
   // What a process left that was killed while it downloaded the layer.
-  await rm(paths.building, { force: true });
+  await Promise.all([paths.building, paths.windows].map((path) => rm(path, { force: true })));
   const opened = await openNodeIndex(index);
   try {
     const { spans, fingerprint } = opened;

@@ -10,6 +10,8 @@ export interface LayerPaths {
   readonly index: string;
   /** The layer stream, sparse while lazy. */
   readonly data: string;
+  /** The windows that are here of a layer with a peel index, sparse; none once the layer is complete. */
+  readonly windows: string;
   /** The layer stream while it is downloaded whole. */
   readonly building: string;
   /** Held exclusively by whoever makes the layer's files. */
@@ -48,6 +50,7 @@ export class LayerDirectories {
       dir,
       index: join(dir, 'index'),
       data: join(dir, 'data'),
+      windows: join(dir, 'windows'),
       building: join(dir, 'data.tmp'),
       // Not in the layer's own directory, which comes and goes under the lock.
       buildLock: join(this.#locks, `${digestAlgorithm(layer)}-${hex}`),

@@ -33,7 +33,8 @@ export function rowOf(request: OpenLayerRequest, index: NodeIndex, reason: strin
   const row = preparedRow(
     request,
     { format, source },
-    reason ?? (format === 'node' ? source : `zTOC of index ${indexDigest ?? 'unknown'}`),
+    reason ??
+      (format === 'node' ? source : `${format === 'peel' ? 'table' : 'zTOC'} of index ${indexDigest ?? 'unknown'}`),
   );
   return { ...row, indexDigest: indexDigest as Digest | undefined, streamSize: index.spans.streamSize };
 }

@@ -11,6 +11,7 @@ import type { Digest } from '../oci/digest.ts';
 import type { LayerRow, LayerTable } from '../state/layers.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import type { BlobSource } from './blob-source.ts';
+import { diskError } from './disk-error.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { WholeLayer } from './keep-whole.ts';
 import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
@@ -260,29 +261,22 @@ export class LayerStore {
     if ((await identity(paths.index)) !== undefined) return;
     // What a process left that was killed while it downloaded the layer.
     await rm(paths.building, { force: true });
+    // What one left that was killed before it had made the index file.
+    await rm(paths.windows, { force: true });
     const { table, log, slots } = this.#o;
-    const { index, ...found } = await request.findIndex(0);
-    let reason = distrusted === undefined ? found.reason : `no trusted index: ${distrusted}`;
-    if (index !== undefined && index.format !== 'peel' && distrusted === undefined) {
-      try {
-        const { prepareFromZtoc } = await import('./prepare-ztoc.ts');
-        await prepareFromZtoc(request, index, paths);
-        table.put(
-          preparedRow(
-            request,
-            { format: index.format, indexDigest: index.digest, source: index.source },
-            `zTOC ${index.ztoc.digest}`,
-          ),
-        );
+    const offered = await request.findIndex(0);
+    let reason = distrusted === undefined ? offered.reason : `no trusted index: ${distrusted}`;
+    if (offered.index !== undefined && distrusted === undefined) {
+      const { prepareByIndex, contentName } = await import('./prepare-by-index.ts');
+      const outcome = await prepareByIndex(request, paths, offered).catch((error: unknown) => {
+        throw diskError(error, paths);
+      });
+      if (outcome.used !== undefined) {
+        const { format, digest, source } = outcome.used;
+        table.put(preparedRow(request, { format, indexDigest: digest, source }, contentName(outcome.used)));
         return;
-      } catch (error) {
-        request.signal?.throwIfAborted();
-        if (isDiskError(error)) throw diskError(error, paths);
-        reason = `its zTOC ${index.ztoc.digest} cannot be used: ${errorMessage(error)}`;
-        const message = `layer ${request.descriptor.digest}: ${reason}`;
-        if (request.indexRequired) throw new LayerError('ERR_LAYER_INDEX', message, { cause: error });
-        request.onWarning(`${message}; it is downloaded whole`);
       }
+      reason = outcome.reason;
     }
     try {
       const { prepareWhole } = await import('./prepare-whole.ts');
@@ -297,8 +291,7 @@ export class LayerStore {
 
 /** A layer that has no spans to fetch is worth something only when it is whole. */
 function servable(index: NodeIndex, cache: LayerCache): boolean {
-  const { decoder } = index.info;
-  return (decoder !== 'sequential' && decoder !== 'zstd-frame') || cache.presentSpans === index.spans.count;
+  return index.info.decoder !== 'sequential' || cache.presentSpans === index.spans.count;
 }
 
 /** Tells a file from a later one at its place, also where inode numbers are used again at once. */
@@ -307,16 +300,4 @@ async function identity(path: string): Promise<string | undefined> {
     ({ ino, ctimeNs }) => `${ino} ${ctimeNs}`,
     () => undefined,
   );
-}
-
-function isDiskError(error: unknown): boolean {
-  const code = errorCode(error);
-  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EROFS' || code === 'EACCES';
-}
-
-function diskError(error: unknown, paths: LayerPaths): unknown {
-  if (!isDiskError(error)) return error;
-  return new LayerError('ERR_LAYER_DISK', `cannot write the layer to ${paths.dir}: ${errorMessage(error)}`, {
-    cause: error,
-  });
 }

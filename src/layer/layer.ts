@@ -12,11 +12,13 @@ import type { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
-import { isSpanContentError } from './fetch-errors.ts';
+import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
 import { SpanFetcher } from './fetcher.ts';
 import { fillLayer, type FillOptions } from './fill-layer.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import { SyncSchedule } from './sync-schedule.ts';
+import { openWindows } from './open-windows.ts';
+import type { WindowStore } from './window-store.ts';
 
 export interface LayerInit {
   readonly descriptor: Descriptor;
@@ -52,7 +54,10 @@ export class Layer {
   readonly #init: LayerInit;
   readonly #fetcher: SpanFetcher;
   readonly #syncs: SyncSchedule;
+  /** Undefined where the index has its windows itself. */
+  readonly #windows: WindowStore | undefined;
   #completing: Promise<void> | undefined;
+  #dropping: Promise<void> | undefined;
   #broken: string | undefined;
   #closed: Promise<void> | undefined;
 
@@ -65,6 +70,7 @@ export class Layer {
     this.spans = init.index.spans;
     this.fingerprint = init.index.fingerprint;
     this.cache = init.cache;
+    this.#windows = openWindows(init);
     this.#syncs = new SyncSchedule(() => init.cache.sync(), init.log);
     this.#fetcher = new SpanFetcher({
       layer: init.descriptor.digest,
@@ -168,6 +174,8 @@ export class Layer {
   async #close(): Promise<void> {
     await this.#fetcher.close();
     await this.#completing;
+    await this.#dropping;
+    await this.#windows?.close();
     await this.#syncs.close();
     await this.cache.close();
     await this.#init.index.close();
@@ -179,13 +187,11 @@ export class Layer {
   }
 
   #completeIfWhole(): void {
-    if (
-      this.spans.count === 0 ||
-      this.cache.complete ||
-      this.cache.presentSpans < this.spans.count ||
-      digestAlgorithm(this.diffId) !== 'sha256'
-    )
+    if (this.complete) {
+      this.#dropping ??= this.#dropWindows();
       return;
+    }
+    if (this.cache.presentSpans < this.spans.count || digestAlgorithm(this.diffId) !== 'sha256') return;
     this.#completing ??= this.#complete();
   }
 
@@ -197,6 +203,7 @@ export class Layer {
       if (found === this.diffId) {
         await cache.markComplete();
         log.debug({ layer: this.descriptor.digest }, 'layer is complete');
+        await (this.#dropping ??= this.#dropWindows());
         return;
       }
       this.#broken = `layer ${this.descriptor.digest} unpacks to ${found}, but the image config says ${this.diffId}: it is not served any more`;
@@ -206,6 +213,16 @@ export class Layer {
       await cache.close();
     } catch (error) {
       log.warn({ layer: this.descriptor.digest, error: errorMessage(error) }, 'cannot check the whole layer');
+    }
+  }
+
+  /** No span is to be fetched any more. Never rejects. */
+  async #dropWindows(): Promise<void> {
+    const { log, paths } = this.#init;
+    try {
+      await this.#windows?.drop();
+    } catch (error) {
+      log.warn({ path: paths.windows, error: errorMessage(error) }, 'windows of a complete layer cannot be removed');
     }
   }
 
@@ -240,7 +257,7 @@ export class Layer {
     const gone = this.#goneError(cause);
     if (gone !== undefined) return gone;
     if (cause instanceof LayerError) return cause;
-    if (!isSpanContentError(cause)) return this.#readError(cause);
+    if (!isSpanContentError(cause) && !isWindowContentError(cause)) return this.#readError(cause);
     const message = `layer ${this.descriptor.digest} is not as its index says: ${errorMessage(cause)}`;
     return new LayerError('ERR_LAYER_INDEX', message, { cause });
   }

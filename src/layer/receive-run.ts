@@ -1,24 +1,31 @@
-import type { Span, SpanTable } from '../index/layer-index.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError } from './errors.ts';
 import { SpanAssembler } from './span-assembler.ts';
 
-export interface ReceiveOptions {
+/** Half-open range of a blob, bytes. */
+export interface BlobRange {
+  readonly blobStart: number;
+  readonly blobEnd: number;
+}
+
+export interface ReceiveOptions<Range extends BlobRange> {
   /** Ends the transfer at once. */
   readonly signal: AbortSignal;
   /** Called with every piece that arrives. */
   readonly alive: () => void;
-  /** Called with each span's blob bytes, in order; the transfer pauses until it resolves. */
-  readonly take: (span: Span, data: Uint8Array) => Promise<void>;
+  /** Called with the bytes of each range, in order; the transfer pauses until it resolves. */
+  readonly take: (range: Range, data: Uint8Array) => Promise<void>;
 }
 
-/** Streams the spans of `run`, ascending, in one request. Errors: those of the source; ERR_LAYER_SHORT; the signal's reason. */
-export async function receiveRun(
-  { spans, source }: { readonly spans: SpanTable; readonly source: BlobSource },
-  run: readonly number[],
-  { signal, alive, take }: ReceiveOptions,
+/**
+ * Streams `ranges`, ascending, in one request. `blobSize`: as the index states it. Errors: those of the source; ERR_LAYER_SHORT; the signal's
+ * reason.
+ */
+export async function receiveRun<Range extends BlobRange>(
+  { source, blobSize }: { readonly source: BlobSource; readonly blobSize: number },
+  ranges: readonly Range[],
+  { signal, alive, take }: ReceiveOptions<Range>,
 ): Promise<void> {
-  const ranges = run.map((index) => spans.span(index));
   const start = ranges[0]?.blobStart ?? 0;
   const end = ranges.at(-1)?.blobEnd ?? 0;
   const reader = await source.readRange(start, end, { signal });
@@ -30,18 +37,18 @@ export async function receiveRun(
     for await (const chunk of reader.body as AsyncIterable<Uint8Array>) {
       alive();
       bytes.push(chunk);
-      for (let span = ranges[next]; span !== undefined; span = ranges[next]) {
-        const data = bytes.take(span.blobStart, span.blobEnd);
+      for (let range = ranges[next]; range !== undefined; range = ranges[next]) {
+        const data = bytes.take(range.blobStart, range.blobEnd);
         if (data === undefined) break;
         next += 1;
-        await take(span, data);
+        await take(range, data);
       }
     }
     signal.throwIfAborted();
     if (next < ranges.length) {
       throw new LayerError(
         'ERR_LAYER_SHORT',
-        `${source.name} ends at byte ${bytes.end}, but its index has spans up to byte ${spans.blobSize}`,
+        `${source.name} ends at byte ${bytes.end}, but its index says that it has ${blobSize}`,
       );
     }
   } finally {

@@ -5,6 +5,7 @@ import { setMaxListeners } from 'node:events';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { LayerBuild } from '../index/layer-build.ts';
+import { otherBlob } from '../layer/blob-source.ts';
 import type { BlobSource } from '../layer/blob-source.ts';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
@@ -31,7 +32,7 @@ export interface PassParts {
   readonly log: Logger;
 }
 
-export interface PassRequest extends Pick<LayerToUnpack, 'descriptor' | 'diffId'> {
+export interface PassRequest extends Pick<LayerToUnpack, 'descriptor' | 'diffId' | 'source'> {
   /** Of the job; the stream goes to the file `data` in it when no index is at hand. */
   readonly folder: string;
   /** Asked once, when the blob is needed. */
@@ -125,7 +126,7 @@ function commandOf({ decompressors }: UnpackSettings, mediaType: string): readon
 /** The layer where the node has an index of it that can be used. */
 async function openKnown(
   { store, layers, log }: PassParts,
-  { descriptor, diffId, blob, signal }: PassRequest,
+  { descriptor, diffId, source: registry, blob, signal }: PassRequest,
 ): Promise<Layer | undefined> {
   const row = layers.get(descriptor.digest);
   if (row === undefined || row.suspect !== undefined || row.diffId !== diffId) return undefined;
@@ -133,6 +134,8 @@ async function openKnown(
     name: `${descriptor.digest}, as it is downloaded`,
     readRange: async (start, end, options) => (await blob()).source.readRange(start, end, options),
     readAll: async (options) => (await blob()).source.readAll(options),
+    // The windows of its index, which nobody on this machine has but the node itself.
+    blob: (other) => otherBlob(registry, other),
   };
   try {
     return await store.openIfReady({

@@ -51,7 +51,7 @@ async function tryJob(
   folder: string,
   { signal, index, local }: Attempt & { readonly signal: AbortSignal },
 ): Promise<FinishedTree> {
-  const { descriptor, diffId, form } = request;
+  const { descriptor, diffId, source, form } = request;
   const dir = treeIn(folder);
   await removeTree(dir);
   await mkdir(dir, { mode: 0o700 });
@@ -65,6 +65,7 @@ async function tryJob(
     await passLayer(parts, {
       descriptor,
       diffId,
+      source,
       folder,
       blob: () => blob.open(),
       index,

@@ -61,7 +61,7 @@ TEST(ten_thousand_mutations) {
       if (random.below(4) == 0) input.bits = static_cast<uint8_t>(random.below(9));
       if (random.below(4) == 0) input.windowSize = random.below(span.window.size() + 1);
       if (random.below(4) == 0) size = random.below(2 * size + 2);
-      if (random.below(6) == 0) input.kind = static_cast<peel::SpanKind>(random.below(3));
+      if (random.below(6) == 0) input.kind = static_cast<peel::SpanKind>(random.below(4));
     }
     // An exact allocation, so that one byte too far is seen.
     const std::unique_ptr<uint8_t[]> exact(new uint8_t[span.data.size()]);

@@ -8,6 +8,7 @@
 #include "gzip/gzip_header.hpp"
 #include "gzip/inflater.hpp"
 #include "gzip/sha256.hpp"
+#include "zstd/frame_decoder.hpp"
 
 namespace peel {
 namespace {
@@ -48,6 +49,7 @@ class Output {
   }
 
   bool full() const { return left_ == 0; }
+  bool failed() const { return result_.failure != SpanFailure::None; }
   // Where the input may simply stop: a span in the middle of a layer ends between two blocks, in a trailer or a header.
   bool mayStop() const { return full() && !openEnded_; }
 
@@ -158,6 +160,16 @@ int storedSpan(const DecodeInput& input, Output& output) {
   return output.full() ? 0 : output.bad(SpanFailure::Length);
 }
 
+int zstdSpan(const DecodeInput& input, Output& output) {
+  const int err = decodeZstdFrames(input.data, input.size, [&](const uint8_t* bytes, size_t length) {
+    return output.take(bytes, length);
+  });
+  // What the output refused has its own reason.
+  if (err == -EBADMSG && !output.failed()) return output.bad(SpanFailure::Inflate);
+  if (err) return err;
+  return output.full() ? 0 : output.bad(SpanFailure::Length);
+}
+
 }  // namespace
 
 int decodeSpan(const DecodeInput& input, uint64_t streamSize, const SpanSink& sink, DecodeResult& result) {
@@ -172,6 +184,7 @@ int decodeSpan(const DecodeInput& input, uint64_t streamSize, const SpanSink& si
   }
   Output output(streamSize, input.openEnded, sink, result);
   if (input.kind == SpanKind::Stored) return storedSpan(input, output);
+  if (input.kind == SpanKind::ZstdFrame) return zstdSpan(input, output);
   return GzipSpan(input, output).decode();
 }
 

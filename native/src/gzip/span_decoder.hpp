@@ -5,7 +5,7 @@
 
 namespace peel {
 
-enum class SpanKind : uint8_t { GzipCheckpoint, GzipMember, Stored };
+enum class SpanKind : uint8_t { GzipCheckpoint, GzipMember, ZstdFrame, Stored };
 
 // One span as it came from the registry, and where to start in it.
 struct DecodeInput {
