@@ -19,7 +19,7 @@ export interface CacheEntry {
   readonly blobSize: number | undefined;
   /** Bytes of the layer stream, as far as known. */
   readonly streamSize: number | undefined;
-  /** Where its index came from: `node`, `soci-v1`, `soci-v2`. */
+  /** Where its index came from: `node`, `peel`, `soci-v1`, `soci-v2`. */
   readonly index: string | undefined;
   readonly suspect: string | undefined;
   /** ms since the epoch. */

@@ -28,20 +28,21 @@ export interface OpenImageOptions {
 /** How a layer's bytes reach a reader. `lazy`: by span from the registry; `complete`: all on the node; `whole`: not here, will be downloaded whole. */
 export type LayerServing = 'lazy' | 'complete' | 'whole';
 
+export interface IndexStatus {
+  readonly format: 'peel' | 'soci-v1' | 'soci-v2' | 'node';
+  readonly digest: Digest | undefined;
+  /** Where it came from, and why this one where there were several. */
+  readonly source: string;
+}
+
 export interface LayerStatus {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly serving: LayerServing;
-  /** One phrase: why it is served so, e.g. `zTOC sha256:…`, `no index: media type is zstd`, `smaller than the index's minimum`. */
+  /** One phrase: why it is served so, e.g. `table sha256:…`, `zTOC sha256:…`, `no index: media type is zstd`. */
   readonly reason: string;
-  /** The seekable index in use: its format, digest and where it came from; undefined when the node built its own. */
-  readonly index:
-    | {
-        readonly format: 'peel' | 'soci-v1' | 'soci-v2' | 'node';
-        readonly digest: Digest | undefined;
-        readonly source: string;
-      }
-    | undefined;
+  /** The seekable index in use; undefined when the node built its own. */
+  readonly index: IndexStatus | undefined;
   /** Undefined, as is the size of the stream, while the node knows nothing of the layer. */
   readonly spans: number | undefined;
   readonly presentSpans: number;
@@ -54,6 +55,10 @@ export interface LayerStatus {
 
 /** What is known of an image without fetching any of its layers. */
 export type InspectedImage = Pick<Image, 'reference' | 'digest' | 'manifest' | 'config' | 'warnings'> & {
+  /** The index that is taken first for layers that the node knows nothing of yet; undefined when there is none. */
+  readonly index: IndexStatus | undefined;
+  /** Why there is none, as half a sentence; empty when there is one. */
+  readonly indexReason: string;
   readonly layers: readonly LayerStatus[];
   /** How much the registry still lets us pull; undefined when it did not say or was not asked. */
   readonly rateLimit: RateLimit | undefined;

@@ -29,6 +29,19 @@ export function orderCandidates<C extends IndexCandidate>(candidates: readonly C
     .map(({ candidate }) => candidate);
 }
 
+/** Why one is tried, for people: its place, from 0, among `total` that were put in order. */
+export function placeText(
+  { created }: IndexCandidate,
+  place: { readonly position: number; readonly total: number },
+  choice: IndexChoice,
+): string | undefined {
+  const { position, total } = place;
+  if (total < 2) return undefined;
+  if (choice === 'registry') return `number ${position + 1} of ${total} in the registry's list`;
+  if (parseRfc3339(created ?? '') === undefined) return `number ${position + 1} of ${total}, by digest`;
+  return position === 0 ? `${choice} of ${total}` : `number ${position + 1} of ${total}, ${choice} first`;
+}
+
 function compare(a: Instant, b: Instant): number {
   return a.seconds - b.seconds || a.nanoseconds - b.nanoseconds;
 }

@@ -1,12 +1,14 @@
 // What is known of an image without fetching its layers: its manifest, and how each layer is, or would be, served.
-import type { RemoteIndex } from '../layer/layer-store.ts';
+import type { OfferedIndex } from '../layer/layer-store.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { InspectedImage, LayerStatus, OpenImageOptions } from './image.ts';
+import type { Discovery } from './index-finder.ts';
 import { statusOf } from './loaded-image.ts';
-import { discoverer, indexOf, layerFailure, openOrigin, sourceOf } from './open-image.ts';
+import { offeredIndex } from './offered-index.ts';
+import { discoverer, layerFailure, openOrigin, sourceOf } from './open-image.ts';
 import type { OpenImageDeps } from './open-image.ts';
 import { resolveImage } from './resolve.ts';
 
@@ -26,15 +28,17 @@ export async function inspectImage(
     { platform: options.platform, pull: options.pull ?? 'always', signal },
   );
   const warnings = [...image.warnings];
-  const discover = discoverer(deps, origin, image, mode, warnings, signal);
+  const ask = discoverer(deps, origin, image, mode, warnings, signal);
+  let discovery: Discovery | undefined;
+  const discover = async () => (discovery = await ask());
   if (mode !== 'auto' && mode !== 'never') await discover();
   const slots = new Semaphore(deps.downloadsPerImage);
   const look = async (descriptor: Descriptor, diffId: Digest): Promise<LayerStatus> => {
-    const findIndex = async () => indexOf(deps, origin, descriptor, await discover());
+    const findIndex = async (attempt: number) => offeredIndex(deps, origin, descriptor, await discover(), attempt);
     const source = sourceOf(origin, descriptor);
     const onWarning = (message: string) => void warnings.push(message);
     const layer = await deps.layers.openIfReady({ descriptor, diffId, source, findIndex, slots, signal, onWarning });
-    if (layer === undefined) return expected(descriptor, diffId, await findIndex());
+    if (layer === undefined) return expected(descriptor, diffId, await findIndex(0));
     try {
       return statusOf(layer);
     } finally {
@@ -52,16 +56,39 @@ export async function inspectImage(
     throw layerFailure(error, image.reference);
   }
   const { manifest, config } = image;
-  const rateLimit = origin.rateLimit?.();
-  return { reference: image.reference, digest: image.descriptor.digest, manifest, config, warnings, layers, rateLimit };
+  return {
+    reference: image.reference,
+    digest: image.descriptor.digest,
+    manifest,
+    config,
+    warnings,
+    ...chosenIndex(discovery, layers),
+    layers,
+    rateLimit: origin.rateLimit?.(),
+  };
+}
+
+/** What was found, or what the layers are served by where nothing had to be looked for. */
+function chosenIndex(
+  discovery: Discovery | undefined,
+  layers: readonly LayerStatus[],
+): Pick<InspectedImage, 'index' | 'indexReason'> {
+  if (discovery !== undefined) {
+    const { found, reason } = discovery;
+    if (found === undefined) return { index: undefined, indexReason: reason };
+    const { format, digest, source } = found;
+    return { index: { format, digest, source }, indexReason: '' };
+  }
+  const used = layers.find(({ index }) => index !== undefined)?.index;
+  if (used !== undefined) return { index: used, indexReason: '' };
+  return {
+    index: undefined,
+    indexReason: 'not looked for: the node has every layer, and an index that it made itself',
+  };
 }
 
 /** How a layer that the node has not got would be served. */
-function expected(
-  descriptor: Descriptor,
-  diffId: Digest,
-  { index, reason }: { readonly index: RemoteIndex | undefined; readonly reason: string },
-): LayerStatus {
+function expected(descriptor: Descriptor, diffId: Digest, { index, reason }: OfferedIndex): LayerStatus {
   const unknown = { descriptor, diffId, spans: undefined, streamSize: undefined, presentSpans: 0, presentBytes: 0 };
   if (index === undefined) return { ...unknown, serving: 'whole', reason, index: undefined };
   const { format, digest, source } = index;

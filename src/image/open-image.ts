@@ -4,7 +4,7 @@ import { errorMessage } from '../layer/errors.ts';
 import { RegistryError } from '../registry/errors.ts';
 import { registryBlobSource } from '../layer/blob-source.ts';
 import type { BlobSource } from '../layer/blob-source.ts';
-import type { LayerStore, OpenLayerRequest, RemoteIndex } from '../layer/layer-store.ts';
+import type { LayerStore, OpenLayerRequest } from '../layer/layer-store.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { Logger } from '../observe/log.ts';
 import { layerType } from '../oci/media-type.ts';
@@ -15,13 +15,13 @@ import { parseReference } from '../oci/reference.ts';
 import type { State } from '../state/state.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { ContentFetcher } from './content.ts';
-import { readSmallBlob } from './content.ts';
 import { ImageError } from './errors.ts';
 import { foreignBlobSource } from './foreign-blob-source.ts';
 import type { IndexMode, OpenImageOptions } from './image.ts';
 import { IndexFinder } from './index-finder.ts';
 import type { Discovery } from './index-finder.ts';
 import { LoadedImage } from './loaded-image.ts';
+import { offeredIndex } from './offered-index.ts';
 import type { OpenOrigin, Origin } from './origin.ts';
 import { imageErrorFrom } from './registry-errors.ts';
 import { resolveImage } from './resolve.ts';
@@ -40,9 +40,6 @@ export interface OpenImageDeps {
   /** Requests for one image at once. */
   readonly downloadsPerImage: number;
 }
-
-/** A zTOC of a huge layer with small spans; more than any real one. */
-const maxZtocBytes = 256 << 20;
 
 /** Errors: ImageError with the reference in its message; OciError when it is no reference; the signal's reason. */
 export async function openImage(
@@ -94,11 +91,8 @@ export function discoverer(
   signal: AbortSignal | undefined,
 ): () => Promise<Discovery> {
   let found: Promise<Discovery> | undefined;
-  const find = async () => {
-    const discovery = await new IndexFinder(deps.state.indexes, deps.content).find(origin, image, { mode, signal });
-    warnings.push(...discovery.warnings);
-    return discovery;
-  };
+  const onWarning = (warning: string) => void warnings.push(warning);
+  const find = () => new IndexFinder(deps.state.indexes, deps.content).find(origin, image, { mode, onWarning, signal });
   return () => {
     found ??= find();
     return found;
@@ -129,7 +123,7 @@ async function openLayers(
       diffId,
       source: sourceOf(origin, descriptor),
       indexRequired: options.index === 'require' || isDigest(options.index ?? ''),
-      findIndex: async () => indexOf(deps, origin, descriptor, await discover()),
+      findIndex: async (attempt) => offeredIndex(deps, origin, descriptor, await discover(), attempt),
       accepts: acceptance(options.index),
       slots,
       signal,
@@ -171,34 +165,4 @@ export function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
   return layerType(descriptor.mediaType)?.foreign === true && urls.length > 0
     ? foreignBlobSource(source, descriptor)
     : source;
-}
-
-export function indexOf(
-  deps: Pick<OpenImageDeps, 'content'>,
-  origin: Origin,
-  descriptor: Descriptor,
-  discovery: Discovery,
-): { index: RemoteIndex | undefined; reason: string } {
-  const { found } = discovery;
-  const { compression } = layerType(descriptor.mediaType) ?? {};
-  if (compression === 'zstd') return { index: undefined, reason: 'no index: media type is zstd' };
-  if (found === undefined) return { index: undefined, reason: discovery.reason };
-  const entry = found.index.layers.find(({ layer }) => layer === descriptor.digest);
-  if (entry === undefined) {
-    return {
-      index: undefined,
-      reason: `index ${found.digest} leaves it out (${descriptor.size} bytes, likely below its minimum)`,
-    };
-  }
-  const index: RemoteIndex = {
-    format: found.format,
-    digest: found.digest,
-    source: found.source,
-    ztoc: entry.ztoc,
-    // One made here and not pushed is in the content store.
-    load: async ({ signal }) =>
-      (await deps.content.local(entry.ztoc.digest))?.bytes ??
-      (await readSmallBlob(origin, entry.ztoc, maxZtocBytes, { signal })),
-  };
-  return { index, reason: '' };
 }

@@ -4,7 +4,8 @@ import { setMaxListeners } from 'node:events';
 import type { ContentFetcher } from '../image/content.ts';
 import type { IndexChoice } from '../image/index-choice.ts';
 import { IndexFinder } from '../image/index-finder.ts';
-import type { Discovery, IndexFormats } from '../image/index-finder.ts';
+import type { Discovery } from '../image/index-finder.ts';
+import type { IndexFormats } from '../image/index-formats.ts';
 import type { LayerRef } from '../image/layer-trees.ts';
 import { openOrigin } from '../image/open-image.ts';
 import type { OpenLayers, LayerLease } from '../image/open-layers.ts';
@@ -39,7 +40,7 @@ export interface SessionDeps {
   readonly log: Logger;
   readonly formats: IndexFormats;
   readonly choice: IndexChoice;
-  /** Bytes of blob; a layer without a zTOC is downloaded whole up to this. */
+  /** Bytes of blob; a layer that its image's index leaves out is downloaded whole up to this. */
   readonly wholeLayerLimit: number;
   readonly downloadsPerImage: number;
   /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
@@ -372,13 +373,12 @@ export class ImageSession {
   async #find(): Promise<Discovery> {
     const { state, content, formats, choice, log } = this.#d;
     const { origin, image } = await this.#resolve();
-    const discovery = await new IndexFinder(state.indexes, content).find(origin, image, {
+    return await new IndexFinder(state.indexes, content).find(origin, image, {
       mode: this.#labels.index ?? 'auto',
       formats,
       choice,
+      onWarning: (warning) => log.warn({ image: this.image }, warning),
       signal: this.#ending.signal,
     });
-    for (const warning of discovery.warnings) log.warn({ image: this.image }, warning);
-    return discovery;
   }
 }

@@ -1,10 +1,12 @@
 // How one layer of an image that is being pulled becomes readable, or why it does not.
 import type { Discovery } from '../image/index-finder.ts';
+import { isFormatOn } from '../image/index-formats.ts';
 import { KnownSource } from '../image/known-source.ts';
-import { indexOf } from '../image/open-image.ts';
+import { offeredIndex } from '../image/offered-index.ts';
 import type { LayerLease } from '../image/open-layers.ts';
 import type { Origin } from '../image/origin.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
+import type { IndexProvenance } from '../index/node-index-format.ts';
 import { LayerError, errorMessage } from '../layer/errors.ts';
 import type { OpenLayerRequest } from '../layer/layer-store.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
@@ -52,10 +54,10 @@ export async function openSessionLayer(
   const discovery = await discover();
   if (discovery.error !== undefined) return defer(deferralCode(discovery.error), discovery.reason);
   if (discovery.found === undefined) return defer('no_index', [discovery.reason, ...discovery.warnings].join('; '));
-  const { index, reason } = indexOf(deps, origin, descriptor, discovery);
+  const findIndex = (attempt: number) => offeredIndex(deps, origin, descriptor, discovery, attempt);
+  const { index, reason } = await findIndex(0);
   if (index === undefined) return await openWhole(deps, where, request, reason);
   try {
-    const findIndex = async () => ({ index, reason });
     return await openBy(deps, where, { ...request, findIndex, indexRequired: true });
   } catch (error) {
     signal.throwIfAborted();
@@ -155,12 +157,11 @@ function isServable(deps: SessionDeps, where: SessionLayer, { layer }: LayerLeas
   return layer.complete || isAllowed(deps, where, { format: indexFormat, indexDigest });
 }
 
-/** What the node made itself needs no leave; what was named for the image has it. */
+/** What was named for the image needs no leave. */
 function isAllowed(
   { formats }: SessionDeps,
   where: SessionLayer,
-  index: { readonly format: string; readonly indexDigest?: string | undefined },
+  index: Pick<IndexProvenance, 'format' | 'indexDigest'>,
 ): boolean {
-  if (index.format === 'node' || (where.index !== undefined && index.indexDigest === where.index)) return true;
-  return index.format === 'soci-v2' ? formats.soci_v2 : formats.soci_v1;
+  return (where.index !== undefined && index.indexDigest === where.index) || isFormatOn(formats, index.format);
 }

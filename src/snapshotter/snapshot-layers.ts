@@ -3,7 +3,8 @@ import { setMaxListeners } from 'node:events';
 import { LRUCache } from 'lru-cache';
 import type { ContentFetcher } from '../image/content.ts';
 import type { IndexChoice } from '../image/index-choice.ts';
-import type { IndexFormats } from '../image/index-finder.ts';
+import { isAnyFormatOn } from '../image/index-formats.ts';
+import type { IndexFormats } from '../image/index-formats.ts';
 import { kernelRefusal } from '../image/kernel-probe.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
 import { LayerMounter } from '../image/layer-mounter.ts';
@@ -143,7 +144,7 @@ export class SnapshotLayers implements LayerProvider {
           `label containerd.io/snapshot.ref is not a chain ID: ${JSON.stringify(wish.chainId.slice(0, 100))}`,
         ),
       );
-    if (!formats.soci_v1 && !formats.soci_v2 && labels.index === undefined && this.#unpacks === undefined)
+    if (!isAnyFormatOn(formats) && labels.index === undefined && this.#unpacks === undefined)
       return answer(defer('formats', 'every index format is switched off: index.formats in the configuration'));
     const key = JSON.stringify([image, labels, wish.chainId, wish.below]);
     const unpacking = this.#unpacking.get(key) ?? new Deferred<void>();
@@ -337,7 +338,7 @@ export class SnapshotLayers implements LayerProvider {
     const { mode, formats } = config;
     const unpacker = this.#unpacks;
     if (unpacker === undefined) return undefined;
-    const isIndexed = formats.soci_v1 || formats.soci_v2 || index !== undefined;
+    const isIndexed = isAnyFormatOn(formats) || index !== undefined;
     const when = mode === 'eager' || !isIndexed ? 'always' : 'not lazy';
     return { unpacker, when, localBlobs, userXattr, onBuilt, log };
   }

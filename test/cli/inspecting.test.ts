@@ -3,12 +3,16 @@ import { readFileSync } from 'node:fs';
 import { chmod, chown, cp, lstat, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Digest } from '../../src/oci/digest.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { buildImage, writeLayout } from '../support/image-builder.ts';
+import { ImageLab, labLayer } from '../support/image-lab.ts';
 import { listTree, treeDifference } from '../support/list-tree.ts';
+import { pushPeelIndex } from '../support/peel-index.ts';
 import { PeelNode } from '../support/peel-node.ts';
 import { unpackWithUmoci } from '../support/reference-tree.ts';
 import { peelMain, run, runOk } from '../support/run.ts';
+import { tarOf } from '../support/tar-members.ts';
 
 interface JsonNode {
   path: string;
@@ -328,6 +332,23 @@ describe('inspect', () => {
     } finally {
       await other.close();
     }
+  });
+
+  it('names the index that is taken, and why', async () => {
+    const lab = await ImageLab.start();
+    const pushed = await lab.push('1', [labLayer(tarOf({ path: 'f', data: 'x' }))]);
+    const layer = pushed.layers[0]?.descriptor.digest as Digest;
+    const made = ['one', 'two'].map((name) => [{ layer, table: Buffer.from(name) }]);
+    for (const tables of made) await pushPeelIndex(lab, pushed, tables, { created: '2024-01-01T00:00:00Z' });
+    const name = `${lab.front.host}/lab/app`;
+    const out = await node.ok(['inspect', pushed.reference]);
+    expect(out).toMatch(
+      new RegExp(`^Index: {5}peel index sha256:[0-9a-f]{64} \\(referrer in ${name}, newest of 2\\)$`, 'm'),
+    );
+    expect(out).toMatch(/ lazy +peel, referrer in .*, newest of 2 +table sha256:/);
+    expect(await node.ok(['inspect', '--index', 'never', pushed.reference])).toMatch(
+      /^Index: {5}none, indexes are switched off/m,
+    );
   });
 
   it('reports an image that does not exist', async () => {

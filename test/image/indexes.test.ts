@@ -31,7 +31,7 @@ describe('an image without a usable index', () => {
       const node = await lab.node();
       const image = await node.openImage(pushed.reference);
       expect(image.layers().map(({ serving }) => serving)).toEqual(['complete', 'complete', 'complete']);
-      expect(image.layers()[0]?.reason).toMatch(compression === 'zstd' ? /zstd/ : /no index/);
+      expect(image.layers()[0]?.reason).toMatch(/no index/);
       await readsRight(image);
       lab.front.forget();
       await readsRight(await node.openImage(pushed.byDigest));

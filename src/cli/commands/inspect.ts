@@ -44,6 +44,7 @@ async function print({ output }: CliContext, image: InspectedImage): Promise<voi
   await output.line(`Size:      ${humanBytes(compressed)} compressed${unpacked}`);
   const share = stream === undefined ? '' : ` (${percent(present, stream)})`;
   await output.line(`Cached:    ${humanBytes(present)}${share}`);
+  await output.line(`Index:     ${indexText(image)}`);
   const { rateLimit } = image;
   if (rateLimit !== undefined && rateLimit.remaining < rateLimit.limit / 10)
     await output.line(rateLimitLine(rateLimit));
@@ -58,6 +59,12 @@ async function print({ output }: CliContext, image: InspectedImage): Promise<voi
     { title: 'WHY' },
   ];
   await output.table(columns, layers.map(layerRow));
+}
+
+function indexText({ index, indexReason }: InspectedImage): string {
+  if (index === undefined) return `none, ${indexReason.replace(/^no index: /, '')}`;
+  const { format, digest, source } = index;
+  return `${format === 'peel' ? 'peel' : format.replace('soci-', 'SOCI ')} index ${digest ?? ''} (${source})`;
 }
 
 function rateLimitLine({ limit, remaining, windowSeconds }: RateLimit): string {

@@ -1,0 +1,186 @@
+// One image's indexes, best first: those it is known to have and the registry's, read and checked when somebody gets to them.
+import { sociAnnotations } from '../index/soci-names.ts';
+import { errorMessage } from '../layer/errors.ts';
+import { isDigest } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
+import { parseManifestOrIndex } from '../oci/manifest.ts';
+import type { IndexKind, IndexTable } from '../state/indexes.ts';
+import type { ContentFetcher } from './content.ts';
+import { indexKind, readIndexOf } from './found-index.ts';
+import type { FoundIndex } from './found-index.ts';
+import type { IndexMode } from './image.ts';
+import { createdAnnotation, orderCandidates, placeText } from './index-choice.ts';
+import type { IndexCandidate, IndexChoice } from './index-choice.ts';
+import { switchedOff } from './index-formats.ts';
+import type { IndexFormats } from './index-formats.ts';
+import { listIndexes } from './index-referrers.ts';
+import type { ListedIndexes } from './index-referrers.ts';
+import type { Origin } from './origin.ts';
+import { isUnknown } from './registry-errors.ts';
+import type { ResolvedImage } from './resolve.ts';
+
+export interface IndexSearchInit {
+  readonly indexes: IndexTable;
+  readonly content: ContentFetcher;
+  readonly origin: Origin;
+  readonly image: ResolvedImage;
+  readonly mode: IndexMode;
+  readonly formats: IndexFormats;
+  readonly choice: IndexChoice;
+  /** Told of each index that is there and cannot be used. */
+  readonly onWarning: (warning: string) => void;
+  readonly signal: AbortSignal | undefined;
+}
+
+interface Named {
+  readonly digest: Digest;
+  readonly source: string;
+  /** Undefined: as it says itself. */
+  readonly kind: IndexKind | undefined;
+}
+
+/** Of a kind: how many are tried. */
+const maxTried = 8;
+
+export class IndexSearch {
+  readonly #o: IndexSearchInit;
+  readonly #tried = new Set<Digest>();
+  readonly warnings: string[] = [];
+  #listed: ListedIndexes | undefined;
+  #asked = 0;
+  /** Set when the registry could not be asked: there may be one that was not found. */
+  error: unknown;
+
+  constructor(init: IndexSearchInit) {
+    this.#o = init;
+  }
+
+  /** Why there is none or none further, as half a sentence. */
+  get reason(): string {
+    const { mode, formats, origin } = this.#o;
+    if (mode === 'never') return 'indexes are switched off (--index never)';
+    if (isDigest(mode)) return `${mode} cannot be used`;
+    if (this.error !== undefined)
+      return `no index: ${origin.name} could not be asked for referrers: ${errorMessage(this.error)}`;
+    const off = switchedOff(formats);
+    if (off.length === 3) return 'no index: every index format is switched off (index.formats)';
+    const without =
+      off.length === 0 ? '' : `; ${off.join(' and ')} ${off.length === 1 ? 'is' : 'are'} switched off (index.formats)`;
+    return `no index: ${this.#findings()}${without}`;
+  }
+
+  /** Errors: the signal's reason. */
+  async *run(): AsyncGenerator<FoundIndex, void> {
+    const { mode, formats, image } = this.#o;
+    if (mode === 'never') return;
+    if (isDigest(mode)) {
+      yield* this.#use({ digest: mode, source: 'named by its digest', kind: undefined });
+      return;
+    }
+    if (formats.peel) {
+      yield* this.#known('peel');
+      yield* this.#referrers('peel');
+    }
+    const annotated = image.manifest.annotations[sociAnnotations.indexDigest];
+    if (formats.soci_v2 && annotated !== undefined && isDigest(annotated))
+      yield* this.#use({ digest: annotated, source: 'annotation of the image manifest', kind: 'soci' });
+    yield* this.#known('soci');
+    if (formats.soci_v1) yield* this.#referrers('soci');
+  }
+
+  #findings(): string {
+    const { formats, origin } = this.#o;
+    if (this.#asked > 0) return `none of the ${this.#asked} found in ${origin.name} can be used`;
+    if (formats.peel || formats.soci_v1) return `${origin.name} has none for this image`;
+    return this.warnings.length > 0 ? 'the one its manifest names cannot be used' : 'its manifest names none';
+  }
+
+  /** What this node made or found before. */
+  async *#known(kind: IndexKind): AsyncGenerator<FoundIndex, void> {
+    const { indexes, image, formats } = this.#o;
+    const known = indexes.get(image.descriptor.digest, kind);
+    if (known?.digest === undefined) return;
+    const isOff = kind === 'soci' && (known.format === 'soci-v2' ? !formats.soci_v2 : !formats.soci_v1);
+    if (!isOff) yield* this.#use({ digest: known.digest, source: known.source, kind });
+  }
+
+  async *#referrers(kind: IndexKind): AsyncGenerator<FoundIndex, void> {
+    const { choice, origin } = this.#o;
+    const listed = (await this.#list())[kind];
+    const dated = choice === 'registry' || listed.length < 2 ? listed : await this.#dated(listed);
+    for (const [position, candidate] of orderCandidates(dated, choice).slice(0, maxTried).entries()) {
+      const place = placeText(candidate, { position, total: listed.length }, choice);
+      const where = `referrer in ${origin.name}`;
+      if (!this.#tried.has(candidate.digest)) this.#asked += 1;
+      yield* this.#use({ digest: candidate.digest, source: place === undefined ? where : `${where}, ${place}`, kind });
+    }
+  }
+
+  /** Both kinds at once. What was not there is not remembered: one that is pushed meanwhile saves most of the layers. */
+  async #list(): Promise<ListedIndexes> {
+    if (this.#listed !== undefined) return this.#listed;
+    const { origin, image, formats, signal } = this.#o;
+    const kinds: IndexKind[] = [
+      ...(formats.peel ? ['peel' as const] : []),
+      ...(formats.soci_v1 ? ['soci' as const] : []),
+    ];
+    try {
+      this.#listed = await listIndexes(origin, image.descriptor.digest, kinds, { signal });
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!isUnknown(error)) this.error = error;
+      this.#listed = { peel: [], soci: [] };
+    }
+    return this.#listed;
+  }
+
+  /** Some registries list no annotations: the manifests have them. One that cannot be had is found out about when it is tried. */
+  async #dated(listed: readonly IndexCandidate[]): Promise<IndexCandidate[]> {
+    const { content, origin, signal } = this.#o;
+    const silent = listed.filter(({ created }) => created === undefined).slice(0, maxTried);
+    const times = new Map(
+      await Promise.all(
+        silent.map(async ({ digest }) => {
+          const manifest = await content.manifest(origin, digest, { signal }).catch(() => undefined);
+          return [digest, manifest && createdOf(manifest.bytes)] as const;
+        }),
+      ),
+    );
+    signal?.throwIfAborted();
+    return listed.map(({ digest, created }) => ({ digest, created: created ?? times.get(digest) }));
+  }
+
+  async *#use({ digest, source, kind }: Named): AsyncGenerator<FoundIndex, void> {
+    if (this.#tried.has(digest)) return;
+    this.#tried.add(digest);
+    const { content, indexes, origin, image, signal, onWarning } = this.#o;
+    let found: FoundIndex;
+    try {
+      const { bytes } = await content.manifest(origin, digest, { signal });
+      found = { digest, source, ...readIndexOf(image, bytes, kind) };
+      indexes.put({
+        image: image.descriptor.digest,
+        kind: indexKind(found.format),
+        digest,
+        format: found.format,
+        source,
+      });
+    } catch (error) {
+      signal?.throwIfAborted();
+      const why = isUnknown(error) ? `it is not in ${origin.name} (${errorMessage(error)})` : errorMessage(error);
+      const warning = `the index ${digest} (${source}) is ignored: ${why}`;
+      this.warnings.push(warning);
+      onWarning(warning);
+      return;
+    }
+    yield found;
+  }
+}
+
+function createdOf(bytes: Uint8Array): string | undefined {
+  try {
+    return parseManifestOrIndex(bytes).annotations[createdAnnotation];
+  } catch {
+    return undefined;
+  }
+}
