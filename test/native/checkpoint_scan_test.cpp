@@ -1,14 +1,9 @@
 // Checkpoints lie where SOCI's rule puts them, whatever the sizes of the buffers, and everything hashed is hashed right.
 #include <unistd.h>
 
-#include <condition_variable>
-#include <mutex>
-
-#include "gzip/stream_indexer.hpp"
-#include "gzip_fixture.hpp"
+#include "indexer_fixture.hpp"
 
 using namespace fixture;
-using peel::StreamIndexer;
 
 namespace {
 
@@ -39,67 +34,6 @@ std::vector<peel::Checkpoint> byTheRule(const Bytes& blob, uint64_t spanSize, By
   return points;
 }
 
-struct Waited {
-  std::mutex mutex;
-  std::condition_variable changed;
-  bool done = false;
-  void set() {
-    std::lock_guard lock(mutex);
-    done = true;
-    changed.notify_all();
-  }
-  void wait() {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return done; });
-  }
-};
-
-StreamIndexer::Pulled pull(StreamIndexer& indexer, const std::shared_ptr<StreamIndexer::Chunk>& chunk) {
-  Waited waited;
-  StreamIndexer::Pulled answer;
-  indexer.pull(chunk, [&](const StreamIndexer::Pulled& pulled) {
-    answer = pulled;
-    waited.set();
-  });
-  waited.wait();
-  return answer;
-}
-
-StreamIndexer::Index finish(StreamIndexer& indexer) {
-  Waited waited;
-  StreamIndexer::Index answer;
-  indexer.finish([&](const StreamIndexer::Index& index) {
-    answer = index;
-    waited.set();
-  });
-  waited.wait();
-  return answer;
-}
-
-// The whole blob through an indexer; the stream as it was handed out.
-StreamIndexer::Index run(StreamIndexer& indexer, const Bytes& blob, size_t feed, size_t room, Bytes& stream) {
-  std::vector<std::shared_ptr<StreamIndexer::Chunk>> chunks;
-  for (int i = 0; i < 3; i++) chunks.push_back(std::make_shared<StreamIndexer::Chunk>(room));
-  size_t turn = 0;
-  for (size_t at = 0; at < blob.size(); at += feed) {
-    const size_t end = std::min(blob.size(), at + feed);
-    indexer.push(blob.data() + at, end - at);
-    for (bool more = true; more; turn++) {
-      const auto pulled = pull(indexer, chunks[turn % 3]);
-      if (pulled.failure != StreamIndexer::Failure::None) {
-        StreamIndexer::Index index;
-        index.failure = pulled.failure;
-        index.err = pulled.err;
-        return index;
-      }
-      const uint8_t* bytes = chunks[turn % 3]->bytes.get();
-      stream.insert(stream.end(), bytes, bytes + pulled.length);
-      more = pulled.more;
-    }
-  }
-  return finish(indexer);
-}
-
 void indexedRight(const Bytes& blob, uint64_t spanSize, size_t feed, size_t room) {
   Bytes expected, stream;
   const auto points = byTheRule(blob, spanSize, expected);
@@ -107,7 +41,7 @@ void indexedRight(const Bytes& blob, uint64_t spanSize, size_t feed, size_t room
   const int fd = mkstemp(name);
   CHECK(fd >= 0);
   unlink(name);
-  StreamIndexer indexer({StreamIndexer::Format::Gzip, spanSize, fd});
+  StreamIndexer indexer({StreamIndexer::Format::Gzip, spanSize, fd, 0});
   const auto index = run(indexer, blob, feed, room, stream);
   CHECK(index.failure == StreamIndexer::Failure::None);
   CHECK(stream == expected);
@@ -137,7 +71,7 @@ void indexedRight(const Bytes& blob, uint64_t spanSize, size_t feed, size_t room
 }
 
 StreamIndexer::Failure failureOf(const Bytes& blob) {
-  StreamIndexer indexer({StreamIndexer::Format::Gzip, 10'000, -1});
+  StreamIndexer indexer({StreamIndexer::Format::Gzip, 10'000, -1, 4096});
   Bytes stream;
   return run(indexer, blob, 1000, 5000, stream).failure;
 }
@@ -171,7 +105,7 @@ TEST(stored_layer) {
     for (size_t feed : {1u, 7u, 1000u, 100'000u}) {
       const Bytes blob = material(size, 30);
       if (size / feed > 2'000) continue;
-      StreamIndexer indexer({StreamIndexer::Format::Stored, 1000, -1});
+      StreamIndexer indexer({StreamIndexer::Format::Stored, 1000, -1, 7000});
       Bytes stream;
       const auto index = run(indexer, blob, feed, 4'000, stream);
       CHECK(index.failure == StreamIndexer::Failure::None);
@@ -184,6 +118,17 @@ TEST(stored_layer) {
         CHECK_EQ(index.checkpoints[i].out, i * 1000);
         const size_t end = std::min(size, i * 1000 + 1000);
         CHECK(index.spanSha256[i] == peel::Sha256::of(blob.data() + i * 1000, end - i * 1000));
+      }
+      const size_t fine = size == 0 ? 1 : (size + 6999) / 7000;
+      CHECK_EQ(index.fine->checkpoints.size(), fine);
+      CHECK_EQ(index.fine->spanSha256.size(), fine);
+      CHECK_EQ(index.fine->frames.size(), fine);
+      for (size_t i = 0; i < fine; i++) {
+        CHECK_EQ(index.fine->checkpoints[i].in, i * 7000);
+        CHECK_EQ(index.fine->checkpoints[i].out, i * 7000);
+        CHECK(index.fine->frames[i].bytes.empty());
+        const size_t end = std::min(size, i * 7000 + 7000);
+        CHECK(index.fine->spanSha256[i] == peel::Sha256::of(blob.data() + i * 7000, end - i * 7000));
       }
     }
   }
@@ -208,7 +153,7 @@ TEST(broken_blobs) {
 TEST(a_disk_that_fails) {
   const int fd = ::dup(0);
   ::close(fd);  // a descriptor that is certainly not open
-  StreamIndexer indexer({StreamIndexer::Format::Gzip, 10'000, fd});
+  StreamIndexer indexer({StreamIndexer::Format::Gzip, 10'000, fd, 4096});
   Bytes stream;
   const auto index = run(indexer, member(material(200'000, 32)), 1000, 5000, stream);
   CHECK(index.failure == StreamIndexer::Failure::Disk);
@@ -218,7 +163,7 @@ TEST(a_disk_that_fails) {
 TEST(closing_in_the_middle) {
   const Bytes blob = member(material(4 << 20, 33));
   for (int i = 0; i < 20; i++) {
-    StreamIndexer indexer({StreamIndexer::Format::Gzip, 10'000, -1});
+    StreamIndexer indexer({StreamIndexer::Format::Gzip, 10'000, -1, 4096});
     indexer.push(blob.data(), blob.size());
     int answers = 0;
     auto chunk = std::make_shared<StreamIndexer::Chunk>(100'000);

@@ -13,13 +13,14 @@ struct Scanned {
   bool whole = false;
   std::vector<peel::Checkpoint> points;
   std::vector<Bytes> windows;
+  std::vector<peel::FineCheckpoint> fine;
 };
 
 // `feed` and `room`: pieces of up to so many bytes.
 inline Scanned scan(InflateBackend backend, const Bytes& blob, uint64_t spanSize, size_t feed, size_t room,
-                    uint64_t seed) {
+                    uint64_t seed, uint64_t fineSpanSize = 0) {
   Scanned scanned;
-  CheckpointScan scan(spanSize, backend);
+  CheckpointScan scan(spanSize, backend, fineSpanSize);
   check::Random random{seed};
   Bytes memory(room);  // whose end is the end of every piece of output
   ScanStatus status = ScanStatus::NeedInput;
@@ -42,6 +43,10 @@ inline Scanned scan(InflateBackend backend, const Bytes& blob, uint64_t spanSize
       for (size_t i = known; i < scan.checkpoints().size(); i++) {
         CHECK(scan.checkpoints()[i].in >= consumed && scan.checkpoints()[i].in <= scan.consumed());
       }
+      for (peel::FineCheckpoint& fine : scan.takeFine()) {
+        CHECK(fine.at.in >= consumed && fine.at.in <= scan.consumed());
+        scanned.fine.push_back(std::move(fine));
+      }
       CHECK(scan.consumed() >= consumed && scan.consumed() <= at + length);
       consumed = scan.consumed();
     } while (status == ScanStatus::OutputFull);
@@ -56,18 +61,32 @@ inline Scanned scan(InflateBackend backend, const Bytes& blob, uint64_t spanSize
   return scanned;
 }
 
-inline Scanned plainly(const Bytes& blob, uint64_t spanSize) {
-  return scan(InflateBackend::Zlib, blob, spanSize, 1 << 16, 1 << 16, 0);
+inline Scanned plainly(const Bytes& blob, uint64_t spanSize, uint64_t fineSpanSize = 0) {
+  return scan(InflateBackend::Zlib, blob, spanSize, 1 << 16, 1 << 16, 0, fineSpanSize);
 }
 
+inline void samePlace(const peel::Checkpoint& a, const peel::Checkpoint& b) {
+  CHECK_EQ(a.in, b.in);
+  CHECK_EQ(a.out, b.out);
+  CHECK_EQ(a.bits, b.bits);
+}
+
+inline void sameFine(const Scanned& a, const Scanned& b) {
+  CHECK_EQ(a.fine.size(), b.fine.size());
+  for (size_t i = 0; i < a.fine.size(); i++) {
+    samePlace(a.fine[i].at, b.fine[i].at);
+    CHECK_EQ(a.fine[i].window == nullptr, b.fine[i].window == nullptr);
+    if (a.fine[i].window) CHECK(std::memcmp(a.fine[i].window.get(), b.fine[i].window.get(), peel::kWindow) == 0);
+  }
+}
+
+// Of the table that follows SOCI's rule.
 inline void same(const Scanned& a, const Scanned& b) {
   CHECK_EQ(a.whole, b.whole);
   CHECK(a.stream == b.stream);
   CHECK_EQ(a.points.size(), b.points.size());
   for (size_t i = 0; i < a.points.size(); i++) {
-    CHECK_EQ(a.points[i].in, b.points[i].in);
-    CHECK_EQ(a.points[i].out, b.points[i].out);
-    CHECK_EQ(a.points[i].bits, b.points[i].bits);
+    samePlace(a.points[i], b.points[i]);
     CHECK(a.windows[i] == b.windows[i]);
   }
 }
