@@ -44,7 +44,7 @@ export const tidyLayer: fc.Arbitrary<Short[]> = fc
     for (const [one, turn] of entries) {
       const text = typeof one === 'string' ? (one.split(' ')[0] as string) : String(one.path);
       const parts = text.split('/').filter((part) => part !== '' && part !== '.');
-      const above = parts.slice(0, -1).map((_, i) => `${parts.slice(0, i + 1).join('/')}`);
+      const above = parts.slice(0, -1).map((_, i) => parts.slice(0, i + 1).join('/'));
       const isThrough = above.some((path) => kinds.has(path) && !isFolder(kinds.get(path) as Short));
       const path = parts.join('/');
       if (isThrough || kinds.has(path) || [...kinds.keys()].some((key) => key.startsWith(`${path}/`))) continue;
