@@ -245,7 +245,7 @@ class ArchiveTree {
             : undefined;
         if (name?.path === one.path && name.linksTo === links) continue;
         this.#placed = one;
-        throw this.#refuse('ERR_TREE_BELOW', why('is a hard link or comes after one'));
+        throw this.#refuse('ERR_TREE_BELOW', why('would stand elsewhere among the entries'));
       }
     };
     check(

@@ -35,3 +35,27 @@ const withParents = fc.tuple(entry, fc.boolean()).map(([one, parents]): Short[] 
 export const randomLayer: fc.Arbitrary<Short[]> = fc
   .array(withParents, { maxLength: 6 })
   .map((groups) => groups.flat());
+
+/** As most programs write layers: every path once, directories before what is in them, and no path through anything else. */
+export const tidyLayer: fc.Arbitrary<Short[]> = fc
+  .tuple(fc.array(fc.tuple(entry, fc.nat(5)), { maxLength: 8 }), fc.boolean())
+  .map(([entries, parents]) => {
+    const kinds = new Map<string, Short>();
+    for (const [one, turn] of entries) {
+      const text = typeof one === 'string' ? (one.split(' ')[0] as string) : String(one.path);
+      const parts = text.split('/').filter((part) => part !== '' && part !== '.');
+      const above = parts.slice(0, -1).map((_, i) => parts.slice(0, i + 1).join('/'));
+      const isThrough = above.some((path) => kinds.has(path) && !isFolder(kinds.get(path) as Short));
+      const path = parts.join('/');
+      if (isThrough || kinds.has(path) || [...kinds.keys()].some((key) => key.startsWith(`${path}/`))) continue;
+      if (parents) for (const dir of above) if (!kinds.has(dir)) kinds.set(dir, `${dir}/`);
+      const files = [...kinds].filter(([key, short]) => !isFolder(short) && !key.includes('.wh.'));
+      const target = files[turn]?.[0];
+      kinds.set(path, target === undefined || isFolder(one) || path.includes('.wh.') ? one : `${path} = ${target}`);
+    }
+    return [...kinds.values()];
+  });
+
+function isFolder(short: Short): boolean {
+  return (typeof short === 'string' ? short : String(short.path)).endsWith('/');
+}

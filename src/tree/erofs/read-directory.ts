@@ -1,7 +1,7 @@
 import type { ByteString } from '../../util/byte-string.ts';
 import { NAME_MAX } from '../path.ts';
 import { EROFS_DIRENT_SIZE } from './abi.ts';
-import { type ImageBytes, imageError, uint64 } from './image-bytes.ts';
+import { checkZero, type ImageBytes, imageError, uint64 } from './image-bytes.ts';
 import { blockSize } from './read-superblock.ts';
 
 export interface Dirent {
@@ -43,10 +43,12 @@ export function* readDirectory(image: ImageBytes, at: number, size: number): Gen
   }
 }
 
-/** The last name of a block ends with it or before a NUL. */
+/** The last name of a block ends with it or before a NUL, with nothing behind. */
 function endOfNames(block: Buffer, from: number): number {
   const end = block.indexOf(0, from);
-  return end === -1 ? block.length : end;
+  if (end === -1) return block.length;
+  checkZero(block, end, block.length, 'a directory');
+  return end;
 }
 
 function badDirectory(): Error {
