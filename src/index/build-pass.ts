@@ -6,6 +6,7 @@ import { readAhead } from '../util/read-ahead.ts';
 import { IndexError } from './errors.ts';
 import type { BuildOptions, DecodeBlob } from './layer-build.ts';
 import { defaultIndexLimits } from './limits.ts';
+import { ZstdFrameSpans } from './zstd-frame-spans.ts';
 import { ZstdSlices } from './zstd-slices.ts';
 
 export type Finished = Awaited<ReturnType<StreamIndexer['finish']>>;
@@ -14,6 +15,9 @@ export interface BlobFacts {
   readonly blobSize: number;
   readonly blobSha256: Buffer;
 }
+
+/** Spans of whole zstd frames, or why there are none. */
+export type FrameResult = ReturnType<ZstdFrameSpans['finish']>;
 
 /** Most bytes handed to the indexer at once: each push is a copy and some trips between threads. */
 const pieceSize = 1 << 20;
@@ -44,17 +48,22 @@ export class BuildPass {
     }
   }
 
-  /** The indexer sees the decoded stream, so the blob's own size and digest are counted here. */
-  async zstd(source: AsyncIterable<Uint8Array>): Promise<BlobFacts> {
+  /**
+   * The indexer sees the decoded stream, so the blob's own size and digest are counted here, and where its frames can be taken apart when fine
+   * spans are asked for.
+   */
+  async zstd(source: AsyncIterable<Uint8Array>): Promise<BlobFacts & { readonly frames: FrameResult | undefined }> {
     const hash = createHash('sha256');
-    const decoder = new ZstdSlices();
+    const { fineSpanSize } = this.#options;
+    const spans = fineSpanSize === undefined ? undefined : new ZstdFrameSpans(fineSpanSize);
+    const decoder = new ZstdSlices({ onStep: spans && ((...step) => spans.step(...step)) });
     for await (const piece of readAhead(source, pieceSize)) {
       this.#account(piece);
       hash.update(piece);
       await this.#pushAll(decoder.decode(piece));
     }
     decoder.finish();
-    return { blobSize: this.#blobBytes, blobSha256: hash.digest() };
+    return { blobSize: this.#blobBytes, blobSha256: hash.digest(), frames: spans?.finish() };
   }
 
   /** The same with a decoder that is not ours. */

@@ -2,10 +2,11 @@ import { StreamIndexer } from '../native/stream-indexer.ts';
 import { digestAlgorithm, digestFromSha256 } from '../oci/digest.ts';
 import type { Compression } from '../oci/media-type.ts';
 import { TarError } from '../tar/errors.ts';
-import { type BlobFacts, BuildPass, type Finished } from './build-pass.ts';
+import { type BlobFacts, BuildPass, type Finished, type FrameResult } from './build-pass.ts';
 import { checkpointWindow, writeCheckpoints } from './checkpoints.ts';
 import { detectCompression, peek, sniffSize } from './compression-sniff.ts';
 import { IndexError } from './errors.ts';
+import { fineSpans } from './fine-spans.ts';
 import type { BuildOptions, DecodeBlob, LayerBuild } from './layer-build.ts';
 import { SpanColumns, type SpanColumnsInit } from './span-columns.ts';
 
@@ -35,18 +36,24 @@ export async function buildLayerIndex(
     format: compression === 'gzip' && decode === undefined ? 'gzip' : 'stored',
     spanSize,
     dataFd: options.dataFd ?? -1,
+    fineSpanSize: compression === 'zstd' || decode !== undefined ? 0 : options.fineSpanSize,
   });
   try {
     const pass = new BuildPass(indexer, options);
-    const blob =
+    const seen =
       decode !== undefined
         ? await pass.decoded(all, decode)
         : await (compression === 'zstd' ? pass.zstd(all) : pass.direct(all));
     const finished = await pass.finish();
-    checkDigests(options, blob ?? finished, finished);
+    const blob = seen ?? finished;
+    checkDigests(options, blob, finished);
     const { entries, tar } = pass;
     const found = { compression, decoder: decoderOf(compression, decode), spanSize, entries };
-    return material(found, blob ?? finished, finished, tar.finish().endOffset);
+    const frames = seen !== undefined && 'frames' in seen ? seen.frames : undefined;
+    return {
+      ...material(found, blob, finished, tar.finish().endOffset),
+      ...fineOf(options.fineSpanSize, compression, { blob, finished, frames }),
+    };
   } catch (error) {
     throw layerError(error, options);
   } finally {
@@ -70,7 +77,7 @@ function material(
   blob: BlobFacts,
   finished: Finished,
   tarEnd: number,
-): LayerBuild {
+): Omit<LayerBuild, 'fine' | 'fineObstacle'> {
   const { streamSize, in: blobStarts, out: streamStarts, bits, windows, spanSha256 } = finished;
   const checkpoints =
     decoder === 'gzip-checkpoint'
@@ -95,9 +102,24 @@ function material(
     diffId: digestFromSha256(finished.streamSha256),
     tarEnd,
     checkpoints,
-    fine: undefined,
-    fineObstacle: undefined,
   };
+}
+
+interface Passed {
+  readonly blob: BlobFacts;
+  readonly finished: Finished;
+  readonly frames: FrameResult | undefined;
+}
+
+function fineOf(
+  spanSize: number | undefined,
+  compression: Compression,
+  { blob, finished, frames }: Passed,
+): Pick<LayerBuild, 'fine' | 'fineObstacle'> {
+  if (spanSize === undefined) return { fine: undefined, fineObstacle: undefined };
+  const decoder = ({ gzip: 'gzip-checkpoint', zstd: 'zstd-frame', none: 'stored' } as const)[compression];
+  const { streamSize, fine: indexed } = finished;
+  return fineSpans({ spanSize, blobSize: blob.blobSize, streamSize, indexed, frames, decoder });
 }
 
 function checkDigests(options: BuildOptions, blob: BlobFacts, finished: Finished): void {
