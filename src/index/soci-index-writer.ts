@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import type { Descriptor } from '../oci/descriptor.ts';
-import { type Digest, digestFromSha256 } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
 import { mediaTypes } from '../oci/media-type.ts';
+import { type Blob, blobOf } from './blob.ts';
 import { encodeGoJson, goDescriptor, goStringMap } from './go-json.ts';
 import { sociAnnotations, sociIndexTypes, ztocMediaType } from './soci-names.ts';
 
@@ -23,11 +23,6 @@ export interface SociZtocInit<Ztoc = Uint8Array> {
 
 /** A zTOC whose bytes are kept somewhere. */
 export type ZtocName = Pick<Descriptor, 'digest' | 'size'>;
-
-export interface Blob {
-  readonly descriptor: Descriptor;
-  readonly bytes: Uint8Array;
-}
 
 /** What to push: the blobs first, into the image's repository, then the manifest. */
 export interface SociIndexFiles {
@@ -77,9 +72,4 @@ function ztocDescriptor({ layer, ztoc, spanSize }: SociZtocInit<ZtocName>): Desc
       [sociAnnotations.spanSize]: String(spanSize),
     },
   };
-}
-
-function blobOf(mediaType: string, bytes: Uint8Array): Blob {
-  const digest = digestFromSha256(createHash('sha256').update(bytes).digest());
-  return { descriptor: { mediaType, digest, size: bytes.length }, bytes };
 }

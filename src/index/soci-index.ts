@@ -1,8 +1,8 @@
 import type { Descriptor } from '../oci/descriptor.ts';
 import { type Digest, isDigest } from '../oci/digest.ts';
-import { type Manifest, parseManifest } from '../oci/manifest.ts';
-import { formatError, IndexError, limitError } from './errors.ts';
+import { formatError, IndexError } from './errors.ts';
 import { defaultIndexLimits, type IndexLimits } from './limits.ts';
+import { readIndexManifest } from './read-index-manifest.ts';
 import { prefetchMediaType, sociAnnotations, sociIndexTypes, type SociVersion, ztocMediaType } from './soci-names.ts';
 
 /** Where the zTOC of one layer is. */
@@ -34,12 +34,8 @@ export interface SociIndex {
  */
 export function readSociIndex(bytes: Uint8Array, options: { limits?: IndexLimits | undefined } = {}): SociIndex {
   const limits = options.limits ?? defaultIndexLimits;
-  if (bytes.length > limits.manifestBytes) throw limitError('size of SOCI index', bytes.length, limits.manifestBytes);
-  const manifest = readManifest(bytes);
+  const manifest = readIndexManifest(bytes, 'SOCI index', limits);
   const version = versionOf(manifest.config.mediaType);
-  if (manifest.layers.length > limits.descriptors) {
-    throw limitError('number of SOCI index layers', manifest.layers.length, limits.descriptors);
-  }
   if (version === 'v1' && manifest.subject === undefined) throw formatError('SOCI index v1 has no subject');
   const layers = new Map<Digest, SociLayer>();
   for (const [i, descriptor] of manifest.layers.entries()) {
@@ -54,15 +50,6 @@ export function readSociIndex(bytes: Uint8Array, options: { limits?: IndexLimits
     layers: [...layers.values()],
     prefetch: manifest.layers.filter((descriptor) => descriptor.mediaType === prefetchMediaType),
   };
-}
-
-function readManifest(bytes: Uint8Array): Manifest {
-  try {
-    return parseManifest(bytes);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new IndexError('ERR_INDEX_FORMAT', `SOCI index: ${reason}`, { cause: error });
-  }
 }
 
 function versionOf(configType: string): SociVersion {

@@ -7,6 +7,8 @@ export const windowSize = 32_768;
 
 /** Deflate cannot expand further than this (258 bytes from 2 bits). */
 const deflateMaxRatio = 1032;
+/** Nor zstd further than this (a block of 128 KiB from 4 bytes, RFC 8878 section 3.1.1.2). */
+export const zstdMaxRatio = 32_768;
 
 export interface SpanColumnsInit {
   readonly decoder: SpanDecoder;
@@ -145,6 +147,9 @@ function checkSpan(init: SpanColumnsInit, i: number, what: string, decoder: Span
     throw formatError(
       `${what} claims ${streamEnd - streamStart} bytes out of ${blobBytes}, more than deflate can hold`,
     );
+  }
+  if (decoder === 'zstd-frame' && streamEnd - streamStart > blobBytes * zstdMaxRatio) {
+    throw formatError(`${what} claims ${streamEnd - streamStart} bytes out of ${blobBytes}, more than zstd can hold`);
   }
 }
 

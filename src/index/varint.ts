@@ -57,13 +57,16 @@ export class ByteWriter {
   }
 }
 
-/** Errors of every method: ERR_INDEX_FORMAT at the end of the bytes or on a number that is too long. */
+/** Errors of every method: ERR_INDEX_FORMAT at the end of the bytes, or on a number that is too large or not in its shortest form. */
 export class ByteReader {
   readonly #buffer: Buffer;
+  readonly #what: string;
   #at = 0;
 
-  constructor(bytes: Uint8Array) {
+  /** `what` names the bytes in messages. */
+  constructor(bytes: Uint8Array, what = 'node index') {
     this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#what = what;
   }
 
   get done(): boolean {
@@ -75,7 +78,8 @@ export class ByteReader {
     let scale = 1;
     for (let i = 0; i < maxBytes; i++) {
       const byte = this.#buffer[this.#at++];
-      if (byte === undefined) throw formatError('node index ends inside a number');
+      if (byte === undefined) throw formatError(`${this.#what} ends inside a number`);
+      if (byte === 0 && i > 0) throw formatError(`${this.#what} has a number with leading zeros at byte ${this.#at}`);
       value += (byte & 127) * scale;
       if (byte < 128) {
         if (!Number.isSafeInteger(value)) break;
@@ -83,7 +87,7 @@ export class ByteReader {
       }
       scale *= 128;
     }
-    throw formatError(`node index has a number that is too large at byte ${this.#at}`);
+    throw formatError(`${this.#what} has a number that is too large at byte ${this.#at}`);
   }
 
   int(): number {
@@ -93,9 +97,14 @@ export class ByteReader {
 
   /** A view of the input. */
   bytes(): Buffer {
-    const length = this.uint();
+    return this.raw(this.uint());
+  }
+
+  /** A view of the input. */
+  raw(length: number): Buffer {
     const start = this.#at;
-    if (start + length > this.#buffer.length) throw formatError(`node index ends inside a string of ${length} bytes`);
+    if (start + length > this.#buffer.length)
+      throw formatError(`${this.#what} ends inside a string of ${length} bytes`);
     this.#at = start + length;
     return this.#buffer.subarray(start, this.#at);
   }
@@ -103,7 +112,8 @@ export class ByteReader {
   string(): ByteString {
     const length = this.uint();
     const start = this.#at;
-    if (start + length > this.#buffer.length) throw formatError(`node index ends inside a string of ${length} bytes`);
+    if (start + length > this.#buffer.length)
+      throw formatError(`${this.#what} ends inside a string of ${length} bytes`);
     this.#at = start + length;
     return this.#buffer.toString('latin1', start, this.#at) as ByteString;
   }
