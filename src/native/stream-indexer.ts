@@ -6,6 +6,25 @@ export interface StreamIndexerOptions {
   readonly spanSize: number;
   /** The stream is written here at its own offsets; -1: its bytes are not kept. Open until finish() or close(). */
   readonly dataFd: number;
+  /** Stream bytes per span of a second, finer table; 0 (default): none is made. */
+  readonly fineSpanSize?: number | undefined;
+}
+
+/** The finer table. Columns: one element per span. */
+export interface FineIndex {
+  readonly in: Float64Array;
+  readonly out: Float64Array;
+  readonly bits: Uint8Array;
+  readonly spanSha256: Buffer;
+  /**
+   * The sparse windows, a zstd frame each, one behind the other in the order of the spans. A frame decodes to the 32 768 bytes before
+   * the span, with every byte that no back reference of the span reaches set to 0.
+   */
+  readonly frames: Buffer;
+  /** Bytes of the span's frame; 0: no back reference of it reaches before its start. */
+  readonly frameLengths: Uint32Array;
+  /** 32 bytes each: sha256 of the span's frame, zeros when it has none. */
+  readonly frameSha256: Buffer;
 }
 
 /** What one pass over a blob found. Columns: one element per span. */
@@ -27,11 +46,13 @@ export interface StreamIndex {
   readonly windows: Buffer;
   /** 32 bytes each: sha256 of blob bytes [in - (bits ? 1 : 0), next in), the last one to the end of the blob. */
   readonly spanSha256: Buffer;
+  /** Undefined without `fineSpanSize`. */
+  readonly fine: FineIndex | undefined;
 }
 
 /** What native/src/binding/stream_indexer.cpp exports; handles and chunks are opaque. */
 interface Native {
-  streamIndexerOpen(format: string, spanSize: number, dataFd: number): object;
+  streamIndexerOpen(format: string, spanSize: number, dataFd: number, fineSpanSize: number): object;
   streamIndexerClose(handle: object): void;
   streamIndexerChunk(size: number): Chunk;
   streamIndexerPush(handle: object, blobBytes: Uint8Array): void;
@@ -68,10 +89,12 @@ export class StreamIndexer {
   #busy = false;
 
   constructor(options: StreamIndexerOptions) {
-    const { format, spanSize, dataFd } = options;
+    const { format, spanSize, dataFd, fineSpanSize = 0 } = options;
     if (!Number.isSafeInteger(spanSize) || spanSize < 1) throw new RangeError(`a span of ${spanSize} bytes`);
+    if (!Number.isSafeInteger(fineSpanSize) || fineSpanSize < 0)
+      throw new RangeError(`a fine span of ${fineSpanSize} bytes`);
     if (!Number.isInteger(dataFd) || dataFd < -1) throw new RangeError(`file descriptor ${dataFd}`);
-    this.#handle = this.#native.streamIndexerOpen(format, spanSize, dataFd);
+    this.#handle = this.#native.streamIndexerOpen(format, spanSize, dataFd, fineSpanSize);
   }
 
   /**

@@ -2,7 +2,7 @@
 // span, never more than its size, and stored only with exactly that size.
 #include <cerrno>
 
-#include "gzip_fixture.hpp"
+#include "zstd_fixture.hpp"
 
 using namespace fixture;
 
@@ -34,6 +34,8 @@ std::vector<Layer> layers() {
   all.push_back(index(member(material(60'000, 201), {.strategy = Z_FIXED}), 6'000));
   all.push_back(index(member(material(60'000, 202), {.level = 0, .flushEvery = 3'000}), 6'000));
   all.push_back(index(std::move(members), 5'000));
+  all.push_back(zstdLayer(material(60'000, 203), 3'000, 2));
+  all.push_back(zstdLayer(material(40'000, 204), 40'000, 1));
   return all;
 }
 
@@ -61,7 +63,7 @@ TEST(ten_thousand_mutations) {
       if (random.below(4) == 0) input.bits = static_cast<uint8_t>(random.below(9));
       if (random.below(4) == 0) input.windowSize = random.below(span.window.size() + 1);
       if (random.below(4) == 0) size = random.below(2 * size + 2);
-      if (random.below(6) == 0) input.kind = static_cast<peel::SpanKind>(random.below(3));
+      if (random.below(6) == 0) input.kind = static_cast<peel::SpanKind>(random.below(4));
     }
     // An exact allocation, so that one byte too far is seen.
     const std::unique_ptr<uint8_t[]> exact(new uint8_t[span.data.size()]);

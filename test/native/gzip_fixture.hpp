@@ -83,9 +83,10 @@ inline Bytes join(std::initializer_list<Bytes> parts) {
 struct Span {
   Bytes data;
   Bytes window;
-  uint8_t bits;
-  uint64_t start, end;  // of the stream
-  peel::Sha256Digest sha256;
+  uint8_t bits = 0;
+  uint64_t start = 0, end = 0;  // of the stream
+  peel::Sha256Digest sha256{};
+  peel::SpanKind kind = peel::SpanKind::GzipCheckpoint;
 };
 
 struct Layer {
@@ -132,7 +133,7 @@ inline Layer index(Bytes blob, uint64_t spanSize, size_t feed = 1 << 16, size_t 
 
 inline peel::DecodeInput inputOf(const Span& span, bool openEnded = false) {
   peel::DecodeInput input;
-  input.kind = peel::SpanKind::GzipCheckpoint;
+  input.kind = span.kind;
   input.bits = span.bits;
   input.data = span.data.data();
   input.size = span.data.size();

@@ -1,7 +1,7 @@
 // Every span of every shape of blob decodes to its part of the stream, by both backends; anything else is refused.
 #include <cerrno>
 
-#include "gzip_fixture.hpp"
+#include "zstd_fixture.hpp"
 
 using namespace fixture;
 using peel::SpanFailure;
@@ -192,6 +192,71 @@ TEST(stored_spans) {
   CHECK_EQ(decoded.err, 0);
   CHECK_EQ(decoded.result.trailingZeros, 512u);
   CHECK(decoded.bytes == data);
+}
+
+TEST(zstd_frames) {
+  const Bytes stream = material(1 << 20, 18);
+  for (size_t perSpan : {size_t{1}, size_t{4}, size_t{1000}}) everySpanDecodes(zstdLayer(stream, 50'000, perSpan));
+  everySpanDecodes(zstdLayer(stream, stream.size(), 1));
+  // Frames of any size around the buffer's, and such as hold nothing.
+  for (size_t size : {1u, (256u << 10) - 1, 256u << 10, (256u << 10) + 1, 512u << 10}) {
+    const Bytes part(stream.begin(), stream.begin() + static_cast<ptrdiff_t>(size));
+    for (bool sized : {false, true}) {
+      const Bytes frame = zstdFrame(part, {.checksum = true, .sized = sized});
+      const Bytes data = join({zstdFrame({}), skippableFrame(0), frame, skippableFrame(300'000, 15), zstdFrame({})});
+      const Decoded decoded = decode(plain(SpanKind::ZstdFrame, data), size);
+      CHECK_EQ(decoded.err, 0);
+      CHECK(decoded.bytes == part);
+    }
+  }
+  for (const Bytes& nothing : {Bytes{}, skippableFrame(5), zstdFrame({}, {.checksum = true})}) {
+    CHECK_EQ(decode(plain(SpanKind::ZstdFrame, nothing), 0).err, 0);
+    refused(plain(SpanKind::ZstdFrame, nothing), 1, SpanFailure::Length);
+  }
+}
+
+TEST(zstd_frames_of_another_size) {
+  const Bytes part = material(300'000, 19);
+  const Bytes data = join({zstdFrame(part), zstdFrame({'x'})});
+  for (uint64_t size : {uint64_t{0}, uint64_t{1}, uint64_t{299'999}, uint64_t{300'000}, uint64_t{300'002}, uint64_t{1} << 62}) {
+    refused(plain(SpanKind::ZstdFrame, data), size, SpanFailure::Length);
+  }
+  // A bomb is cut off long before its end.
+  const Bytes bomb = zstdFrame(Bytes(100 << 20, 0));
+  const Decoded decoded = decode(plain(SpanKind::ZstdFrame, bomb), 1'000);
+  CHECK(decoded.result.failure == SpanFailure::Length);
+  CHECK_EQ(decoded.result.trailingZeros, (256u << 10) - 1'000u);
+}
+
+TEST(zstd_frames_cut_or_damaged) {
+  const Bytes part = material(20'000, 20);
+  const Bytes first = join({skippableFrame(20), zstdFrame(part, {.checksum = true})});
+  const Bytes data = join({first, skippableFrame(9), zstdFrame(part)});
+  for (size_t size = 1; size < data.size(); size += size < 60 || size + 60 > data.size() ? 1 : 97) {
+    if (size == 28 || size == first.size() || size == first.size() + 17) continue;
+    const Bytes cut(data.begin(), data.begin() + static_cast<ptrdiff_t>(size));
+    refused(plain(SpanKind::ZstdFrame, cut), 2 * part.size(), SpanFailure::Inflate);
+  }
+  Bytes wrong = first;
+  wrong.back() ^= 1;
+  refused(plain(SpanKind::ZstdFrame, wrong), part.size(), SpanFailure::Inflate);
+  for (const Bytes& behind : {Bytes{0}, Bytes{0, 0, 0, 0}, Bytes{'x', 'y', 'z', '!', '!'}, member({'x'})}) {
+    refused(plain(SpanKind::ZstdFrame, join({first, behind})), part.size(), SpanFailure::Inflate);
+  }
+  // The library would read on in the format of its version 0.7.
+  refused(plain(SpanKind::ZstdFrame, join({first, {0x27, 0xb5, 0x2f, 0xfd, 0, 0, 0xc0, 0, 0}})), part.size(), SpanFailure::Inflate);
+}
+
+TEST(zstd_windows) {
+  const Bytes part = material(1 << 20, 21);
+  const Bytes most = zstdFrame(part, {.windowLog = 27, .sized = false});
+  const Decoded decoded = decode(plain(SpanKind::ZstdFrame, most), part.size());
+  CHECK_EQ(decoded.err, 0);
+  CHECK(decoded.bytes == part);
+  Bytes larger = most;
+  CHECK_EQ(larger[5], (27 - 10) << 3);
+  larger[5] = (28 - 10) << 3;
+  refused(plain(SpanKind::ZstdFrame, larger), part.size(), SpanFailure::Inflate);
 }
 
 TEST(a_failing_sink_ends_it) {

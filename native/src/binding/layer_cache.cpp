@@ -208,6 +208,7 @@ SpanKind kindArg(Napi::Value value) {
   const std::string name = stringArg(value);
   if (name == "gzip-checkpoint") return SpanKind::GzipCheckpoint;
   if (name == "gzip-member") return SpanKind::GzipMember;
+  if (name == "zstd-frame") return SpanKind::ZstdFrame;
   if (name == "stored") return SpanKind::Stored;
   throw Napi::TypeError::New(value.Env(), "unknown span decoder '" + name + "'");
 }

@@ -1,5 +1,8 @@
 #include "gzip/span_decoder.hpp"
 
+#include <zstd.h>
+#include <zstd_errors.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -14,6 +17,14 @@ namespace {
 
 constexpr size_t kOutput = size_t{256} << 10;
 constexpr size_t kTrailer = 8;
+// What the zstd command accepts without being told to.
+constexpr int kZstdWindowLog = 27;
+
+// kOutput bytes, of this thread.
+uint8_t* outputBuffer() {
+  static thread_local const std::unique_ptr<uint8_t[]> buffer(new uint8_t[kOutput]);
+  return buffer.get();
+}
 
 bool allZero(const uint8_t* bytes, size_t length) {
   return std::all_of(bytes, bytes + length, [](uint8_t byte) { return byte == 0; });
@@ -94,15 +105,15 @@ class GzipSpan {
 
   // One member to its end, from wherever in it the inflater stands.
   int member() {
-    static thread_local std::unique_ptr<uint8_t[]> buffer(new uint8_t[kOutput]);
+    uint8_t* const buffer = outputBuffer();
     for (;;) {
       size_t produced = 0;
-      const Inflater::Status status = inflater_->run(buffer.get(), kOutput, produced);
+      const Inflater::Status status = inflater_->run(buffer, kOutput, produced);
       if (whole_) {
-        crc_ = gzipCrc(crc_, buffer.get(), produced);
+        crc_ = gzipCrc(crc_, buffer, produced);
         length_ += produced;
       }
-      if (int err = output_.take(buffer.get(), produced)) return err;
+      if (int err = output_.take(buffer, produced)) return err;
       switch (status) {
         case Inflater::Status::More: break;
         case Inflater::Status::Bad: return output_.bad(SpanFailure::Inflate);
@@ -153,6 +164,37 @@ class GzipSpan {
   uint64_t length_ = 0;
 };
 
+// RFC 8878 §3.1. The library would take the formats before that one too.
+bool beginsFrame(const uint8_t* bytes, size_t length) {
+  if (length < 4) return false;
+  const uint32_t magic = load32(bytes);
+  return magic == ZSTD_MAGICNUMBER || (magic & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START;
+}
+
+// Frame after frame, skippable ones among them. A context of its own each time: one that a thread keeps would keep the
+// largest window it ever saw.
+int zstdSpan(const DecodeInput& input, Output& output) {
+  const std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> context(ZSTD_createDCtx(), ZSTD_freeDCtx);
+  if (!context) return -ENOMEM;
+  ZSTD_DCtx_setParameter(context.get(), ZSTD_d_windowLogMax, kZstdWindowLog);
+  uint8_t* const buffer = outputBuffer();
+  ZSTD_inBuffer in{input.data, input.size, 0};
+  size_t more = 0;  // 0 between two frames
+  while (in.pos < in.size || more != 0) {
+    if (more == 0 && !beginsFrame(input.data + in.pos, input.size - in.pos)) return output.bad(SpanFailure::Inflate);
+    const size_t before = in.pos;
+    ZSTD_outBuffer out{buffer, kOutput, 0};
+    more = ZSTD_decompressStream(context.get(), &out, &in);
+    if (ZSTD_isError(more)) {
+      if (ZSTD_getErrorCode(more) == ZSTD_error_memory_allocation) return -ENOMEM;
+      return output.bad(SpanFailure::Inflate);
+    }
+    if (int err = output.take(buffer, out.pos)) return err;
+    if (out.pos == 0 && in.pos == before) return output.bad(SpanFailure::Inflate);
+  }
+  return output.full() ? 0 : output.bad(SpanFailure::Length);
+}
+
 int storedSpan(const DecodeInput& input, Output& output) {
   if (int err = output.take(input.data, input.size)) return err;
   return output.full() ? 0 : output.bad(SpanFailure::Length);
@@ -172,6 +214,7 @@ int decodeSpan(const DecodeInput& input, uint64_t streamSize, const SpanSink& si
   }
   Output output(streamSize, input.openEnded, sink, result);
   if (input.kind == SpanKind::Stored) return storedSpan(input, output);
+  if (input.kind == SpanKind::ZstdFrame) return zstdSpan(input, output);
   return GzipSpan(input, output).decode();
 }
 

@@ -5,7 +5,7 @@
 
 namespace peel {
 
-enum class SpanKind : uint8_t { GzipCheckpoint, GzipMember, Stored };
+enum class SpanKind : uint8_t { GzipCheckpoint, GzipMember, ZstdFrame, Stored };
 
 // One span as it came from the registry, and where to start in it.
 struct DecodeInput {
@@ -34,7 +34,8 @@ using SpanSink = std::function<int(const uint8_t* bytes, size_t length)>;
 // claims more is not what its index says.
 constexpr uint64_t kMaxTrailingZeros = uint64_t{64} << 20;
 
-// Decodes one span of exactly `streamSize` bytes in bounded memory. 0, -EBADMSG with result.failure, or the sink's error.
+// Decodes one span of exactly `streamSize` bytes in bounded memory. 0, -EBADMSG with result.failure, or the sink's error;
+// -ENOMEM where the window of a zstd frame, at most 128 MiB, could not be had.
 int decodeSpan(const DecodeInput& input, uint64_t streamSize, const SpanSink& sink, DecodeResult& result);
 
 }  // namespace peel
