@@ -1,12 +1,11 @@
 // From layers that were read as a whole to the SOCI index of their image, kept on this node where mounts find it.
-import { createHash } from 'node:crypto';
+import { blobOf } from '../index/blob.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { sociIndexManifest } from '../index/soci-index-writer.ts';
 import { ztocMediaType } from '../index/soci-names.ts';
 import { ztocFromBuild } from '../index/ztoc-from-build.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import { digestFromSha256 } from '../oci/digest.ts';
 import type { State } from '../state/state.ts';
 import type { ZtocRow } from '../state/ztocs.ts';
 import type { ContentFetcher } from './content.ts';
@@ -38,9 +37,7 @@ export async function keepZtoc({ content, state }: AssembleIndexDeps, build: Lay
 
 /** Keeps what was made here under its digest. Errors: those of the disk. */
 export async function keepBlob(content: ContentFetcher, mediaType: string, bytes: Uint8Array): Promise<Descriptor> {
-  const digest = digestFromSha256(createHash('sha256').update(bytes).digest());
-  const { descriptor } = await content.keep({ descriptor: { mediaType, digest, size: bytes.length }, bytes });
-  return descriptor;
+  return (await content.keep(blobOf(mediaType, bytes))).descriptor;
 }
 
 /** Joins the zTOCs of an image, in the order of its layers. Undefined when there is none to join. Errors: those of the disk. */

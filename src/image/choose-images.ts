@@ -32,7 +32,6 @@ export async function chooseImages(
   });
   const deps = { images: state.images, content };
   const common = { pull: 'always', signal: options.signal } as const;
-  if (options.allPlatforms === true)
-    return { origin, images: await resolveAllPlatforms(deps, origin, parsed, common) };
+  if (options.allPlatforms === true) return { origin, images: await resolveAllPlatforms(deps, origin, parsed, common) };
   return { origin, images: [await resolveImage(deps, origin, parsed, { ...common, platform: options.platform })] };
 }

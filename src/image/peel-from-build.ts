@@ -1,5 +1,5 @@
+import { IndexError } from '../index/errors.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
-import { defaultIndexLimits } from '../index/limits.ts';
 import { writePeelTable } from '../index/peel-table-writer.ts';
 import { archiveTree } from '../tree/archive-tree.ts';
 import { writeErofs } from '../tree/erofs-writer.ts';
@@ -21,30 +21,25 @@ export type PeelResult =
 export function peelFromBuild(build: LayerBuild): PeelResult {
   if (build.fine === undefined) return skip(build.fineObstacle ?? 'its spans were not asked for');
   const { spans, frames, frameLengths, frameSha256 } = build.fine;
-  const tree = treeOf(build);
-  if (typeof tree === 'string') return skip(tree);
-  const { treeBytes, blobBytes } = defaultIndexLimits;
-  if (tree.length > treeBytes) return skip(`its tree takes ${tree.length} bytes, more than the ${treeBytes} allowed`);
-  const table = writePeelTable({
-    layer: build.blobDigest,
-    diffId: build.diffId,
-    spans,
-    windows: { lengths: frameLengths, sha256: frameSha256 },
-    tree,
-  });
-  if (table.length > blobBytes) return skip(`its table takes ${table.length} bytes, more than the ${blobBytes} allowed`);
-  const windows = frames.length === 0 ? undefined : frames;
-  return { table, windows, spanSize: spans.spanSize, skipped: undefined };
-}
-
-/** Or why an index cannot have one that says what the archive does. */
-function treeOf({ entries, streamSize }: LayerBuild): Uint8Array | string {
   try {
-    return writeErofs(archiveTree(entries, { streamSize }));
+    const table = writePeelTable({
+      layer: build.blobDigest,
+      diffId: build.diffId,
+      spans,
+      windows: { lengths: frameLengths, sha256: frameSha256 },
+      tree: writeErofs(archiveTree(build.entries, { streamSize: build.streamSize })),
+    });
+    return { table, windows: frames.length === 0 ? undefined : frames, spanSize: spans.spanSize, skipped: undefined };
   } catch (error) {
-    if (error instanceof TreeError) return error.message;
+    if (saysWhyNot(error)) return skip(error.message);
     throw error;
   }
+}
+
+/** A tree that an index cannot have truthfully, or a table that no reader would take. */
+function saysWhyNot(error: unknown): error is Error {
+  if (error instanceof TreeError) return true;
+  return error instanceof IndexError && (error.code === 'ERR_INDEX_UNSUPPORTED' || error.code === 'ERR_INDEX_LIMIT');
 }
 
 function skip(skipped: string): PeelResult {

@@ -1,20 +1,17 @@
 // What an index says of each of its layers, from its own bytes and those of its tables.
 import { readPeelIndex } from '../index/peel-index-reader.ts';
 import type { PeelLayer } from '../index/peel-index.ts';
-import { peelIndexType } from '../index/peel-names.ts';
 import { readPeelTable } from '../index/peel-table-reader.ts';
 import { readSociIndex } from '../index/soci-index.ts';
 import type { SociLayer } from '../index/soci-index.ts';
 import { readZtoc } from '../index/ztoc-reader.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
-import type { Digest } from '../oci/digest.ts';
-import { parseManifest } from '../oci/manifest.ts';
-import type { IndexRow } from '../state/indexes.ts';
 import { readErofs } from '../tree/erofs-reader.ts';
 import { treeEntries } from '../tree/tree-entries.ts';
 import type { ContentFetcher } from './content.ts';
 import { readSmallBlob } from './content.ts';
 import { ImageError } from './errors.ts';
+import type { KnownIndex } from './find-indexes.ts';
 import type { IndexInfoReport, IndexLayerInfo } from './index-report.ts';
 import type { Origin } from './origin.ts';
 
@@ -30,7 +27,7 @@ type Load = (descriptor: Descriptor) => Promise<Uint8Array | undefined>;
  */
 export async function showIndex(
   content: ContentFetcher,
-  { digest, image, source }: { readonly digest: Digest } & Pick<IndexRow, 'image' | 'source'>,
+  { digest, kind, image, source }: KnownIndex,
   origin: Origin | undefined,
   options: Fetch,
 ): Promise<IndexInfoReport> {
@@ -43,14 +40,9 @@ export async function showIndex(
     (await content.local(descriptor.digest))?.bytes ??
     (origin === undefined ? undefined : await readSmallBlob(origin, descriptor, maxBlobBytes, options));
   const head = { index: digest, image, source };
-  return isPeelIndex(found.bytes)
+  return kind === 'peel'
     ? { ...head, ...(await peelReport(found.bytes, load)) }
     : { ...head, ...(await sociReport(found.bytes, load)) };
-}
-
-function isPeelIndex(bytes: Uint8Array): boolean {
-  const { config, artifactType } = parseManifest(bytes);
-  return config.mediaType === peelIndexType || artifactType === peelIndexType;
 }
 
 type Body = Pick<IndexInfoReport, 'format' | 'buildTool' | 'layers'>;

@@ -14,10 +14,9 @@ export type Finished = Awaited<ReturnType<StreamIndexer['finish']>>;
 export interface BlobFacts {
   readonly blobSize: number;
   readonly blobSha256: Buffer;
+  /** Of a zstd blob that we decoded with fine spans asked for: spans of whole frames, or why there are none. */
+  readonly frames?: ReturnType<ZstdFrameSpans['finish']> | undefined;
 }
-
-/** Spans of whole zstd frames, or why there are none. */
-export type FrameResult = ReturnType<ZstdFrameSpans['finish']>;
 
 /** Most bytes handed to the indexer at once: each push is a copy and some trips between threads. */
 const pieceSize = 1 << 20;
@@ -48,11 +47,8 @@ export class BuildPass {
     }
   }
 
-  /**
-   * The indexer sees the decoded stream, so the blob's own size and digest are counted here, and where its frames can be taken apart when fine
-   * spans are asked for.
-   */
-  async zstd(source: AsyncIterable<Uint8Array>): Promise<BlobFacts & { readonly frames: FrameResult | undefined }> {
+  /** The indexer sees the decoded stream, so what is to know of the blob itself is found here. */
+  async zstd(source: AsyncIterable<Uint8Array>): Promise<BlobFacts> {
     const hash = createHash('sha256');
     const { fineSpanSize } = this.#options;
     const spans = fineSpanSize === undefined ? undefined : new ZstdFrameSpans(fineSpanSize);

@@ -2,7 +2,7 @@ import { StreamIndexer } from '../native/stream-indexer.ts';
 import { digestAlgorithm, digestFromSha256 } from '../oci/digest.ts';
 import type { Compression } from '../oci/media-type.ts';
 import { TarError } from '../tar/errors.ts';
-import { type BlobFacts, BuildPass, type Finished, type FrameResult } from './build-pass.ts';
+import { type BlobFacts, BuildPass, type Finished } from './build-pass.ts';
 import { checkpointWindow, writeCheckpoints } from './checkpoints.ts';
 import { detectCompression, peek, sniffSize } from './compression-sniff.ts';
 import { IndexError } from './errors.ts';
@@ -45,14 +45,13 @@ export async function buildLayerIndex(
         ? await pass.decoded(all, decode)
         : await (compression === 'zstd' ? pass.zstd(all) : pass.direct(all));
     const finished = await pass.finish();
-    const blob = seen ?? finished;
+    const blob: BlobFacts = seen ?? finished;
     checkDigests(options, blob, finished);
     const { entries, tar } = pass;
     const found = { compression, decoder: decoderOf(compression, decode), spanSize, entries };
-    const frames = seen !== undefined && 'frames' in seen ? seen.frames : undefined;
     return {
       ...material(found, blob, finished, tar.finish().endOffset),
-      ...fineOf(options.fineSpanSize, compression, { blob, finished, frames }),
+      ...fineOf(options.fineSpanSize, compression, blob, finished),
     };
   } catch (error) {
     throw layerError(error, options);
@@ -105,21 +104,15 @@ function material(
   };
 }
 
-interface Passed {
-  readonly blob: BlobFacts;
-  readonly finished: Finished;
-  readonly frames: FrameResult | undefined;
-}
-
 function fineOf(
   spanSize: number | undefined,
   compression: Compression,
-  { blob, finished, frames }: Passed,
+  { blobSize, frames }: BlobFacts,
+  { streamSize, fine: indexed }: Finished,
 ): Pick<LayerBuild, 'fine' | 'fineObstacle'> {
   if (spanSize === undefined) return { fine: undefined, fineObstacle: undefined };
   const decoder = ({ gzip: 'gzip-checkpoint', zstd: 'zstd-frame', none: 'stored' } as const)[compression];
-  const { streamSize, fine: indexed } = finished;
-  return fineSpans({ spanSize, blobSize: blob.blobSize, streamSize, indexed, frames, decoder });
+  return fineSpans({ spanSize, blobSize, streamSize, indexed, frames, decoder });
 }
 
 function checkDigests(options: BuildOptions, blob: BlobFacts, finished: Finished): void {

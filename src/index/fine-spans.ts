@@ -22,8 +22,7 @@ type FineResult = Pick<LayerBuild, 'fine' | 'fineObstacle'>;
 export function fineSpans(found: FineFound): FineResult {
   const { streamSize, frames, indexed } = found;
   if (streamSize === 0) return none('the layer is empty');
-  if (frames !== undefined)
-    return 'spans' in frames ? withoutWindows(found, frames.spans) : none(frames.obstacle);
+  if (frames !== undefined) return 'spans' in frames ? withoutWindows(found, frames.spans) : none(frames.obstacle);
   if (indexed === undefined) return none('another program has decompressed the layer');
   if (found.decoder !== 'gzip-checkpoint')
     return withoutWindows(found, { blobStarts: indexed.out, streamStarts: indexed.out, sha256: indexed.spanSha256 });

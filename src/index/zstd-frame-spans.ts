@@ -8,6 +8,14 @@ export interface FrameSpans {
   readonly sha256: Uint8Array;
 }
 
+/** Where a span may begin, the digest of the one before, and its own so far. */
+interface NextSpan {
+  readonly blob: number;
+  readonly stream: number;
+  readonly digest: Buffer;
+  readonly hash: Hash;
+}
+
 /** Most bytes of stream that are decoded in one piece. */
 const maxSpanBytes = 32 << 20;
 /** Frames that hold nothing cost a reader as much as those that hold something. */
@@ -24,7 +32,7 @@ export class ZstdFrameSpans {
   readonly #digests: Buffer[] = [];
   #hash = createHash('sha256');
   /** The end of a frame where a span begins as soon as there is a byte for it. */
-  #next: { readonly blob: number; readonly stream: number; readonly digest: Buffer; readonly hash: Hash } | undefined;
+  #next: NextSpan | undefined;
   #blob = 0;
   #stream = 0;
   /** Frames that hold at least one byte. */
@@ -69,7 +77,7 @@ export class ZstdFrameSpans {
     this.#next = { blob: this.#blob, stream: this.#stream, digest, hash: createHash('sha256') };
   }
 
-  #begin({ blob, stream, digest, hash }: NonNullable<typeof this.#next>): void {
+  #begin({ blob, stream, digest, hash }: NextSpan): void {
     this.#measure(blob, stream);
     this.#blobStarts.push(blob);
     this.#streamStarts.push(stream);
