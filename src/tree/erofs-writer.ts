@@ -30,7 +30,8 @@ export interface ErofsOptions {
 
 /**
  * The tree as an EROFS metadata image (Linux fs/erofs/erofs_fs.h): extended inodes, chunk-based files whose bytes lie on
- * extra devices. The same tree gives the same bytes. Numbers of inodes are below 2^32 and are byte offset / 32.
+ * extra devices. The same tree gives the same bytes. Numbers of inodes are below 2^32 and are byte offset / 32; the field `ino`, which
+ * the kernel does not look at, has the place in the archive where the tree knows it.
  * Attributes outside user, trusted, security and POSIX ACLs are left out: the format has none.
  * Errors: TreeError ERR_TREE_UNALIGNED, ERR_TREE_VALUE, ERR_TREE_LIMIT, naming the file.
  */
@@ -50,7 +51,10 @@ export function writeErofs(tree: Tree, options: ErofsOptions = {}): Buffer {
 
   const image = Buffer.alloc(layout.imageSize);
   const deviceBlocks = Array.from({ length: devices }, () => 0);
-  for (let i = 0; i < numbering.nodes.length; i++) writeNode(image, i, numbering, layout, blockSize, data);
+  for (const [i, node] of numbering.nodes.entries()) {
+    const ino = tree.order?.get(node) ?? i + 1;
+    writeNode(image, i, numbering, layout, blockSize, data, ino);
+  }
   if (data) for (const node of numbering.nodes) countBlocks(node, deviceBlocks, blockSize);
   layout.table.writeShared(image, layout.xattrBlock * blockSize);
   writeSuperblock(image, {
@@ -71,6 +75,7 @@ function writeNode(
   layout: ImageLayout,
   blockSize: number,
   data: boolean,
+  ino: number,
 ): void {
   const node = numbering.nodes[i] as TreeNode;
   const at = layout.inodeAt[i] as number;
@@ -82,7 +87,7 @@ function writeNode(
     xattrSize: xattrs?.size ?? 0,
     size: layout.sizes[i] as number,
     place: kind === EROFS_CHUNK_BASED ? (chunks?.bits ?? 0) : (layout.firstBlock[i] as number),
-    ino: i + 1,
+    ino,
   });
   if (xattrs !== undefined && xattrs.size > 0) writeXattrs(image, at + EROFS_INODE_SIZE, xattrs);
   const behind = at + EROFS_INODE_SIZE + (xattrs?.size ?? 0);

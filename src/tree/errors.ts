@@ -23,6 +23,8 @@ export type TreeErrorCode =
   | 'ERR_TREE_UNALIGNED'
   /** A device number, time or attribute that the image format has no room for. */
   | 'ERR_TREE_VALUE'
+  /** Bytes that are not the EROFS image of an archive's tree. */
+  | 'ERR_TREE_IMAGE'
   /** More nodes, longer paths or larger indexes than the limits allow. */
   | 'ERR_TREE_LIMIT';
 

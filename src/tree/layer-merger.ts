@@ -2,6 +2,7 @@ import type { TarEntry } from '../tar/entry.ts';
 import { type Whiteout, whiteoutAt } from '../tar/whiteout.ts';
 import { type ByteString, displayBytes } from '../util/byte-string.ts';
 import { TreeError, type TreeErrorCode } from './errors.ts';
+import { checkLinkTarget } from './link-target.ts';
 import type { HideTarget, MergeTarget } from './merge-target.ts';
 import { type DirectoryNode, isDirectory, newNode } from './node.ts';
 import { cleanPath, NAME_MAX } from './path.ts';
@@ -10,8 +11,6 @@ import type { NodeType, TreeNode } from './tree.ts';
 
 /** As many links as Go's path resolution follows when other tools extract a layer. */
 const maxLinks = 255;
-/** The kernel reads targets into one page with a NUL behind them. */
-const maxTarget = 4095;
 
 /** What a whole merge may still spend. */
 export interface MergeBudget {
@@ -145,7 +144,7 @@ export class LayerMerger {
     const node = newNode(type, 0);
     describe(node, entry);
     if (type === 'symlink') {
-      this.#checkTarget(entry.link);
+      checkLinkTarget(entry.link, this.#name);
       // Linux has no modes for links: extracted or not, they are 0777.
       node.mode = 0o777;
       node.link = entry.link;
@@ -225,17 +224,6 @@ export class LayerMerger {
     });
     if (parent !== undefined) return parent;
     throw this.#refuse('ERR_TREE_PARENT', 'is below something that is not a directory');
-  }
-
-  #checkTarget(link: ByteString): void {
-    if (link === '') throw this.#refuse('ERR_TREE_SYMLINK', 'is a symbolic link without a target');
-    if (link.includes('\0')) throw this.#refuse('ERR_TREE_SYMLINK', 'is a symbolic link with a NUL byte in its target');
-    if (link.length > maxTarget) {
-      throw this.#refuse(
-        'ERR_TREE_SYMLINK',
-        `is a symbolic link to a target of ${link.length} bytes, more than ${maxTarget}`,
-      );
-    }
   }
 
   #charge(): void {

@@ -37,4 +37,6 @@ export interface Tree {
   readonly root: TreeNode & { readonly children: Map<ByteString, TreeNode> };
   /** How many layer streams `TreeExtent.layer` may name. */
   readonly layers: number;
+  /** Of the tree of an archive: the place of each node in it, from 1 without gaps; the root is first, and every directory before what is in it. */
+  readonly order?: ReadonlyMap<TreeNode, number> | undefined;
 }

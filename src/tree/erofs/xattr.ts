@@ -28,6 +28,13 @@ const maxShared = 255;
 /** i_xattr_icount is 16 bits of 4-byte units, and one for the header. */
 const maxInline = EROFS_XATTR_HEADER + 4 * 0xfffe;
 
+/** The name space of an attribute; undefined when the format has none for it. */
+export function xattrSpace(full: ByteString): (typeof xattrPrefixes)[number] | undefined {
+  return xattrPrefixes.find(
+    ({ prefix }) => full.startsWith(prefix) && prefix.endsWith('.') === full.length > prefix.length,
+  );
+}
+
 /** All attributes of an image. First `add` every inode's, then `plan` each of them again. */
 export class XattrTable {
   readonly #known = new Map<string, Attribute>();
@@ -78,9 +85,7 @@ export class XattrTable {
     const found: Attribute[] = [];
     const names = xattrs.size > 1 ? [...xattrs.keys()].sort() : xattrs.keys();
     for (const full of names) {
-      const space = xattrPrefixes.find(
-        ({ prefix }) => full.startsWith(prefix) && prefix.endsWith('.') === full.length > prefix.length,
-      );
+      const space = xattrSpace(full);
       // The format cannot say them; a tar program on Linux cannot set them either (ENOTSUP) and goes on.
       if (space === undefined) continue;
       const value = xattrs.get(full) as Uint8Array;
