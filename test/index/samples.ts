@@ -91,7 +91,7 @@ export const sampleEntries: readonly TarEntry[] = [
   sampleEntry({ path: text('./fifo'), type: 'fifo', mode: 0o600, dataOffset: 5120 }),
 ];
 
-export function sampleDigest(content: string): Buffer {
+export function sampleDigest(content: string | Uint8Array): Buffer {
   return createHash('sha256').update(content).digest();
 }
 
