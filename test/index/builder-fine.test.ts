@@ -3,14 +3,23 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import binding from 'zstd-napi/binding.js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildLayerIndex } from '../../src/index/builder.ts';
 import type { BuildOptions, LayerBuild } from '../../src/index/layer-build.ts';
 import { ztocFromBuild } from '../../src/index/ztoc-from-build.ts';
 import { tarOf } from '../support/tar-members.ts';
 import { keptTempDir } from '../support/tmp.ts';
-import { chunked, expectEverySpan, filter, fineIndex, makeTar, makeTree, sha256 } from './layers.ts';
+import {
+  chunked,
+  expectEverySpan,
+  filter,
+  fineIndex,
+  makeTar,
+  makeTree,
+  sha256,
+  skippable,
+  zstdFrames,
+} from './layers.ts';
 
 const fineSpanSize = 64 << 10;
 const scratch = keptTempDir();
@@ -27,17 +36,6 @@ async function build(blob: Uint8Array, options: BuildOptions = {}, pieces = 65_5
   return await buildLayerIndex(chunked(blob, pieces), { fineSpanSize, diffId: sha256(tar), ...options });
 }
 
-/** `bytes` in zstd frames of `size` bytes of it each. */
-function zstdFrames(bytes: Uint8Array, size: number, between: Uint8Array = Buffer.alloc(0)): Buffer {
-  const frames: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length; at += size) {
-    const part = bytes.subarray(at, at + size);
-    const frame = Buffer.alloc(part.length + 1000);
-    frames.push(between, frame.subarray(0, new binding.CCtx().compress(frame, part, 1)));
-  }
-  return Buffer.concat([...frames, between]);
-}
-
 /** Each span's digest is of its blob bytes, and spans leave no blob byte out. */
 function expectDigests({ fine }: LayerBuild, blob: Uint8Array): void {
   const spans = Array.from({ length: fine?.spans.count ?? 0 }, (_, i) => fine?.spans.span(i));
@@ -46,12 +44,6 @@ function expectDigests({ fine }: LayerBuild, blob: Uint8Array): void {
     expect(span?.sha256 && Buffer.from(span.sha256).equals(createHash('sha256').update(bytes).digest())).toBe(true);
   }
   expect([spans[0]?.blobStart, spans.at(-1)?.blobEnd]).toEqual([0, blob.length]);
-}
-
-function skippable(text: string): Buffer {
-  const head = Buffer.from([0x5a, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]);
-  head.writeUInt32LE(text.length, 4);
-  return Buffer.concat([head, Buffer.from(text)]);
 }
 
 describe('fine spans of zstd layers', () => {
@@ -78,7 +70,9 @@ describe('fine spans of zstd layers', () => {
   it('are the same however the blob comes in', async () => {
     const blob = zstdFrames(tar, 99_999, skippable(''));
     const made = await Promise.all([1_001, 65_537, blob.length].map((size) => build(blob, {}, size)));
-    const tables = made.map(({ fine }) => Array.from({ length: fine?.spans.count ?? 0 }, (_, i) => fine?.spans.span(i)));
+    const tables = made.map(({ fine }) =>
+      Array.from({ length: fine?.spans.count ?? 0 }, (_, i) => fine?.spans.span(i)),
+    );
     expect(tables[0]?.length).toBeGreaterThan(10);
     expect(tables[1]).toEqual(tables[0]);
     expect(tables[2]).toEqual(tables[0]);
@@ -86,12 +80,18 @@ describe('fine spans of zstd layers', () => {
 
   it('are not there for a single frame, and it is said', async () => {
     const blob = Buffer.concat([skippable('a'), await filter('zstd', ['-c', '-1'], tar), skippable('b')]);
-    expect(await build(blob)).toMatchObject({ fine: undefined, fineObstacle: expect.stringMatching(/single zstd frame/) });
+    expect(await build(blob)).toMatchObject({
+      fine: undefined,
+      fineObstacle: expect.stringMatching(/single zstd frame/),
+    });
   });
 
   it('are not there for frames that are too large, and it is said', async () => {
     const large = tarOf({ path: 'f', data: Buffer.alloc(33 << 20) });
-    const blob = Buffer.concat([zstdFrames(large.subarray(0, 1000), 1000), zstdFrames(large.subarray(1000), large.length)]);
+    const blob = Buffer.concat([
+      zstdFrames(large.subarray(0, 1000), 1000),
+      zstdFrames(large.subarray(1000), large.length),
+    ]);
     const made = await build(blob, { diffId: sha256(large) });
     expect(made).toMatchObject({ fine: undefined, fineObstacle: 'its zstd frames are too large to read in part' });
   });

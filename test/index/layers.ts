@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { cp, mkdir, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect } from 'vitest';
+import binding from 'zstd-napi/binding.js';
 import type { FineSpans, LayerBuild } from '../../src/index/layer-build.ts';
 import type { LayerIndex, Span } from '../../src/index/layer-index.ts';
 import { decodeWindow } from '../../src/index/peel-window.ts';
@@ -49,6 +50,24 @@ export async function filter(command: string, args: readonly string[], input: Ui
 /** The blob in pieces of `size` bytes, as a body that comes in over a network. */
 export async function* chunked(blob: Uint8Array, size = 65_537): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < blob.length; at += size) yield blob.slice(at, at + size);
+}
+
+/** `bytes` in zstd frames of `size` bytes of it each. */
+export function zstdFrames(bytes: Uint8Array, size: number, between: Uint8Array = Buffer.alloc(0)): Buffer {
+  const frames: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; at += size) {
+    const part = bytes.subarray(at, at + size);
+    const frame = Buffer.alloc(part.length + 1000);
+    frames.push(between, frame.subarray(0, new binding.CCtx().compress(frame, part, 1)));
+  }
+  return Buffer.concat([...frames, between]);
+}
+
+/** A zstd frame that holds nothing but a note. */
+export function skippable(text: string): Buffer {
+  const head = Buffer.from([0x5a, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]);
+  head.writeUInt32LE(text.length, 4);
+  return Buffer.concat([head, Buffer.from(text)]);
 }
 
 /** What a reader of the layer's fine spans has: their windows decoded from the frames. */
@@ -105,7 +124,8 @@ async function decode(
   openEnded: boolean,
 ): Promise<void> {
   const { decoder, index, bits, sha256: digest } = span;
-  if (decoder !== 'gzip-checkpoint' && decoder !== 'stored' && decoder !== 'zstd-frame') throw new Error(`cannot decode ${decoder}`);
+  if (decoder !== 'gzip-checkpoint' && decoder !== 'stored' && decoder !== 'zstd-frame')
+    throw new Error(`cannot decode ${decoder}`);
   const data = blob.slice(span.blobStart, span.blobEnd);
   await cache.decode({ span: index, decoder, bits, data, window, sha256: digest, openEnded });
 }
