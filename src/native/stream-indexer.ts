@@ -6,7 +6,7 @@ export interface StreamIndexerOptions {
   readonly spanSize: number;
   /** The stream is written here at its own offsets; -1: its bytes are not kept. Open until finish() or close(). */
   readonly dataFd: number;
-  /** Stream bytes per span of a second, finer table; 0 (default): none is made. */
+  /** Stream bytes per span of a second, finer table, at least 4 KiB; 0 (default): none is made. */
   readonly fineSpanSize?: number | undefined;
 }
 
@@ -67,6 +67,7 @@ interface Chunk {
   readonly bytes: Uint8Array;
 }
 
+const leastFineSpan = 4 << 10;
 const chunkSize = 256 * 1024;
 /** Questions on their way to the inflating thread, so that it need not wait for this one. */
 const depth = 2;
@@ -76,7 +77,9 @@ const ringSize = depth + 2;
 /**
  * The builder's single pass over a layer blob: inflates it, checks nothing but gzip's own checksums, notes a checkpoint by
  * SOCI's rule at the first block and at every block boundary more than `spanSize` bytes after the last, and hashes
- * blob, spans and stream. All of it on two native threads; memory is a few chunks and 32 KiB per span.
+ * blob, spans and stream. All of it on two native threads; memory is a few chunks and 32 KiB per span. The finer table follows a rule of
+ * its own, which does not cut gzip members of up to `fineSpanSize` bytes of stream, and its windows are made on the threads for
+ * decoding; memory for it is their frames.
  *
  * Rejects with ERR_INDEX_INFLATE (not gzip, or damaged), ERR_INDEX_TRAILING (something other than zeros after the last
  * member), ERR_INDEX_TRUNCATED, ERR_CLOSED, or an errno code when the stream could not be written.
@@ -91,8 +94,8 @@ export class StreamIndexer {
   constructor(options: StreamIndexerOptions) {
     const { format, spanSize, dataFd, fineSpanSize = 0 } = options;
     if (!Number.isSafeInteger(spanSize) || spanSize < 1) throw new RangeError(`a span of ${spanSize} bytes`);
-    if (!Number.isSafeInteger(fineSpanSize) || fineSpanSize < 0)
-      throw new RangeError(`a fine span of ${fineSpanSize} bytes`);
+    const isFine = fineSpanSize === 0 || (Number.isSafeInteger(fineSpanSize) && fineSpanSize >= leastFineSpan);
+    if (!isFine) throw new RangeError(`a fine span of ${fineSpanSize} bytes`);
     if (!Number.isInteger(dataFd) || dataFd < -1) throw new RangeError(`file descriptor ${dataFd}`);
     this.#handle = this.#native.streamIndexerOpen(format, spanSize, dataFd, fineSpanSize);
   }

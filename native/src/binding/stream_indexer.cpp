@@ -17,6 +17,9 @@ using IndexerHandle = Handle<StreamIndexer>;
 constexpr napi_type_tag kChunkTag = {0x7065656c4368756eu, 0x6b42797465730001u};
 using ChunkHandle = Handle<StreamIndexer::Chunk>;
 
+// Windows of checkpoints that follow closer would pile up until each has its 32 KiB of stream behind it.
+constexpr uint64_t kLeastFineSpan = 4096;
+
 Napi::Error failureError(Napi::Env env, StreamIndexer::Failure failure, int err) {
   switch (failure) {
     case StreamIndexer::Failure::BadData: return codedError(env, "ERR_INDEX_INFLATE", "the blob is not gzip, or damaged");
@@ -32,7 +35,7 @@ void check(Napi::Env env, StreamIndexer::Failure failure, int err) {
   if (failure != StreamIndexer::Failure::None) throw failureError(env, failure, err);
 }
 
-// (format, spanSize, dataFd) -> handle
+// (format, spanSize, dataFd, fineSpanSize) -> handle
 Napi::Value open(const Napi::CallbackInfo& info) {
   StreamIndexer::Options options;
   const std::string format = stringArg(info[0]);
@@ -41,6 +44,10 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   options.spanSize = uintArg(info[1]);
   if (options.spanSize == 0) throw Napi::RangeError::New(info.Env(), "a span has at least one byte");
   options.dataFd = intArg(info[2]);
+  options.fineSpanSize = uintArg(info[3]);
+  if (options.fineSpanSize > 0 && options.fineSpanSize < kLeastFineSpan) {
+    throw Napi::RangeError::New(info.Env(), "a fine span has at least " + std::to_string(kLeastFineSpan) + " bytes");
+  }
   return IndexerHandle::make(info.Env(), kTag, std::make_shared<StreamIndexer>(options));
 }
 
@@ -87,35 +94,66 @@ Napi::Value pull(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-Napi::Value describe(Napi::Env env, const StreamIndexer::Index& index) {
-  check(env, index.failure, index.err);
-  const size_t count = index.checkpoints.size();
+void setCheckpoints(Napi::Object& result, const std::vector<Checkpoint>& checkpoints,
+                    const std::vector<Sha256Digest>& spanSha256) {
+  Napi::Env env = result.Env();
+  const size_t count = checkpoints.size();
   auto in = Napi::Float64Array::New(env, count);
   auto out = Napi::Float64Array::New(env, count);
   auto bits = Napi::Uint8Array::New(env, count);
-  auto windows = Napi::Buffer<uint8_t>::New(env, index.windows.size() * kWindow);
-  auto digests = Napi::Buffer<uint8_t>::New(env, index.spanSha256.size() * sizeof(Sha256Digest));
+  auto digests = Napi::Buffer<uint8_t>::New(env, spanSha256.size() * sizeof(Sha256Digest));
   for (size_t i = 0; i < count; i++) {
-    in[i] = static_cast<double>(index.checkpoints[i].in);
-    out[i] = static_cast<double>(index.checkpoints[i].out);
-    bits[i] = index.checkpoints[i].bits;
+    in[i] = static_cast<double>(checkpoints[i].in);
+    out[i] = static_cast<double>(checkpoints[i].out);
+    bits[i] = checkpoints[i].bits;
   }
+  for (size_t i = 0; i < spanSha256.size(); i++) {
+    std::memcpy(digests.Data() + i * sizeof(Sha256Digest), spanSha256[i].data(), sizeof(Sha256Digest));
+  }
+  result.Set("in", in);
+  result.Set("out", out);
+  result.Set("bits", bits);
+  result.Set("spanSha256", digests);
+}
+
+Napi::Value describeFine(Napi::Env env, const StreamIndexer::Fine& fine) {
+  const size_t count = fine.frames.size();
+  size_t size = 0;
+  for (const WindowFrame& frame : fine.frames) size += frame.bytes.size();
+  auto frames = Napi::Buffer<uint8_t>::New(env, size);
+  auto lengths = Napi::Uint32Array::New(env, count);
+  auto digests = Napi::Buffer<uint8_t>::New(env, count * sizeof(Sha256Digest));
+  size_t at = 0;
+  for (size_t i = 0; i < count; i++) {
+    const WindowFrame& frame = fine.frames[i];
+    lengths[i] = static_cast<uint32_t>(frame.bytes.size());
+    std::memcpy(digests.Data() + i * sizeof(Sha256Digest), frame.sha256.data(), sizeof(Sha256Digest));
+    if (frame.bytes.empty()) continue;
+    std::memcpy(frames.Data() + at, frame.bytes.data(), frame.bytes.size());
+    at += frame.bytes.size();
+  }
+  Napi::Object result = Napi::Object::New(env);
+  setCheckpoints(result, fine.checkpoints, fine.spanSha256);
+  result.Set("frames", frames);
+  result.Set("frameLengths", lengths);
+  result.Set("frameSha256", digests);
+  return result;
+}
+
+Napi::Value describe(Napi::Env env, const StreamIndexer::Index& index) {
+  check(env, index.failure, index.err);
+  auto windows = Napi::Buffer<uint8_t>::New(env, index.windows.size() * kWindow);
   for (size_t i = 0; i < index.windows.size(); i++) {
     std::memcpy(windows.Data() + i * kWindow, index.windows[i].get(), kWindow);
-  }
-  for (size_t i = 0; i < index.spanSha256.size(); i++) {
-    std::memcpy(digests.Data() + i * sizeof(Sha256Digest), index.spanSha256[i].data(), sizeof(Sha256Digest));
   }
   Napi::Object result = Napi::Object::New(env);
   result.Set("blobSize", Napi::Number::New(env, static_cast<double>(index.blobSize)));
   result.Set("blobSha256", Napi::Buffer<uint8_t>::Copy(env, index.blobSha256.data(), index.blobSha256.size()));
   result.Set("streamSize", Napi::Number::New(env, static_cast<double>(index.streamSize)));
   result.Set("streamSha256", Napi::Buffer<uint8_t>::Copy(env, index.streamSha256.data(), index.streamSha256.size()));
-  result.Set("in", in);
-  result.Set("out", out);
-  result.Set("bits", bits);
+  setCheckpoints(result, index.checkpoints, index.spanSha256);
   result.Set("windows", windows);
-  result.Set("spanSha256", digests);
+  result.Set("fine", index.fine ? describeFine(env, *index.fine) : env.Undefined());
   return result;
 }
 

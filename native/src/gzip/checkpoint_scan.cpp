@@ -13,10 +13,15 @@ void slide(uint8_t* to, const uint8_t* before, const uint8_t* fresh, size_t leng
   if (mine > 0) std::memcpy(to + kWindow - mine, fresh + length - mine, mine);
 }
 
+uint64_t saturatingSum(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
+
 }  // namespace
 
-CheckpointScan::CheckpointScan(uint64_t spanSize, InflateBackend backend)
-    : spanSize_(spanSize), inflater_(makeMemberInflater(backend)), history_(new uint8_t[kWindow]()) {}
+CheckpointScan::CheckpointScan(uint64_t spanSize, InflateBackend backend, uint64_t fineSpanSize)
+    : spanSize_(spanSize),
+      fineSpanSize_(fineSpanSize),
+      inflater_(makeMemberInflater(backend)),
+      history_(new uint8_t[kWindow]()) {}
 
 void CheckpointScan::feed(const uint8_t* bytes, size_t length) {
   end_ = bytes + length;
@@ -49,17 +54,40 @@ ScanStatus CheckpointScan::run(uint8_t* out, size_t capacity, size_t& produced) 
 }
 
 void CheckpointScan::note(const uint8_t* out, size_t fresh) {
-  if (!checkpoints_.empty()) {
-    // The rule alone would repeat offset 0 after an empty first member or block, and its own reader refuses that.
-    if (out_ - checkpoints_.back().out <= spanSize_) return;
-  } else if (out_ != 0) {
-    return;
+  const bool first = std::exchange(memberBegins_, false);
+  if (first) memberOut_ = out_;
+  const Checkpoint here{in_, out_, inflater_->bits()};
+  const auto windowHere = [&] {
+    std::unique_ptr<uint8_t[]> window(new uint8_t[kWindow]);
+    slide(window.get(), history_.get(), out, fresh);
+    return window;
+  };
+  if (due()) {
+    checkpoints_.push_back(here);
+    windows_.push_back(windowHere());
   }
-  checkpoints_.push_back({in_, out_, inflater_->bits()});
-  inflater_->quietUntil(out_ > UINT64_MAX - spanSize_ ? UINT64_MAX : out_ + spanSize_);
-  std::shared_ptr<uint8_t[]> window(new uint8_t[kWindow]);
-  slide(window.get(), history_.get(), out, fresh);
-  windows_.push_back(std::move(window));
+  if (fineSpanSize_ > 0 && fineDue(first)) {
+    fineBegan_ = true;
+    fineOut_ = out_;
+    fine_.push_back({here, first ? nullptr : windowHere()});
+  }
+  inflater_->quietUntil(quiet());
+}
+
+bool CheckpointScan::due() const {
+  // The rule alone would repeat offset 0 after an empty first member or block, and its own reader refuses that.
+  return checkpoints_.empty() ? out_ == 0 : out_ - checkpoints_.back().out > spanSize_;
+}
+
+bool CheckpointScan::fineDue(bool first) const {
+  if (!fineBegan_) return true;
+  return out_ - fineOut_ > fineSpanSize_ && (first || out_ - memberOut_ > fineSpanSize_);
+}
+
+uint64_t CheckpointScan::quiet() const {
+  const uint64_t coarse = saturatingSum(checkpoints_.back().out, spanSize_);
+  if (fineSpanSize_ == 0) return coarse;
+  return std::min(coarse, saturatingSum(std::max(fineOut_, memberOut_), fineSpanSize_));
 }
 
 void CheckpointScan::remember(const uint8_t* out, size_t produced) {
@@ -72,6 +100,7 @@ ScanStatus CheckpointScan::between() {
   const uint8_t first = *(end_ - left_);
   if (state_ == State::Between && first != 0) {
     if (first != 0x1f) return ScanStatus::TrailingGarbage;
+    memberBegins_ = true;
     inflater_->begin();
     inflater_->feed(end_ - left_, left_);
     state_ = State::Inflating;

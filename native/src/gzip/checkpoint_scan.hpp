@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "gzip/member_inflater.hpp"
@@ -18,12 +19,21 @@ struct Checkpoint {
   uint8_t bits = 0;  // high bits of blob byte in-1 that belong to the next block
 };
 
+// One of the finer table. A member's first block becomes one when more than `fineSpanSize` bytes came since the one
+// before, a block in the middle of a member when as much came since the start of the member, too: members of up to that
+// size are never cut.
+struct FineCheckpoint {
+  Checkpoint at;
+  std::unique_ptr<uint8_t[]> window;  // as of CheckpointScan::window; null at the start of a member, which needs none
+};
+
 enum class ScanStatus : uint8_t { NeedInput, OutputFull, BadData, TrailingGarbage };
 
 // Inflates a gzip blob of any number of members once, front to back, noting checkpoints on the way.
 class CheckpointScan {
  public:
-  explicit CheckpointScan(uint64_t spanSize, InflateBackend backend = inflateBackend());
+  // fineSpanSize 0: without the finer table.
+  explicit CheckpointScan(uint64_t spanSize, InflateBackend backend = inflateBackend(), uint64_t fineSpanSize = 0);
   CheckpointScan(const CheckpointScan&) = delete;
   CheckpointScan& operator=(const CheckpointScan&) = delete;
 
@@ -40,14 +50,20 @@ class CheckpointScan {
   const std::vector<Checkpoint>& checkpoints() const { return checkpoints_; }
   // The 32 KiB of stream before checkpoint i, oldest first, zeros where the stream had not begun.
   const std::shared_ptr<const uint8_t[]>& window(size_t i) const { return windows_[i]; }
+  // Those of the finer table that were noted since the last call.
+  std::vector<FineCheckpoint> takeFine() { return std::exchange(fine_, {}); }
 
  private:
   enum class State : uint8_t { Inflating, Between, Padding };
   void note(const uint8_t* out, size_t fresh);
+  bool due() const;
+  bool fineDue(bool first) const;
+  uint64_t quiet() const;
   void remember(const uint8_t* out, size_t produced);
   ScanStatus between();
 
   const uint64_t spanSize_;
+  const uint64_t fineSpanSize_;
   const std::unique_ptr<MemberInflater> inflater_;
   State state_ = State::Inflating;
   const uint8_t* end_ = nullptr;  // of the bytes fed last
@@ -56,6 +72,11 @@ class CheckpointScan {
   uint64_t out_ = 0;
   std::vector<Checkpoint> checkpoints_;
   std::vector<std::shared_ptr<const uint8_t[]>> windows_;
+  bool memberBegins_ = true;  // the next boundary is a member's first
+  uint64_t memberOut_ = 0;    // where the member's first block begins in the stream
+  bool fineBegan_ = false;
+  uint64_t fineOut_ = 0;  // the last fine checkpoint
+  std::vector<FineCheckpoint> fine_;
   std::unique_ptr<uint8_t[]> history_;  // the last 32 KiB before the current output buffer
 };
 

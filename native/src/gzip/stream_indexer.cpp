@@ -10,8 +10,8 @@
 
 namespace peel {
 
-StreamIndexer::StreamIndexer(const Options& options) : options_(options), scan_(options.spanSize) {
-  if (options_.format == Format::Stored) stored_.push_back({});
+StreamIndexer::StreamIndexer(const Options& options)
+    : options_(options), scan_(options.spanSize, inflateBackend(), options.fineSpanSize) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -30,6 +30,7 @@ void StreamIndexer::close() {
     closed_ = true;
   }
   changed_.notify_all();
+  windows_.close();
   if (inflater_.joinable()) inflater_.join();
   if (hasher_.joinable()) hasher_.join();
 }
@@ -109,10 +110,26 @@ StreamIndexer::Pulled StreamIndexer::fillGzip(Chunk& chunk, HashJob& job) {
     const Checkpoint& checkpoint = scan_.checkpoints()[i];
     job.cuts.push_back({static_cast<size_t>(checkpoint.in - blobBase_), checkpoint.bits});
   }
+  takeFine(job);
   pulled.more = status == ScanStatus::OutputFull;
   if (status == ScanStatus::BadData) pulled.failure = Failure::BadData;
   if (status == ScanStatus::TrailingGarbage) pulled.failure = Failure::TrailingGarbage;
   return pulled;
+}
+
+void StreamIndexer::takeFine(HashJob& job) {
+  if (options_.fineSpanSize == 0) return;
+  size_t at = job.from;
+  for (FineCheckpoint& checkpoint : scan_.takeFine()) {
+    const size_t cut = static_cast<size_t>(checkpoint.at.in - blobBase_);
+    job.fineCuts.push_back({cut, checkpoint.at.bits});
+    fine_.push_back(checkpoint.at);
+    windows_.feed(blob_->data() + at, cut - at);
+    windows_.begin(std::move(checkpoint));
+    at = cut;
+  }
+  windows_.feed(blob_->data() + at, used_ - at);
+  windows_.passed(scan_.produced());
 }
 
 StreamIndexer::Pulled StreamIndexer::fillStored(Chunk& chunk, HashJob& job) {
@@ -120,15 +137,19 @@ StreamIndexer::Pulled StreamIndexer::fillStored(Chunk& chunk, HashJob& job) {
   pulled.length = std::min(chunk.size, blob_->size() - used_);
   if (pulled.length > 0) std::memcpy(chunk.bytes.get(), blob_->data() + used_, pulled.length);
   used_ += pulled.length;
-  const uint64_t end = blobBase_ + used_;
-  if (job.from == 0 && blobBase_ == 0 && pulled.length > 0) job.cuts.push_back({0, 0});
-  while (stored_.back().out + options_.spanSize < end) {
-    const uint64_t at = stored_.back().out + options_.spanSize;
-    stored_.push_back({at, at, 0});
-    job.cuts.push_back({static_cast<size_t>(at - blobBase_), 0});
-  }
+  cutStored(stored_, options_.spanSize, job.cuts);
+  if (options_.fineSpanSize > 0) cutStored(fine_, options_.fineSpanSize, job.fineCuts);
   pulled.more = used_ < blob_->size();
   return pulled;
+}
+
+void StreamIndexer::cutStored(std::vector<Checkpoint>& points, uint64_t spanSize, std::vector<Cut>& cuts) {
+  const uint64_t end = blobBase_ + used_;
+  while (points.empty() ? end > 0 : end - points.back().out > spanSize) {
+    const uint64_t at = points.empty() ? 0 : points.back().out + spanSize;
+    points.push_back({at, at, 0});
+    cuts.push_back({static_cast<size_t>(at - blobBase_), 0});
+  }
 }
 
 void StreamIndexer::hashLoop() {
@@ -163,14 +184,17 @@ void StreamIndexer::hashLoop() {
 void StreamIndexer::hash(const HashJob& job) {
   const uint8_t* blob = job.blob->data();
   blobHash_.update(blob + job.from, job.to - job.from);
-  size_t at = job.from;
-  for (const Cut& cut : job.cuts) {
-    // A stored span may begin at the first byte of the next slice.
-    spanHash_.feed(blob + at, cut.at - at);
-    spanHash_.cut(cut.bits);
-    at = cut.at;
-  }
-  spanHash_.feed(blob + at, job.to - at);
+  const auto hashSpans = [&](SpanHasher& hash, const std::vector<Cut>& cuts) {
+    size_t at = job.from;
+    for (const Cut& cut : cuts) {
+      hash.feed(blob + at, cut.at - at);
+      hash.cut(cut.bits);
+      at = cut.at;
+    }
+    hash.feed(blob + at, job.to - at);
+  };
+  hashSpans(spanHash_, job.cuts);
+  if (options_.fineSpanSize > 0) hashSpans(fineHash_, job.fineCuts);
   if (options_.format == Format::Gzip) streamHash_.update(job.chunk->bytes.get(), job.length);
 }
 
@@ -195,12 +219,35 @@ StreamIndexer::Index StreamIndexer::seal() {
     for (size_t i = 0; i < index.checkpoints.size(); i++) index.windows.push_back(scan_.window(i));
   } else {
     index.streamSha256 = index.blobSha256;
-    if (index.blobSize == 0) spanHash_.cut(0);
+    if (index.blobSize == 0) {
+      stored_.push_back({});
+      spanHash_.cut(0);
+    }
     index.checkpoints = stored_;
   }
   spanHash_.finish();
   index.spanSha256 = spanHash_.digests();
+  if (options_.fineSpanSize > 0) {
+    index.fine = sealFine();
+    if (!index.fine) index.failure = Failure::Closed;
+  }
   return index;
+}
+
+// Null when closed.
+std::shared_ptr<const StreamIndexer::Fine> StreamIndexer::sealFine() {
+  auto fine = std::make_shared<Fine>();
+  if (fine_.empty()) {
+    fine_.push_back({});
+    fineHash_.cut(0);
+  }
+  fineHash_.finish();
+  fine->checkpoints = std::move(fine_);
+  fine->spanSha256 = fineHash_.digests();
+  fine->frames = windows_.finish();
+  // Stored spans need no windows.
+  if (options_.format == Format::Stored) fine->frames.resize(fine->checkpoints.size());
+  return fine->frames.size() == fine->checkpoints.size() ? fine : nullptr;
 }
 
 }  // namespace peel

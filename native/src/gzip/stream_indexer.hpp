@@ -11,6 +11,7 @@
 #include "gzip/checkpoint_scan.hpp"
 #include "gzip/span_hasher.hpp"
 #include "gzip/spare_blobs.hpp"
+#include "gzip/sparse_windows.hpp"
 
 namespace peel {
 
@@ -23,6 +24,7 @@ class StreamIndexer {
     Format format = Format::Gzip;
     uint64_t spanSize = 0;  // > 0
     int dataFd = -1;        // the stream is pwritten here when not -1; stays the caller's
+    uint64_t fineSpanSize = 0;  // 0: without the finer table
   };
 
   enum class Failure : uint8_t { None, BadData, TrailingGarbage, Truncated, Disk, Closed };
@@ -42,6 +44,13 @@ class StreamIndexer {
     int err = 0;  // Disk: errno
   };
 
+  // The finer table.
+  struct Fine {
+    std::vector<Checkpoint> checkpoints;
+    std::vector<WindowFrame> frames;  // one for each
+    std::vector<Sha256Digest> spanSha256;
+  };
+
   struct Index {
     uint64_t blobSize = 0;
     uint64_t streamSize = 0;
@@ -50,6 +59,7 @@ class StreamIndexer {
     std::vector<Checkpoint> checkpoints;
     std::vector<std::shared_ptr<const uint8_t[]>> windows;  // kWindow bytes for each; none for stored
     std::vector<Sha256Digest> spanSha256;
+    std::shared_ptr<const Fine> fine;  // null when not asked for
     Failure failure = Failure::None;
     int err = 0;
   };
@@ -76,7 +86,7 @@ class StreamIndexer {
   struct HashJob {
     std::shared_ptr<const std::vector<uint8_t>> blob;
     size_t from = 0, to = 0;  // slice of the blob bytes
-    std::vector<Cut> cuts;
+    std::vector<Cut> cuts, fineCuts;
     std::shared_ptr<Chunk> chunk;
     size_t length = 0;
     uint64_t offset = 0;  // of the chunk in the stream
@@ -88,7 +98,10 @@ class StreamIndexer {
   Pulled fill(const std::shared_ptr<Chunk>& chunk);
   Pulled fillStored(Chunk& chunk, HashJob& job);
   Pulled fillGzip(Chunk& chunk, HashJob& job);
+  void takeFine(HashJob& job);
+  void cutStored(std::vector<Checkpoint>& points, uint64_t spanSize, std::vector<Cut>& cuts);
   Index seal();
+  std::shared_ptr<const Fine> sealFine();
 
   const Options options_;
   CheckpointScan scan_;
@@ -98,12 +111,15 @@ class StreamIndexer {
   size_t used_ = 0;        // of *blob_
   uint64_t streamOffset_ = 0;
   std::vector<Checkpoint> stored_;
+  std::vector<Checkpoint> fine_;
+  SparseWindows windows_;
   Failure failure_ = Failure::None;
 
   // Of the hashing thread until it is idle.
   Sha256 blobHash_;
   Sha256 streamHash_;
   SpanHasher spanHash_;
+  SpanHasher fineHash_;
   int diskError_ = 0;
   std::atomic<uint64_t> written_{0};
 
