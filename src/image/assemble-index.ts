@@ -1,17 +1,15 @@
 // From layers that were read as a whole to the SOCI index of their image, kept on this node where mounts find it.
-import { createHash } from 'node:crypto';
+import { blobOf } from '../index/blob.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
 import { sociIndexManifest } from '../index/soci-index-writer.ts';
 import { ztocMediaType } from '../index/soci-names.ts';
 import { ztocFromBuild } from '../index/ztoc-from-build.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
-import { digestFromSha256 } from '../oci/digest.ts';
-import type { Manifest } from '../oci/manifest.ts';
-import { layerType } from '../oci/media-type.ts';
 import type { State } from '../state/state.ts';
 import type { ZtocRow } from '../state/ztocs.ts';
 import type { ContentFetcher } from './content.ts';
+import { distinctLayers } from './index-layers.ts';
 import type { ResolvedImage } from './resolve.ts';
 
 export interface AssembleIndexDeps {
@@ -19,19 +17,8 @@ export interface AssembleIndexDeps {
   readonly state: Pick<State, 'indexes' | 'ztocs'>;
 }
 
-export const defaultMinLayerSize = 10 << 20;
-const buildTool = 'peel 0.1';
-
-/** The layers of an image, each digest once, lowest first. */
-export function distinctLayers({ layers }: Manifest): Descriptor[] {
-  return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
-}
-
-/** Why a layer gets no zTOC, as far as its descriptor tells. */
-export function skippedUnread({ size, mediaType }: Descriptor, minLayerSize = defaultMinLayerSize): string | undefined {
-  if (size < minLayerSize) return `smaller than ${minLayerSize} bytes`;
-  return layerType(mediaType)?.compression === 'zstd' ? 'a zTOC cannot describe zstd layers' : undefined;
-}
+export const buildTool = 'peel 0.1';
+export const madeHere = 'made on this node';
 
 /** Makes the zTOC of a layer that was just read and keeps it, or the reason why there is none. Errors: those of the disk. */
 export async function keepZtoc({ content, state }: AssembleIndexDeps, build: LayerBuild): Promise<ZtocRow> {
@@ -42,12 +29,15 @@ export async function keepZtoc({ content, state }: AssembleIndexDeps, build: Lay
     state.ztocs.put(none);
     return none;
   }
-  const size = bytes.length;
-  const digest = digestFromSha256(createHash('sha256').update(bytes).digest());
-  await content.keep({ descriptor: { mediaType: ztocMediaType, digest, size }, bytes });
+  const { digest, size } = await keepBlob(content, ztocMediaType, bytes);
   const row = { layer, ztoc: digest, size, spanSize: build.spans.spanSize, skipped: undefined };
   state.ztocs.put(row);
   return row;
+}
+
+/** Keeps what was made here under its digest. Errors: those of the disk. */
+export async function keepBlob(content: ContentFetcher, mediaType: string, bytes: Uint8Array): Promise<Descriptor> {
+  return (await content.keep(blobOf(mediaType, bytes))).descriptor;
 }
 
 /** Joins the zTOCs of an image, in the order of its layers. Undefined when there is none to join. Errors: those of the disk. */
@@ -69,6 +59,6 @@ export async function assembleIndex(
   await content.keep(config);
   await content.keep(manifest);
   const index = manifest.descriptor.digest;
-  state.indexes.put({ image: digest, kind: 'soci', digest: index, format: 'soci-v1', source: 'made on this node' });
+  state.indexes.put({ image: digest, kind: 'soci', digest: index, format: 'soci-v1', source: madeHere });
   return index;
 }

@@ -7,14 +7,17 @@ import type { Digest } from '../oci/digest.ts';
 import { writeWhole } from '../util/write-whole.ts';
 import { ImageError } from './errors.ts';
 
-/** A manifest or config above this is not one (registries refuse them at 4 MiB; big indexes are zTOCs, which are not kept here). */
+/** What came from a registry and is larger is no manifest or config (registries refuse them at 4 MiB). What was made here may be of any size. */
 export const maxContentBytes = 16 << 20;
 
 export function verifyContent(digest: Digest, bytes: Uint8Array): boolean {
   return createHash(digestAlgorithm(digest)).update(bytes).digest('hex') === digestHex(digest);
 }
 
-/** Small JSON by digest: manifests, configs, index manifests. What it returns has the digest that was asked for. */
+/**
+ * Content by digest: manifests, configs and index manifests, and the blobs of indexes that were made here (zTOCs, peel tables, windows). Each is
+ * read and written as a whole. What it returns has the digest that was asked for.
+ */
 export class ContentStore {
   readonly #dir: string;
 

@@ -1,42 +1,62 @@
 import { setMaxListeners } from 'node:events';
 import { buildLayerIndex } from '../index/builder.ts';
+import type { LayerBuild } from '../index/layer-build.ts';
 import { registryBlobSource } from '../layer/blob-source.ts';
 import { blobStream } from '../layer/blob-stream.ts';
 import { trimHeap } from '../native/sys.ts';
+import type { ProgressSink } from '../observe/progress.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
-import type { Digest } from '../oci/digest.ts';
 import { layerType } from '../oci/media-type.ts';
+import type { IndexKind } from '../state/indexes.ts';
+import type { PeelTableRow } from '../state/peel-tables.ts';
 import type { ZtocRow } from '../state/ztocs.ts';
 import { Semaphore } from '../util/semaphore.ts';
-import { assembleIndex, distinctLayers, keepZtoc, skippedUnread } from './assemble-index.ts';
-import type { CreateIndexOptions, IndexServiceDeps } from './index-service.ts';
+import type { AssembleIndexDeps } from './assemble-index.ts';
+import { assembleIndex, keepZtoc } from './assemble-index.ts';
+import type { AssemblePeelIndexDeps } from './assemble-peel-index.ts';
+import { assemblePeelIndex, keepPeelTable } from './assemble-peel-index.ts';
+import type { ChooseImages } from './choose-images.ts';
+import { distinctLayers, skippedUnread } from './index-layers.ts';
+import type { LayerOutcome, MadeIndexes, PeelOutcome, SociOutcome } from './index-report.ts';
 import type { Origin } from './origin.ts';
 import type { ResolvedImage } from './resolve.ts';
 
-/** What became of one layer: a zTOC, or the reason why not. */
-export interface LayerOutcome {
-  readonly layer: Digest;
-  /** Bytes of the blob. */
-  readonly size: number;
-  readonly ztoc: Digest | undefined;
-  /** Bytes of the zTOC. */
-  readonly ztocSize: number | undefined;
-  readonly skipped: string | undefined;
+export interface CreateIndexOptions extends ChooseImages {
+  /** Default `both`: one reading of the layers makes them. */
+  readonly format?: IndexKind | 'both' | undefined;
+  /** Stream bytes per span of a zTOC; default 4 MiB. */
+  readonly spanSize?: number | undefined;
+  /** Stream bytes per span of a peel index; default 256 KiB. */
+  readonly peelSpanSize?: number | undefined;
+  /** Smaller blobs are left out; default 10 MiB in a SOCI index, 1 MiB in a peel index. */
+  readonly minLayerSize?: number | undefined;
+  readonly push?: boolean | undefined;
+  readonly onProgress?: ProgressSink | undefined;
 }
+
+type CreateIndexDeps = AssembleIndexDeps & AssemblePeelIndexDeps;
+
+/** Undefined for a kind that was not asked for. */
+interface LayerRows {
+  readonly peel: PeelTableRow | undefined;
+  readonly soci: ZtocRow | undefined;
+}
+
+export const defaultPeelSpanSize = 256 << 10;
 
 /** Two cores' worth: one pass keeps a thread of inflating and one of hashing busy. */
 const layersAtOnce = 2;
 
 /**
- * Indexes the layers of one image and keeps the index on this node, where mounts find it.
+ * Indexes the layers of one image, each read once whatever is made of it, and keeps the indexes on this node, where mounts find them.
  * Errors: IndexError for a damaged layer, LayerError, RegistryError.
  */
 export async function createIndex(
-  deps: IndexServiceDeps,
+  deps: CreateIndexDeps,
   origin: Origin,
   image: ResolvedImage,
   options: CreateIndexOptions,
-): Promise<{ readonly index: Digest | undefined; readonly layers: readonly LayerOutcome[] }> {
+): Promise<{ readonly indexes: MadeIndexes; readonly layers: readonly LayerOutcome[] }> {
   const slots = new Semaphore(layersAtOnce);
   const distinct = distinctLayers(image.manifest);
   const failing = new AbortController();
@@ -53,23 +73,52 @@ export async function createIndex(
     ),
   );
   const layers = distinct.map(({ digest: layer, size }, i) => {
-    const row = rows[i];
-    const ztocSize = row?.ztoc === undefined ? undefined : row.size;
-    return { layer, size, ztoc: row?.ztoc, ztocSize, skipped: row?.skipped };
+    const { peel, soci } = rows[i] as LayerRows;
+    return { layer, size, peel: peel && peelOutcome(peel), soci: soci && sociOutcome(soci) };
   });
-  return { index: await assembleIndex(deps, image, rows), layers };
+  const indexes = {
+    peel: await assemblePeelIndex(deps, image, present(rows.map(({ peel }) => peel))),
+    soci: await assembleIndex(deps, image, present(rows.map(({ soci }) => soci))),
+  };
+  return { indexes, layers };
 }
 
 async function indexLayer(
-  deps: IndexServiceDeps,
+  deps: CreateIndexDeps,
   origin: Origin,
   image: ResolvedImage,
   descriptor: Descriptor,
   options: CreateIndexOptions,
-): Promise<ZtocRow> {
+): Promise<LayerRows> {
+  const { digest: layer } = descriptor;
+  const { format = 'both', minLayerSize } = options;
+  const skipped = {
+    peel: skippedUnread('peel', descriptor, minLayerSize),
+    soci: skippedUnread('soci', descriptor, minLayerSize),
+  };
+  const makes = {
+    peel: format !== 'soci' && skipped.peel === undefined,
+    soci: format !== 'peel' && skipped.soci === undefined,
+  };
+  const fineSpanSize = makes.peel ? (options.peelSpanSize ?? defaultPeelSpanSize) : undefined;
+  const build =
+    makes.peel || makes.soci ? await readLayer(origin, image, descriptor, { ...options, fineSpanSize }) : undefined;
+  let soci: ZtocRow | undefined;
+  let peel: PeelTableRow | undefined;
+  if (skipped.soci !== undefined) soci = { layer, ztoc: undefined, skipped: skipped.soci };
+  else if (build !== undefined && makes.soci) soci = await keepZtoc(deps, build);
+  if (skipped.peel !== undefined) peel = { layer, table: undefined, skipped: skipped.peel };
+  else if (build !== undefined && makes.peel) peel = await keepPeelTable(deps, build);
+  return { peel: format === 'soci' ? undefined : peel, soci: format === 'peel' ? undefined : soci };
+}
+
+async function readLayer(
+  origin: Origin,
+  image: ResolvedImage,
+  descriptor: Descriptor,
+  options: CreateIndexOptions & { readonly fineSpanSize: number | undefined },
+): Promise<LayerBuild> {
   const { digest, size, mediaType } = descriptor;
-  const skipped = skippedUnread(descriptor, options.minLayerSize);
-  if (skipped !== undefined) return { layer: digest, ztoc: undefined, skipped };
   const what = `index of layer ${digest.slice(0, 19)}`;
   const source = registryBlobSource(origin.registry, origin.repository, origin.name, descriptor);
   const blob = blobStream(source, size, {
@@ -80,12 +129,29 @@ async function indexLayer(
   const build = await buildLayerIndex(blob, {
     compression: layerType(mediaType)?.compression,
     spanSize: options.spanSize,
+    fineSpanSize: options.fineSpanSize,
     blobDigest: digest,
     blobSize: size,
     diffId,
     signal: options.signal,
   });
-  // What decoding took and malloc keeps; the zTOC would come on top of it.
+  // What decoding took and malloc keeps; what is made of it would come on top.
   trimHeap();
-  return await keepZtoc(deps, build);
+  return build;
+}
+
+function peelOutcome(row: PeelTableRow): PeelOutcome {
+  if (row.table === undefined)
+    return { table: undefined, tableSize: undefined, windows: undefined, windowsSize: undefined, skipped: row.skipped };
+  const { table, size: tableSize, windows } = row;
+  return { table, tableSize, windows: windows?.digest, windowsSize: windows?.size, skipped: undefined };
+}
+
+function sociOutcome(row: ZtocRow): SociOutcome {
+  const ztocSize = row.ztoc === undefined ? undefined : row.size;
+  return { ztoc: row.ztoc, ztocSize, skipped: row.skipped };
+}
+
+function present<T>(rows: readonly (T | undefined)[]): T[] {
+  return rows.filter((row) => row !== undefined);
 }

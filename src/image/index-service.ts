@@ -1,28 +1,26 @@
 // Making, keeping and publishing the seekable indexes of images: what the `index` commands do.
-import { readSociIndex } from '../index/soci-index.ts';
-import type { SociIndex } from '../index/soci-index.ts';
+import { peelIndexType } from '../index/peel-names.ts';
 import { sociIndexTypes } from '../index/soci-names.ts';
-import { readZtoc } from '../index/ztoc-reader.ts';
 import type { Logger } from '../observe/log.ts';
-import type { ProgressSink } from '../observe/progress.ts';
 import type { Digest } from '../oci/digest.ts';
-import { isDigest } from '../oci/digest.ts';
 import { formatPlatform } from '../oci/platform.ts';
-import type { Platform } from '../oci/platform.ts';
-import { formatReference, parseReference } from '../oci/reference.ts';
-import type { IndexRow } from '../state/indexes.ts';
+import type { IndexFormat, IndexKind, IndexRow } from '../state/indexes.ts';
 import type { State } from '../state/state.ts';
+import { chooseImages } from './choose-images.ts';
+import type { ChooseImages } from './choose-images.ts';
 import type { ContentStore } from './content-store.ts';
 import type { ContentFetcher } from './content.ts';
-import { readSmallBlob } from './content.ts';
 import { createIndex } from './create-index.ts';
-import type { LayerOutcome } from './create-index.ts';
+import type { CreateIndexOptions } from './create-index.ts';
 import { ImageError } from './errors.ts';
-import type { OpenOrigin, Origin } from './origin.ts';
-import { pushIndex } from './push-index.ts';
+import { findIndexes } from './find-indexes.ts';
+import { forgetIndex } from './forget-index.ts';
+import type { IndexInfoReport, IndexReport } from './index-report.ts';
+import type { OpenOrigin } from './origin.ts';
+import { isWholeHere, pushIndex } from './push-index.ts';
 import { imageErrorFrom } from './registry-errors.ts';
-import { resolveAllPlatforms, resolveImage } from './resolve.ts';
 import type { ResolvedImage } from './resolve.ts';
+import { showIndex } from './show-index.ts';
 
 export interface IndexServiceDeps {
   readonly openOrigin: OpenOrigin;
@@ -32,52 +30,22 @@ export interface IndexServiceDeps {
   readonly log: Logger;
 }
 
-export interface ChooseImages {
-  readonly platform?: Platform | undefined;
-  readonly allPlatforms?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface CreateIndexOptions extends ChooseImages {
-  /** Stream bytes per span; default 4 MiB. */
-  readonly spanSize?: number | undefined;
-  /** Smaller blobs get no zTOC; default 10 MiB. */
-  readonly minLayerSize?: number | undefined;
-  readonly push?: boolean | undefined;
-  readonly onProgress?: ProgressSink | undefined;
-}
-
-export interface IndexReport {
-  readonly reference: string;
+/** An index of an image, as a registry has it. */
+export interface RemoteIndex {
   readonly image: Digest;
-  readonly platform: string | undefined;
-  /** Undefined when no layer got a zTOC. */
-  readonly index: Digest | undefined;
-  readonly layers: readonly LayerOutcome[];
-  readonly pushed: boolean;
-}
-
-/** One layer's zTOC; counts are undefined when its bytes are not at hand. */
-export interface IndexLayerInfo {
-  readonly layer: Digest;
-  readonly ztoc: Digest;
-  /** Bytes of the zTOC. */
-  readonly size: number;
-  readonly spanSize: number | undefined;
-  readonly spans: number | undefined;
-  readonly entries: number | undefined;
-}
-
-export interface IndexInfoReport {
   readonly index: Digest;
-  readonly version: 'v1' | 'v2';
-  readonly image: Digest | undefined;
-  readonly buildTool: string | undefined;
-  readonly source: string;
-  readonly layers: readonly IndexLayerInfo[];
+  readonly format: IndexFormat;
+  /** Bytes of its manifest. */
+  readonly size: number;
 }
 
-const maxZtocBytes = 256 << 20;
+/** The order in which a mount prefers them. */
+const kinds: readonly IndexKind[] = ['peel', 'soci'];
+
+const referrerTypes: readonly { readonly artifactType: string; readonly format: IndexFormat }[] = [
+  { artifactType: peelIndexType, format: 'peel' },
+  { artifactType: sociIndexTypes.v1, format: 'soci-v1' },
+];
 
 export class IndexService {
   readonly #d: IndexServiceDeps;
@@ -87,41 +55,47 @@ export class IndexService {
   }
 
   /**
-   * Downloads every layer that is large enough and indexes it; the index is kept on this node, and pushed when asked.
-   * Errors: ERR_IMAGE_INDEX when no layer of any image gets a zTOC; ImageError, IndexError for a damaged layer.
+   * Downloads every layer that is large enough and indexes it; the indexes are kept on this node, and pushed when asked.
+   * Errors: ERR_IMAGE_INDEX when no layer of any image gets into an index; ImageError, IndexError for a damaged layer.
    */
   async create(reference: string, options: CreateIndexOptions = {}): Promise<IndexReport[]> {
-    const { origin, images } = await this.#resolve(reference, options);
+    const { origin, images } = await chooseImages(this.#d, reference, options);
     const reports: IndexReport[] = [];
     for (const image of images) {
       const created = await createIndex(this.#d, origin, image, options);
-      const pushed = created.index !== undefined && options.push === true;
-      if (pushed) await pushIndex(this.#d.content, origin, created.index, options.signal);
-      reports.push({ ...reportHead(image), ...created, pushed });
+      const made = madeIn(created);
+      const pushes = options.push === true ? made : [];
+      for (const index of pushes) await pushIndex(this.#d.content, origin, index, options.signal);
+      reports.push({ ...reportHead(image), ...created, pushed: pushes.length > 0 });
     }
-    if (!reports.some(({ index }) => index !== undefined)) {
-      const why = [...new Set(reports.flatMap(({ layers }) => layers.map(({ skipped }) => skipped ?? '')))];
-      throw new ImageError('ERR_IMAGE_INDEX', `no layer of ${reference} gets an index: ${why.join('; ')}`);
+    if (!reports.some((report) => madeIn(report).length > 0)) {
+      const why = reports.flatMap(({ layers }) => layers.flatMap(({ peel, soci }) => [peel?.skipped, soci?.skipped]));
+      const distinct = [...new Set(why.filter((reason) => reason !== undefined))];
+      throw new ImageError('ERR_IMAGE_INDEX', `no layer of ${reference} gets an index: ${distinct.join('; ')}`);
     }
     return reports;
   }
 
-  /** Publishes an index made here as a referrer of its image. Errors: ERR_IMAGE_INDEX when there is none; ImageError. */
-  async push(
-    reference: string,
-    options: ChooseImages = {},
-  ): Promise<{ readonly image: Digest; readonly index: Digest }[]> {
-    const { origin, images } = await this.#resolve(reference, options);
-    const pushed: { image: Digest; index: Digest }[] = [];
+  /** Publishes the indexes made here as referrers of their image. Errors: ERR_IMAGE_INDEX when there is none; ImageError. */
+  async push(reference: string, options: ChooseImages = {}): Promise<Omit<RemoteIndex, 'size'>[]> {
+    const { state, content } = this.#d;
+    const { origin, images } = await chooseImages(this.#d, reference, options);
+    const pushed: Omit<RemoteIndex, 'size'>[] = [];
+    let found: Digest | undefined;
     for (const { descriptor } of images) {
-      const index = this.#d.state.indexes.get(descriptor.digest, 'soci')?.digest;
-      if (index === undefined) continue;
-      await pushIndex(this.#d.content, origin, index, options.signal);
-      pushed.push({ image: descriptor.digest, index });
+      for (const kind of kinds) {
+        const { digest: index, format } = state.indexes.get(descriptor.digest, kind) ?? {};
+        if (index === undefined || format === undefined) continue;
+        found ??= index;
+        if (!(await isWholeHere(content, index))) continue;
+        await pushIndex(content, origin, index, options.signal);
+        pushed.push({ image: descriptor.digest, index, format });
+      }
     }
-    if (pushed.length === 0)
-      throw new ImageError('ERR_IMAGE_INDEX', `this node has no index of ${reference}: peel index create makes one`);
-    return pushed;
+    if (pushed.length > 0) return pushed;
+    const why =
+      found === undefined ? `has no index of ${reference}` : `found its index ${found} of ${reference} elsewhere`;
+    throw new ImageError('ERR_IMAGE_INDEX', `this node ${why}: peel index create makes one`);
   }
 
   /** Indexes known on this node, newest first. */
@@ -130,17 +104,15 @@ export class IndexService {
   }
 
   /** Indexes that the image's registry has for it. Errors: ImageError. */
-  async listRemote(
-    reference: string,
-    options: ChooseImages = {},
-  ): Promise<{ readonly image: Digest; readonly index: Digest; readonly size: number }[]> {
-    const { origin, images } = await this.#resolve(reference, options);
-    const found: { image: Digest; index: Digest; size: number }[] = [];
+  async listRemote(reference: string, options: ChooseImages = {}): Promise<RemoteIndex[]> {
+    const { origin, images } = await chooseImages(this.#d, reference, options);
+    const found: RemoteIndex[] = [];
     try {
       for (const { descriptor } of images) {
-        const query = { artifactType: sociIndexTypes.v1, signal: options.signal };
-        for await (const { digest, size } of origin.registry.referrers(origin.repository, descriptor.digest, query)) {
-          found.push({ image: descriptor.digest, index: digest, size });
+        for (const { artifactType, format } of referrerTypes) {
+          const query = { artifactType, signal: options.signal };
+          for await (const { digest, size } of origin.registry.referrers(origin.repository, descriptor.digest, query))
+            found.push({ image: descriptor.digest, index: digest, format, size });
         }
       }
     } catch (error) {
@@ -149,106 +121,25 @@ export class IndexService {
     return found;
   }
 
-  /** An index by its digest, or the one of an image. Errors: ERR_IMAGE_INDEX when it is not known here; IndexError. */
-  async show(target: string, options: ChooseImages = {}): Promise<IndexInfoReport> {
-    const {
-      rows: [row],
-      origin,
-    } = await this.#find(target, options);
-    const digest = row.digest as Digest;
-    const content =
-      (await this.#d.content.local(digest)) ??
-      (origin === undefined ? undefined : await this.#d.content.manifest(origin, digest, options));
-    if (content === undefined)
-      throw new ImageError('ERR_IMAGE_INDEX', `index ${digest} is not on this node: name the image instead`);
-    const index = readSociIndex(content.bytes);
-    const layers: IndexLayerInfo[] = [];
-    for (const layer of index.layers) layers.push(await this.#layerInfo(layer, origin, options));
-    return {
-      index: digest,
-      version: index.version,
-      image: row.image,
-      buildTool: index.buildTool,
-      source: row.source,
-      layers,
-    };
+  /** An index by its digest, or those of an image. Errors: ERR_IMAGE_INDEX when none is known here; IndexError. */
+  async show(target: string, options: ChooseImages = {}): Promise<IndexInfoReport[]> {
+    const { rows, origin } = await findIndexes(this.#d, target, options);
+    const reports: IndexInfoReport[] = [];
+    for (const row of rows) reports.push(await showIndex(this.#d.content, row, origin, options));
+    return reports;
   }
 
   /** Forgets indexes on this node, with what they keep; the registry's copies stay. Errors: ERR_IMAGE_INDEX. */
   async remove(target: string, options: ChooseImages = {}): Promise<Digest[]> {
-    const { rows } = await this.#find(target, options);
-    const digests = [...new Set(rows.map(({ digest }) => digest as Digest))];
-    for (const digest of digests) await this.#forget(digest);
+    const { rows } = await findIndexes(this.#d, target, options);
+    const digests = [...new Set(rows.map(({ digest }) => digest))];
+    for (const digest of digests) await forgetIndex(this.#d, digest);
     return digests;
   }
+}
 
-  async #forget(digest: Digest): Promise<void> {
-    const content = await this.#d.content.local(digest);
-    const kept = new Set<Digest>();
-    for (const other of this.#d.state.indexes.list()) {
-      const bytes =
-        other.digest === undefined || other.digest === digest
-          ? undefined
-          : (await this.#d.content.local(other.digest))?.bytes;
-      if (bytes !== undefined) for (const { ztoc } of readSociIndex(bytes).layers) kept.add(ztoc.digest);
-    }
-    this.#d.state.indexes.deleteByDigest(digest);
-    if (content !== undefined) {
-      for (const { ztoc } of readSociIndex(content.bytes).layers)
-        if (!kept.has(ztoc.digest)) {
-          this.#d.state.ztocs.deleteByZtoc(ztoc.digest);
-          await this.#d.store.delete(ztoc.digest);
-        }
-      await this.#d.store.delete(digest);
-    }
-  }
-
-  async #layerInfo(
-    { layer, ztoc, spanSize }: SociIndex['layers'][number],
-    origin: Origin | undefined,
-    options: ChooseImages,
-  ): Promise<IndexLayerInfo> {
-    const local = (await this.#d.content.local(ztoc.digest))?.bytes;
-    const bytes =
-      local ?? (origin === undefined ? undefined : await readSmallBlob(origin, ztoc, maxZtocBytes, options));
-    const parsed = bytes === undefined ? undefined : readZtoc(bytes);
-    return {
-      layer,
-      ztoc: ztoc.digest,
-      size: ztoc.size,
-      spanSize,
-      spans: parsed?.spans.count,
-      entries: parsed?.entries.length,
-    };
-  }
-
-  async #find(
-    target: string,
-    options: ChooseImages,
-  ): Promise<{ rows: readonly [IndexRow, ...IndexRow[]]; origin: Origin | undefined }> {
-    const rows = this.#d.state.indexes.list();
-    if (isDigest(target)) {
-      const row = rows.find(({ digest, image }) => digest === target || image === target);
-      if (row === undefined) throw new ImageError('ERR_IMAGE_INDEX', `no index ${target} is known on this node`);
-      return { rows: [row], origin: undefined };
-    }
-    const { origin, images } = await this.#resolve(target, options);
-    const [row, ...others] = rows.filter(({ image }) => images.some(({ descriptor }) => descriptor.digest === image));
-    if (row === undefined) throw new ImageError('ERR_IMAGE_INDEX', `no index of ${target} is known on this node`);
-    return { rows: [row, ...others], origin };
-  }
-
-  async #resolve(reference: string, options: ChooseImages): Promise<{ origin: Origin; images: ResolvedImage[] }> {
-    const parsed = parseReference(reference);
-    const origin = await this.#d.openOrigin(parsed).catch((error: unknown) => {
-      throw imageErrorFrom(error, formatReference(parsed));
-    });
-    const deps = { images: this.#d.state.images, content: this.#d.content };
-    const common = { pull: 'always', signal: options.signal } as const;
-    if (options.allPlatforms === true)
-      return { origin, images: await resolveAllPlatforms(deps, origin, parsed, common) };
-    return { origin, images: [await resolveImage(deps, origin, parsed, { ...common, platform: options.platform })] };
-  }
+function madeIn({ indexes }: Pick<IndexReport, 'indexes'>): Digest[] {
+  return kinds.map((kind) => indexes[kind]).filter((digest) => digest !== undefined);
 }
 
 function reportHead({

@@ -5,8 +5,9 @@ import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { ZtocRow } from '../state/ztocs.ts';
 import { KeyedLock } from '../util/keyed-lock.ts';
-import { assembleIndex, distinctLayers, keepZtoc, skippedUnread } from './assemble-index.ts';
+import { assembleIndex, keepZtoc } from './assemble-index.ts';
 import type { AssembleIndexDeps } from './assemble-index.ts';
+import { distinctLayers, skippedUnread } from './index-layers.ts';
 import type { OpenOrigin, Origin } from './origin.ts';
 import { pushIndex } from './push-index.ts';
 import { isUnknown } from './registry-errors.ts';
@@ -69,7 +70,7 @@ export class IndexPublisher {
 
   async #take(image: ResolvedImage, layer: Digest, build: LayerBuild, signal: AbortSignal | undefined): Promise<void> {
     const wanted = distinctLayers(image.manifest).find(({ digest }) => digest === layer);
-    if (wanted !== undefined && skippedUnread(wanted) === undefined && !(await this.#has(layer)))
+    if (wanted !== undefined && skippedUnread('soci', wanted) === undefined && !(await this.#has(layer)))
       await keepZtoc(this.#d, build);
     await this.#assemble(image, signal);
   }
@@ -112,7 +113,7 @@ export class IndexPublisher {
   async #rows({ manifest }: ResolvedImage): Promise<ZtocRow[] | undefined> {
     const rows: ZtocRow[] = [];
     for (const layer of distinctLayers(manifest)) {
-      if (skippedUnread(layer) !== undefined) continue;
+      if (skippedUnread('soci', layer) !== undefined) continue;
       const row = this.#d.state.ztocs.get(layer.digest);
       if (row === undefined || (row.ztoc !== undefined && !(await this.#has(layer.digest)))) return undefined;
       rows.push(row);

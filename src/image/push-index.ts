@@ -6,8 +6,17 @@ import { ImageError } from './errors.ts';
 import type { Origin } from './origin.ts';
 import { imageErrorFrom } from './registry-errors.ts';
 
+/** Whether an index was made on this node: one that was only found has none of its blobs here. */
+export async function isWholeHere(content: ContentFetcher, index: Digest): Promise<boolean> {
+  const manifest = await content.local(index);
+  if (manifest === undefined) return false;
+  const { config, layers } = parseManifest(manifest.bytes);
+  for (const { digest } of [config, ...layers]) if ((await content.local(digest)) === undefined) return false;
+  return true;
+}
+
 /**
- * Pushes an index kept on this node beside its image: zTOCs as blobs, then the index as a manifest whose subject is the image. A
+ * Pushes an index kept on this node beside its image: what it has for each layer as blobs, then the index as a manifest whose subject is the image. A
  * registry without the referrers API gets its fallback tag from the client. Errors: ImageError.
  */
 export async function pushIndex(

@@ -6,6 +6,7 @@ import { readAhead } from '../util/read-ahead.ts';
 import { IndexError } from './errors.ts';
 import type { BuildOptions, DecodeBlob } from './layer-build.ts';
 import { defaultIndexLimits } from './limits.ts';
+import { ZstdFrameSpans } from './zstd-frame-spans.ts';
 import { ZstdSlices } from './zstd-slices.ts';
 
 export type Finished = Awaited<ReturnType<StreamIndexer['finish']>>;
@@ -13,6 +14,8 @@ export type Finished = Awaited<ReturnType<StreamIndexer['finish']>>;
 export interface BlobFacts {
   readonly blobSize: number;
   readonly blobSha256: Buffer;
+  /** Of a zstd blob that we decoded with fine spans asked for: spans of whole frames, or why there are none. */
+  readonly frames?: ReturnType<ZstdFrameSpans['finish']> | undefined;
 }
 
 /** Most bytes handed to the indexer at once: each push is a copy and some trips between threads. */
@@ -44,17 +47,19 @@ export class BuildPass {
     }
   }
 
-  /** The indexer sees the decoded stream, so the blob's own size and digest are counted here. */
+  /** The indexer sees the decoded stream, so what is to know of the blob itself is found here. */
   async zstd(source: AsyncIterable<Uint8Array>): Promise<BlobFacts> {
     const hash = createHash('sha256');
-    const decoder = new ZstdSlices();
+    const { fineSpanSize } = this.#options;
+    const spans = fineSpanSize === undefined ? undefined : new ZstdFrameSpans(fineSpanSize);
+    const decoder = new ZstdSlices({ onStep: spans && ((...step) => spans.step(...step)) });
     for await (const piece of readAhead(source, pieceSize)) {
       this.#account(piece);
       hash.update(piece);
       await this.#pushAll(decoder.decode(piece));
     }
     decoder.finish();
-    return { blobSize: this.#blobBytes, blobSha256: hash.digest() };
+    return { blobSize: this.#blobBytes, blobSha256: hash.digest(), frames: spans?.finish() };
   }
 
   /** The same with a decoder that is not ours. */

@@ -6,6 +6,7 @@ import { type BlobFacts, BuildPass, type Finished } from './build-pass.ts';
 import { checkpointWindow, writeCheckpoints } from './checkpoints.ts';
 import { detectCompression, peek, sniffSize } from './compression-sniff.ts';
 import { IndexError } from './errors.ts';
+import { fineSpans } from './fine-spans.ts';
 import type { BuildOptions, DecodeBlob, LayerBuild } from './layer-build.ts';
 import { SpanColumns, type SpanColumnsInit } from './span-columns.ts';
 
@@ -35,18 +36,23 @@ export async function buildLayerIndex(
     format: compression === 'gzip' && decode === undefined ? 'gzip' : 'stored',
     spanSize,
     dataFd: options.dataFd ?? -1,
+    fineSpanSize: compression === 'zstd' || decode !== undefined ? 0 : options.fineSpanSize,
   });
   try {
     const pass = new BuildPass(indexer, options);
-    const blob =
+    const seen =
       decode !== undefined
         ? await pass.decoded(all, decode)
         : await (compression === 'zstd' ? pass.zstd(all) : pass.direct(all));
     const finished = await pass.finish();
-    checkDigests(options, blob ?? finished, finished);
+    const blob: BlobFacts = seen ?? finished;
+    checkDigests(options, blob, finished);
     const { entries, tar } = pass;
     const found = { compression, decoder: decoderOf(compression, decode), spanSize, entries };
-    return material(found, blob ?? finished, finished, tar.finish().endOffset);
+    return {
+      ...material(found, blob, finished, tar.finish().endOffset),
+      ...fineOf(options.fineSpanSize, compression, blob, finished),
+    };
   } catch (error) {
     throw layerError(error, options);
   } finally {
@@ -70,7 +76,7 @@ function material(
   blob: BlobFacts,
   finished: Finished,
   tarEnd: number,
-): LayerBuild {
+): Omit<LayerBuild, 'fine' | 'fineObstacle'> {
   const { streamSize, in: blobStarts, out: streamStarts, bits, windows, spanSha256 } = finished;
   const checkpoints =
     decoder === 'gzip-checkpoint'
@@ -95,9 +101,18 @@ function material(
     diffId: digestFromSha256(finished.streamSha256),
     tarEnd,
     checkpoints,
-    fine: undefined,
-    fineObstacle: undefined,
   };
+}
+
+function fineOf(
+  spanSize: number | undefined,
+  compression: Compression,
+  { blobSize, frames }: BlobFacts,
+  { streamSize, fine: indexed }: Finished,
+): Pick<LayerBuild, 'fine' | 'fineObstacle'> {
+  if (spanSize === undefined) return { fine: undefined, fineObstacle: undefined };
+  const decoder = ({ gzip: 'gzip-checkpoint', zstd: 'zstd-frame', none: 'stored' } as const)[compression];
+  return fineSpans({ spanSize, blobSize, streamSize, indexed, frames, decoder });
 }
 
 function checkDigests(options: BuildOptions, blob: BlobFacts, finished: Finished): void {

@@ -6,6 +6,9 @@ const sliceSize = 512 << 10;
 /** Largest window of a frame, as a power of two: what the zstd command accepts without being told to. */
 const windowLogMax = 27;
 
+/** The blob bytes that were taken, the bytes they gave, and whether a frame ended with them, a skippable one included. */
+type OnStep = (blobBytes: Uint8Array, streamBytes: number, frameEnded: boolean) => void;
+
 /**
  * Decodes zstd (RFC 8878: frames and skippable frames one after the other) slice by slice, so that neither a hostile frame
  * nor a large one takes memory or the thread. Frame sizes stated in the data are not believed.
@@ -13,9 +16,11 @@ const windowLogMax = 27;
 export class ZstdSlices {
   readonly #context = new binding.DCtx();
   readonly #output = Buffer.allocUnsafeSlow(sliceSize);
+  readonly #onStep: OnStep | undefined;
   #inFrame = false;
 
-  constructor() {
+  constructor(options: { onStep?: OnStep | undefined } = {}) {
+    this.#onStep = options.onStep;
     this.#context.setParameter(binding.DParameter.windowLogMax, windowLogMax);
   }
 
@@ -25,6 +30,7 @@ export class ZstdSlices {
     let full = false;
     while (rest.length > 0 || full) {
       const [hint, produced, consumed] = this.#step(rest);
+      this.#onStep?.(rest.subarray(0, consumed), produced, hint === 0);
       rest = rest.subarray(consumed);
       // At the end of a frame (hint 0) nothing is left to flush, and asking for more would begin another frame.
       full = produced === sliceSize && hint !== 0;

@@ -71,6 +71,8 @@ describe('peel', () => {
     [['--log-level', 'loud', 'ls', 'debian'], /Allowed choices/],
     [['index', 'create', 'debian', '--span-size', 'big'], /size like/],
     [['index', 'create', 'debian', '--span-size', '0'], /at least one byte/],
+    [['index', 'create', 'debian', '--peel-span-size', '0'], /at least one byte/],
+    [['index', 'create', 'debian', '--format', 'zip'], /Allowed choices are peel, soci, both/],
     [['pull', 'oci:/tmp/layout'], /containerd pulls from registries/],
     [['pull', 'debian', '--index', 'auto'], /expected a digest/],
     [['pull', 'debian', '--namespace', 'a b'], /expected letters and digits/],

@@ -207,8 +207,13 @@ describe('an index made here', () => {
     const lab = await ImageLab.start();
     const pushed = await lab.push('1', [labLayer(tar(), 'gzip'), labLayer(tarOf({ path: 'tiny', data: 'x' }), 'gzip')]);
     const maker = await lab.node();
-    const [report] = await maker.indexes.create(pushed.reference, { spanSize, minLayerSize: 1000 });
-    expect(report?.layers).toMatchObject([{ skipped: undefined }, { skipped: expect.stringContaining('smaller') }]);
+    const wish = { format: 'soci', spanSize, minLayerSize: 1000 } as const;
+    const [report] = await maker.indexes.create(pushed.reference, wish);
+    expect(report?.layers).toMatchObject([
+      { peel: undefined, soci: { skipped: undefined } },
+      { peel: undefined, soci: { skipped: expect.stringContaining('smaller') } },
+    ]);
+    const index = report?.indexes.soci;
     const here = await maker.openImage(pushed.reference);
     expect(here.layers().map(({ serving }) => serving)).toEqual(['lazy', 'complete']);
     await readsRight(here);
@@ -216,14 +221,11 @@ describe('an index made here', () => {
     const before = await elsewhere.openImage(pushed.reference, { index: 'require' }).catch((error: unknown) => error);
     expect(before).toMatchObject({ code: 'ERR_IMAGE_INDEX' });
     await maker.indexes.push(pushed.reference);
-    expect(await maker.indexes.listRemote(pushed.reference)).toMatchObject([{ index: report?.index }]);
+    expect(await maker.indexes.listRemote(pushed.reference)).toMatchObject([{ index, format: 'soci-v1' }]);
     const after = await elsewhere.openImage(pushed.reference, { index: 'require' });
-    expect(after.layers()[0]).toMatchObject({ serving: 'lazy', index: { digest: report?.index, format: 'soci-v1' } });
+    expect(after.layers()[0]).toMatchObject({ serving: 'lazy', index: { digest: index, format: 'soci-v1' } });
     await readsRight(after);
-    expect(await maker.indexes.show(pushed.reference)).toMatchObject({
-      index: report?.index,
-      layers: [{ entries: 1 }],
-    });
+    expect(await maker.indexes.show(pushed.reference)).toMatchObject([{ index, layers: [{ entries: 1 }] }]);
     await maker.indexes.remove(pushed.reference);
     expect(maker.indexes.list()).toEqual([]);
   });

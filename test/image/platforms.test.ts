@@ -57,7 +57,9 @@ describe('an image of several platforms', () => {
     const all = { allPlatforms: true };
     const reports = await indexes.create(reference, { ...all, minLayerSize: 0, push: true });
     expect(reports.map(({ image, pushed }) => [image, pushed])).toEqual(images.map(({ digest }) => [digest, true]));
-    const made = reports.map(({ index }) => index);
+    const made = reports.flatMap(({ indexes: { peel, soci } }) => [peel, soci]);
+    expect(new Set(made).size).toBe(4);
+    expect(made).not.toContain(undefined);
     expect((await indexes.listRemote(reference, all)).map(({ index }) => index)).toEqual(made);
     expect((await indexes.push(reference, all)).map(({ index }) => index)).toEqual(made);
     expect(new Set(await indexes.remove(reference, all))).toEqual(new Set(made));

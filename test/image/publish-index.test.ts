@@ -172,7 +172,7 @@ describe('an image that was unpacked', () => {
     await new Eager(node, false).built(image, packed, zstd);
     expect(node.indexes.list()).toEqual([]);
     await new Eager(node, false).built(image, sparse);
-    expect(await node.indexes.show(image.reference)).toMatchObject({ layers: [{ layer: packed.descriptor.digest }] });
+    expect(await node.indexes.show(image.reference)).toMatchObject([{ layers: [{ layer: packed.descriptor.digest }] }]);
   });
 
   it('gets no index when there is nothing to describe', async () => {

@@ -3,7 +3,10 @@ import { createHash } from 'node:crypto';
 import { cp, mkdir, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect } from 'vitest';
+import binding from 'zstd-napi/binding.js';
+import type { FineSpans, LayerBuild } from '../../src/index/layer-build.ts';
 import type { LayerIndex, Span } from '../../src/index/layer-index.ts';
+import { decodeWindow } from '../../src/index/peel-window.ts';
 import { LayerCache } from '../../src/native/layer-cache.ts';
 import { type Digest, digestFromSha256 } from '../../src/oci/digest.ts';
 import { run, runOk } from '../support/run.ts';
@@ -49,6 +52,42 @@ export async function* chunked(blob: Uint8Array, size = 65_537): AsyncGenerator<
   for (let at = 0; at < blob.length; at += size) yield blob.slice(at, at + size);
 }
 
+/** `bytes` in zstd frames of `size` bytes of it each. */
+export function zstdFrames(bytes: Uint8Array, size: number, between: Uint8Array = Buffer.alloc(0)): Buffer {
+  const frames: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; at += size) {
+    const part = bytes.subarray(at, at + size);
+    const frame = Buffer.alloc(part.length + 1000);
+    frames.push(between, frame.subarray(0, new binding.CCtx().compress(frame, part, 1)));
+  }
+  return Buffer.concat([...frames, between]);
+}
+
+/** A zstd frame that holds nothing but a note. */
+export function skippable(text: string): Buffer {
+  const head = Buffer.from([0x5a, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]);
+  head.writeUInt32LE(text.length, 4);
+  return Buffer.concat([head, Buffer.from(text)]);
+}
+
+/** What a reader of the layer's fine spans has: their windows decoded from the frames. */
+export function fineIndex({ entries, fine, fineObstacle }: LayerBuild): LayerIndex & { readonly fine: FineSpans } {
+  if (fine === undefined) throw new Error(fineObstacle ?? 'no fine spans');
+  const { spans, frames, frameLengths } = fine;
+  const offsets = [...frameLengths].map((_, i) => frameLengths.subarray(0, i).reduce((sum, length) => sum + length, 0));
+  const window = async (i: number): Promise<Uint8Array | undefined> => {
+    const [at, length] = [offsets[i] as number, frameLengths[i] as number];
+    return length === 0 ? undefined : decodeWindow(frames.subarray(at, at + length));
+  };
+  const { count, blobSize, streamSize, openEnded, spanSize } = spans;
+  const table = { count, blobSize, streamSize, openEnded, spanSize, window, prepareWindows: () => {} };
+  return {
+    entries,
+    fine,
+    spans: { ...table, span: (i) => spans.span(i), spanAt: (offset) => spans.spanAt(offset) },
+  };
+}
+
 /** Decodes every span from the last to the first, out of `blob`, and compares with the stream `tar`. */
 export async function expectEverySpan({ spans }: LayerIndex, blob: Uint8Array, tar: Uint8Array): Promise<void> {
   const dir = tempDir();
@@ -85,7 +124,8 @@ async function decode(
   openEnded: boolean,
 ): Promise<void> {
   const { decoder, index, bits, sha256: digest } = span;
-  if (decoder !== 'gzip-checkpoint' && decoder !== 'stored') throw new Error(`cannot decode ${decoder}`);
+  if (decoder !== 'gzip-checkpoint' && decoder !== 'stored' && decoder !== 'zstd-frame')
+    throw new Error(`cannot decode ${decoder}`);
   const data = blob.slice(span.blobStart, span.blobEnd);
   await cache.decode({ span: index, decoder, bits, data, window, sha256: digest, openEnded });
 }

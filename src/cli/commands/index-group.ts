@@ -1,13 +1,12 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Node } from '../../daemon/node.ts';
-import type { IndexInfoReport, IndexReport } from '../../image/index-service.ts';
 import { isDigest } from '../../oci/digest.ts';
 import { parsePlatform } from '../../oci/platform.ts';
 import { type AccessOptions, addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
-import { humanBytes, shortDigest } from '../human.ts';
+import { formatName, printCreated, printShown } from '../index-text.ts';
 import { parseSize, parseSpanSize } from '../options.ts';
 import { checkReference, imageArgument, usage } from '../with-image.ts';
 import { withNode } from '../with-node.ts';
@@ -19,39 +18,62 @@ interface PlatformOptions extends AccessOptions {
 
 interface CreateOptions extends PlatformOptions {
   readonly push?: true;
+  readonly format?: 'peel' | 'soci' | 'both';
   readonly spanSize?: number;
+  readonly peelSpanSize?: number;
   readonly minLayerSize?: number;
 }
 
 export function define(command: Command, context: CliContext): void {
   defineCreate(
-    command.command('create').description('Index the layers of an image; the index is kept on this node.'),
+    command.command('create').description('Index the layers of an image; the indexes are kept on this node.'),
     context,
   );
   defineLs(
     command.command('ls').description('List the indexes on this node, or those that a registry has for an image.'),
     context,
   );
-  defineShow(command.command('show').description('Show which layers an index describes, and how.'), context);
-  definePush(command.command('push').description("Push this node's index of an image, as a referrer of it."), context);
-  defineRm(command.command('rm').description('Forget an index on this node; the copy in a registry stays.'), context);
+  defineShow(
+    command.command('show').description('Show which layers an index, or each index of an image, describes, and how.'),
+    context,
+  );
+  definePush(command.command('push').description("Push this node's indexes of an image, as referrers of it."), context);
+  defineRm(
+    command
+      .command('rm')
+      .description('Forget an index, or those of an image, on this node; the copy in a registry stays.'),
+    context,
+  );
 }
 
 function defineCreate(command: Command, context: CliContext): void {
   addPlatformOptions(command)
     .argument('<image>', imageArgument)
-    .option('--push', 'push it as a referrer of the image, so that everybody mounts it lazily')
+    .option('--push', 'push them as referrers of the image, so that everybody mounts it lazily')
+    .addOption(
+      new Option(
+        '--format <format>',
+        'peel: fine-grained, for peel; soci: for every SOCI snapshotter; both are made in one reading (default: both)',
+      ).choices(['peel', 'soci', 'both']),
+    )
     .option(
       '--span-size <size>',
-      'bytes of a layer that are fetched together: less is lazier, more makes a smaller index (default: 4MiB)',
+      'SOCI: bytes of a layer that are fetched together: less is lazier, more makes a smaller index (default: 4MiB)',
       parseSpanSize,
     )
-    .option('--min-layer-size <size>', 'leave out layers that are smaller (default: 10MiB)', parseSize)
+    .option('--peel-span-size <size>', 'the same for the peel index (default: 256KiB)', parseSpanSize)
+    .option(
+      '--min-layer-size <size>',
+      'leave out layers that are smaller (default: 1MiB for peel, 10MiB for SOCI)',
+      parseSize,
+    )
     .action(async (reference: string, options: CreateOptions) => {
       checkReference(reference);
       const wish = {
         ...choice(context, options),
+        format: options.format,
         spanSize: options.spanSize,
+        peelSpanSize: options.peelSpanSize,
         minLayerSize: options.minLayerSize,
         push: options.push,
         onProgress: context.progress.report,
@@ -64,26 +86,15 @@ function defineCreate(command: Command, context: CliContext): void {
   example(command, 'peel index create localhost:5000/app:1 --push');
 }
 
-async function printCreated({ output }: CliContext, report: IndexReport): Promise<void> {
-  const { platform, index, pushed, layers } = report;
-  const made = index === undefined ? 'no layer gets an index' : `${index}${pushed ? ', pushed' : ''}`;
-  await output.line(`${platform ?? report.image}: ${made}`);
-  const columns = [{ title: 'LAYER' }, { title: 'SIZE', align: 'right' as const }, { title: 'INDEX' }];
-  const rows = layers.map(({ layer, size, ztoc, skipped }) => [
-    shortDigest(layer),
-    humanBytes(size),
-    ztoc === undefined ? `none: ${skipped ?? 'no reason given'}` : shortDigest(ztoc),
-  ]);
-  await output.table(columns, rows);
-}
-
 function defineLs(command: Command, context: CliContext): void {
   addPlatformOptions(command)
     .argument('[image]', 'ask its registry instead')
     .action(async (reference: string | undefined, options: PlatformOptions) => {
       if (reference !== undefined) checkReference(reference);
       const list = async ({ indexes }: Node) => {
-        const local = indexes.list().map(({ image, digest, source }) => ({ image, index: digest, source }));
+        const local = indexes
+          .list()
+          .map(({ image, digest, format, source }) => ({ image, index: digest, format, source }));
         const rows =
           reference === undefined
             ? local
@@ -93,10 +104,10 @@ function defineLs(command: Command, context: CliContext): void {
               }));
         if (context.options.json) await context.output.value(rows);
         else {
-          const columns = [{ title: 'IMAGE' }, { title: 'INDEX' }, { title: 'FROM' }];
+          const columns = [{ title: 'IMAGE' }, { title: 'INDEX' }, { title: 'FORMAT' }, { title: 'FROM' }];
           await context.output.table(
             columns,
-            rows.map((row) => [row.image, row.index ?? 'none', row.source]),
+            rows.map((row) => [row.image, row.index ?? 'none', formatName(row.format), row.source]),
           );
         }
       };
@@ -110,36 +121,11 @@ function defineShow(command: Command, context: CliContext): void {
     .argument('<image-or-index>', 'an image reference, or the digest of an index that this node knows')
     .action(async (target: string, options: PlatformOptions) => {
       const show = (node: Node) => node.indexes.show(checkTarget(target), choice(context, options));
-      const report = await withNode(context, show, options);
-      if (context.options.json) await context.output.value(report);
-      else await printShown(context, report);
+      const reports = await withNode(context, show, options);
+      if (context.options.json) await context.output.value(reports);
+      else await printShown(context, reports);
     });
   example(command, 'peel index show localhost:5000/app:1');
-}
-
-async function printShown({ output }: CliContext, report: IndexInfoReport): Promise<void> {
-  await output.line(`Index:   ${report.index} (SOCI ${report.version}, ${report.source})`);
-  await output.line(`Image:   ${report.image ?? 'not said'}`);
-  await output.line(`Made by: ${report.buildTool ?? 'not said'}`);
-  await output.line('');
-  const right = { align: 'right' as const };
-  const columns = [
-    { title: 'LAYER' },
-    { title: 'ZTOC' },
-    { title: 'SIZE', ...right },
-    { title: 'SPAN', ...right },
-    { title: 'SPANS', ...right },
-    { title: 'ENTRIES', ...right },
-  ];
-  const rows = report.layers.map(({ layer, ztoc, size, spanSize, spans, entries }) => [
-    shortDigest(layer),
-    shortDigest(ztoc),
-    humanBytes(size),
-    spanSize === undefined ? '?' : humanBytes(spanSize),
-    String(spans ?? '?'),
-    String(entries ?? '?'),
-  ]);
-  await output.table(columns, rows);
 }
 
 function definePush(command: Command, context: CliContext): void {
@@ -150,7 +136,9 @@ function definePush(command: Command, context: CliContext): void {
       const push = (node: Node) => node.indexes.push(reference, choice(context, options));
       const pushed = await withNode(context, push, options);
       if (context.options.json) await context.output.value(pushed);
-      else for (const { index, image } of pushed) await context.output.line(`pushed ${index} for ${image}`);
+      else
+        for (const { index, format, image } of pushed)
+          await context.output.line(`pushed ${formatName(format)} index ${index} for ${image}`);
     });
   example(command, 'peel index push localhost:5000/app:1');
 }
