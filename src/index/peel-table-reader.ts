@@ -107,7 +107,7 @@ function checkHeader(header: TableHeader, table: Buffer, limits: IndexLimits): v
   }
   if (spans === 0) throw formatError('peel table has no spans');
   if (spans > limits.spans) throw limitError('number of spans in peel table', spans, limits.spans);
-  if (windows >= spans || (windows > 0 && decoder !== 'gzip-checkpoint')) {
+  if (windows > 0 && decoder !== 'gzip-checkpoint') {
     throw formatError(`peel table has ${windows} windows for ${spans} ${decoder} spans`);
   }
   if (decoder === 'stored' && header.blobSize !== header.streamSize) {
