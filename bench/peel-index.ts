@@ -71,7 +71,9 @@ class Contest {
   /** Path of a list of `share` percent of the files, here and there. */
   #chosen(share: number): string {
     const list = `${workDir}/chosen-files`;
-    const chosen = this.#files.filter((file) => createHash('sha256').update(file).digest().readUInt16BE(0) % 100 < share);
+    const chosen = this.#files.filter(
+      (file) => createHash('sha256').update(file).digest().readUInt16BE(0) % 100 < share,
+    );
     writeFileSync(list, chosen.map((file) => `.${file}\0`).join(''));
     return list;
   }

@@ -11,7 +11,6 @@
 #include "gzip/gzip_header.hpp"
 #include "gzip/inflater.hpp"
 #include "gzip/sha256.hpp"
-#include "zstd/frame_decoder.hpp"
 
 namespace peel {
 namespace {
@@ -60,7 +59,6 @@ class Output {
   }
 
   bool full() const { return left_ == 0; }
-  bool failed() const { return result_.failure != SpanFailure::None; }
   // Where the input may simply stop: a span in the middle of a layer ends between two blocks, in a trailer or a header.
   bool mayStop() const { return full() && !openEnded_; }
 
@@ -199,16 +197,6 @@ int zstdSpan(const DecodeInput& input, Output& output) {
 
 int storedSpan(const DecodeInput& input, Output& output) {
   if (int err = output.take(input.data, input.size)) return err;
-  return output.full() ? 0 : output.bad(SpanFailure::Length);
-}
-
-int zstdSpan(const DecodeInput& input, Output& output) {
-  const int err = decodeZstdFrames(input.data, input.size, [&](const uint8_t* bytes, size_t length) {
-    return output.take(bytes, length);
-  });
-  // What the output refused has its own reason.
-  if (err == -EBADMSG && !output.failed()) return output.bad(SpanFailure::Inflate);
-  if (err) return err;
   return output.full() ? 0 : output.bad(SpanFailure::Length);
 }
 
