@@ -229,7 +229,7 @@ describe('the addon in its environment', () => {
 
   it('survives garbage collection and the end of worker threads', async () => {
     const code = `const root = require('node:worker_threads').workerData; ${script}
-      const indexer = native.streamIndexerOpen('gzip', 1000, -1);
+      const indexer = native.streamIndexerOpen('gzip', 1000, -1, 0);
       native.streamIndexerPush(indexer, require('node:zlib').gzipSync(Buffer.alloc(1 << 24)));
       const { chunk } = native.streamIndexerChunk(1 << 20);
       for (let i = 0; i < 20; i++) native.streamIndexerPull(indexer, chunk).catch(() => {});
@@ -251,7 +251,7 @@ describe('the addon in its environment', () => {
 
   it('knows its own objects', async () => {
     const code = `const root = ${JSON.stringify(root)}; ${script}
-      const indexer = native.streamIndexerOpen('gzip', 1000, -1);
+      const indexer = native.streamIndexerOpen('gzip', 1000, -1, 0);
       for (const wrong of [indexer, {}, null, undefined, 1, new Proxy({}, {})]) {
         try { native.layerCacheStat(wrong); console.log('taken'); } catch (error) { if (!(error instanceof TypeError)) throw error; }
       }
