@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import binding from 'zstd-napi/binding.js';
 import {
   type DecodeRequest,
   LayerCache,
@@ -99,6 +100,21 @@ describe('LayerCache', () => {
       code: 'ERR_SPAN_LENGTH',
     });
     expect(cache.isPresent(1)).toBe(false);
+  });
+
+  it('decodes whole zstd frames', async () => {
+    const cache = open();
+    const bytes = stream.subarray(starts[2], starts[3]);
+    const data = Buffer.alloc(40_000);
+    const first = binding.compress(data, bytes.subarray(0, 10_000), 3);
+    const size = first + binding.compress(data.subarray(first), bytes.subarray(10_000), 3);
+    const frames = (end: number): DecodeRequest =>
+      member(2, { decoder: 'zstd-frame', data: data.subarray(0, end), sha256: undefined });
+    await expect(cache.decode(frames(size - 1))).rejects.toMatchObject({ code: 'ERR_SPAN_INFLATE' });
+    await expect(cache.decode(frames(first))).rejects.toMatchObject({ code: 'ERR_SPAN_LENGTH' });
+    expect(cache.isPresent(2)).toBe(false);
+    expect(await cache.decode(frames(size))).toBe(30_000);
+    expect((await cache.read(starts[2]!, 30_000)).equals(bytes)).toBe(true);
   });
 
   it('fails the waiters of a span and asks again', async () => {
@@ -213,7 +229,7 @@ describe('the addon in its environment', () => {
 
   it('survives garbage collection and the end of worker threads', async () => {
     const code = `const root = require('node:worker_threads').workerData; ${script}
-      const indexer = native.streamIndexerOpen('gzip', 1000, -1);
+      const indexer = native.streamIndexerOpen('gzip', 1000, -1, 0);
       native.streamIndexerPush(indexer, require('node:zlib').gzipSync(Buffer.alloc(1 << 24)));
       const { chunk } = native.streamIndexerChunk(1 << 20);
       for (let i = 0; i < 20; i++) native.streamIndexerPull(indexer, chunk).catch(() => {});
@@ -235,7 +251,7 @@ describe('the addon in its environment', () => {
 
   it('knows its own objects', async () => {
     const code = `const root = ${JSON.stringify(root)}; ${script}
-      const indexer = native.streamIndexerOpen('gzip', 1000, -1);
+      const indexer = native.streamIndexerOpen('gzip', 1000, -1, 0);
       for (const wrong of [indexer, {}, null, undefined, 1, new Proxy({}, {})]) {
         try { native.layerCacheStat(wrong); console.log('taken'); } catch (error) { if (!(error instanceof TypeError)) throw error; }
       }

@@ -207,16 +207,18 @@ TEST(spans_by_the_fine_rule_decode_with_sparse_windows) {
 TEST(members_up_to_the_span_size_are_not_cut) {
   Bytes blob;
   for (int i = 0; i < 20; i++) blob = join({blob, member(material(40'000, 500 + i), {.flushEvery = 5'000})});
-  const Fine fine = indexFinely(blob, 40'000);
-  CHECK_EQ(fine.spans.size(), 10u);
-  for (const Span& span : fine.spans) {
-    CHECK_EQ(span.start % 80'000, 0u);
-    CHECK(span.window.empty());
-  }
-  // One byte less, and each is cut before the empty block at its end, from where the next member counts.
-  const Fine cut = indexFinely(blob, 39'999);
-  CHECK_EQ(cut.spans.size(), 21u);
-  everySpanDecodes(cut);
+  onEachBackend([&] {
+    const Fine fine = indexFinely(blob, 40'000);
+    CHECK_EQ(fine.spans.size(), 10u);
+    for (const Span& span : fine.spans) {
+      CHECK_EQ(span.start % 80'000, 0u);
+      CHECK(span.window.empty());
+    }
+    // One byte less, and each is cut before the empty block at its end, from where the next member counts.
+    const Fine cut = indexFinely(blob, 39'999);
+    CHECK_EQ(cut.spans.size(), 21u);
+    everySpanDecodes(cut);
+  });
 }
 
 TEST(windows_are_sparse) {
@@ -275,6 +277,21 @@ TEST(blocks_that_hold_next_to_nothing) {
     everySpanDecodes(fine);
     for (size_t i : {1u, 2u}) CHECK(fine.spans[i].window == fullWindow(stream, fine.spans[i].start));
   });
+}
+
+TEST(the_last_byte_that_reaches) {
+  // So many bytes stored, then a match of 3 bytes from 32 768 bytes before, in a fixed block.
+  for (size_t stored = kWindow - 4; stored <= kWindow; stored++) {
+    const auto low = static_cast<uint8_t>(stored), high = static_cast<uint8_t>(stored >> 8);
+    const auto notLow = static_cast<uint8_t>(~low), notHigh = static_cast<uint8_t>(~high);
+    const Bytes data = join({{0, low, high, notLow, notHigh}, material(stored, 94), {0x03, 0xde, 0xff, 0x0f, 0}});
+    onEachBackend([&] {
+      Bytes window(kWindow, 7), expected(kWindow, 0);
+      std::fill(expected.begin() + static_cast<ptrdiff_t>(stored), expected.begin() + static_cast<ptrdiff_t>(std::min(stored + 3, kWindow)), 7);
+      CHECK_EQ(peel::keepReached(window.data(), data.data(), data.size(), 0), stored < kWindow);
+      CHECK(window == expected);
+    });
+  }
 }
 
 TEST(nothing_to_look_at) {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import binding from 'zstd-napi/binding.js';
 import { LayerCache } from '../../src/native/layer-cache.ts';
 import { type StreamIndex, StreamIndexer } from '../../src/native/stream-indexer.ts';
 
@@ -25,8 +26,13 @@ interface Passed {
   readonly stream: Buffer;
 }
 
-async function pass(bytes: Uint8Array, piece: number, toCallback: boolean, dataFd = -1): Promise<Passed> {
-  const indexer = new StreamIndexer({ format: 'gzip', spanSize: 100_000, dataFd });
+interface Ways {
+  readonly dataFd?: number;
+  readonly fineSpanSize?: number;
+}
+
+async function pass(bytes: Uint8Array, piece: number, toCallback: boolean, ways: Ways = {}): Promise<Passed> {
+  const indexer = new StreamIndexer({ format: 'gzip', spanSize: 100_000, dataFd: -1, ...ways });
   const parts: Buffer[] = [];
   try {
     for (let at = 0; at < bytes.length; at += piece) {
@@ -51,7 +57,7 @@ describe('StreamIndexer', () => {
       [1 << 30, true],
     ] as const) {
       const fd = openSync(join(root, 'data'), 'w');
-      const { index, stream } = await pass(blob, piece, toCallback, fd);
+      const { index, stream } = await pass(blob, piece, toCallback, { dataFd: fd });
       closeSync(fd);
       expect(stream.equals(text)).toBe(true);
       expect(readFileSync(join(root, 'data')).equals(text)).toBe(true);
@@ -88,10 +94,54 @@ describe('StreamIndexer', () => {
     }
   });
 
+  it('makes a finer table, whose spans decode with sparse windows', async () => {
+    const plain = (await pass(blob, 65_536, true)).index;
+    expect(plain.fine).toBeUndefined();
+    const { index } = await pass(blob, 65_536, true, { fineSpanSize: 20_000 });
+    expect({ ...index, fine: undefined }).toEqual(plain);
+    const fine = index.fine!;
+    const count = fine.in.length;
+    expect(count).toBeGreaterThan(plain.in.length);
+    expect([fine.out.length, fine.bits.length, fine.frameLengths.length]).toEqual([count, count, count]);
+    expect([fine.spanSha256.length, fine.frameSha256.length]).toEqual([count * 32, count * 32]);
+    const cache = LayerCache.open({
+      dir: join(root, 'layer'),
+      livePath: join(root, 'live'),
+      streamSize: text.length,
+      spanStarts: Float64Array.of(...fine.out, text.length),
+      fingerprint: Buffer.alloc(32),
+    });
+    const zstd = new binding.DCtx();
+    let at = 0;
+    for (let span = 0; span < count; span++) {
+      const last = span + 1 === count;
+      const bits = fine.bits[span]!;
+      const frame = fine.frames.subarray(at, (at += fine.frameLengths[span]!));
+      const window = frame.length === 0 ? undefined : Buffer.alloc(32_768);
+      if (window !== undefined) expect(zstd.decompress(window, frame)).toBe(32_768);
+      const frameSha256 = window === undefined ? Buffer.alloc(32) : sha256(frame);
+      expect(fine.frameSha256.subarray(span * 32, span * 32 + 32)).toEqual(frameSha256);
+      await cache.decode({
+        span,
+        decoder: 'gzip-checkpoint',
+        bits,
+        data: blob.subarray(fine.in[span]! - (bits ? 1 : 0), last ? blob.length : fine.in[span + 1]),
+        window,
+        sha256: fine.spanSha256.subarray(span * 32, span * 32 + 32),
+        openEnded: last,
+      });
+    }
+    expect(at).toBe(fine.frames.length);
+    expect(fine.frameLengths[0]).toBe(0);
+    expect(fine.frames.length).toBeGreaterThan(0);
+    expect(await cache.digest()).toEqual(sha256(text));
+    await cache.close();
+  });
+
   it('keeps memory bounded with a consumer, however well the blob is compressed', async () => {
     const bomb = gzipSync(Buffer.alloc(200 << 20));
     const before = process.memoryUsage.rss();
-    const indexer = new StreamIndexer({ format: 'gzip', spanSize: 1 << 20, dataFd: -1 });
+    const indexer = new StreamIndexer({ format: 'gzip', spanSize: 1 << 20, dataFd: -1, fineSpanSize: 256 << 10 });
     let size = 0;
     let most = 0;
     await indexer.push(bomb, (bytes) => {
@@ -126,14 +176,24 @@ describe('StreamIndexer', () => {
   });
 
   it('indexes a stored stream', async () => {
-    const indexer = new StreamIndexer({ format: 'stored', spanSize: 1000, dataFd: -1 });
+    const indexer = new StreamIndexer({ format: 'stored', spanSize: 1000, dataFd: -1, fineSpanSize: 4096 });
     const parts = await indexer.push(text.subarray(0, 2500));
-    expect(Buffer.concat(parts).equals(text.subarray(0, 2500))).toBe(true);
+    parts.push(...(await indexer.push(text.subarray(2500, 5000))));
+    expect(Buffer.concat(parts).equals(text.subarray(0, 5000))).toBe(true);
     const index = await indexer.finish();
-    expect([...index.in]).toEqual([0, 1000, 2000]);
-    expect([...index.out]).toEqual([0, 1000, 2000]);
+    expect([...index.in]).toEqual([0, 1000, 2000, 3000, 4000]);
+    expect([...index.out]).toEqual([0, 1000, 2000, 3000, 4000]);
     expect(index.windows.length).toBe(0);
-    expect(index.streamSha256).toEqual(sha256(text.subarray(0, 2500)));
+    expect(index.streamSha256).toEqual(sha256(text.subarray(0, 5000)));
+    expect(index.fine).toEqual({
+      in: Float64Array.of(0, 4096),
+      out: Float64Array.of(0, 4096),
+      bits: new Uint8Array(2),
+      spanSha256: Buffer.concat([sha256(text.subarray(0, 4096)), sha256(text.subarray(4096, 5000))]),
+      frames: Buffer.alloc(0),
+      frameLengths: new Uint32Array(2),
+      frameSha256: Buffer.alloc(64),
+    });
     indexer.close();
   });
 
@@ -144,12 +204,17 @@ describe('StreamIndexer', () => {
     await expect(pass(garbage, 1 << 20, true)).rejects.toMatchObject({ code: 'ERR_INDEX_TRAILING' });
     const fd = openSync(join(root, 'data'), 'w');
     closeSync(fd);
-    await expect(pass(blob, 1000, false, openSync('/dev/full', 'w'))).rejects.toMatchObject({ code: 'ENOSPC' });
+    const full = openSync('/dev/full', 'w');
+    await expect(pass(blob, 1000, false, { dataFd: full })).rejects.toMatchObject({ code: 'ENOSPC' });
+    closeSync(full);
   });
 
   it('refuses misuse', async () => {
     for (const spanSize of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(() => new StreamIndexer({ format: 'gzip', spanSize, dataFd: -1 })).toThrow(RangeError);
+    }
+    for (const fineSpanSize of [1, 4095, -1, 5000.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => new StreamIndexer({ format: 'gzip', spanSize: 1, dataFd: -1, fineSpanSize })).toThrow(RangeError);
     }
     expect(() => new StreamIndexer({ format: 'gzip', spanSize: 1, dataFd: -2 })).toThrow(RangeError);
     expect(() => new StreamIndexer({ format: 'zip' as 'gzip', spanSize: 1, dataFd: -1 })).toThrow(TypeError);
