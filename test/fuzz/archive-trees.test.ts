@@ -13,17 +13,18 @@ import { UnpackError } from '../../src/unpack/errors.ts';
 import { type ApplyOptions, appliedTree } from '../support/applied-layers.ts';
 import { rounds } from '../support/fixtures.ts';
 import { mergedLines } from '../support/overlay-fold.ts';
-import { randomLayer, tidyLayer } from '../support/random-layers.ts';
+import { briefLayer, linkedLayer, randomLayer, tidyLayer } from '../support/random-layers.ts';
 import { shortLayer } from '../support/short-layers.ts';
 
 describe('trees of archives', () => {
   it('give entries that do what those of the archive do', () => {
     const seen = { same: 0, refused: 0, implied: 0, hiding: 0, over: 0, linked: 0, failing: 0 };
-    const anyLayer = fc.oneof(tidyLayer, randomLayer);
+    const belowLayer = fc.oneof({ weight: 3, arbitrary: linkedLayer }, { weight: 1, arbitrary: randomLayer });
+    const theLayer = fc.oneof({ weight: 2, arbitrary: tidyLayer }, { weight: 3, arbitrary: briefLayer });
     fc.assert(
-      fc.property(fc.array(anyLayer, { minLength: 1, maxLength: 4 }), fc.nat(3), (stack, turn) => {
-        const layers = stack.map(shortLayer);
-        const at = turn % layers.length;
+      fc.property(fc.array(belowLayer, { maxLength: 2 }), theLayer, fc.option(randomLayer), (lower, short, upper) => {
+        const layers = [...lower, short, ...(upper === null ? [] : [upper])].map(shortLayer);
+        const at = lower.length;
         const one = layers[at] as LayerEntries;
         const again = attempt(() => throughTree(one));
         if (typeof again === 'string') {
@@ -50,7 +51,7 @@ describe('trees of archives', () => {
         if (at > 0 && typeof expected[3] !== 'string') seen.over++;
         if (typeof expected[0] === 'string') seen.failing++;
       }),
-      { numRuns: rounds(10_000, 300, 0.1) },
+      { numRuns: rounds(10_000, 400, 0.06) },
     );
     for (const [what, times] of Object.entries(seen)) expect(times, what).toBeGreaterThan(2);
   });

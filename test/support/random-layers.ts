@@ -59,3 +59,24 @@ export const tidyLayer: fc.Arbitrary<Short[]> = fc
 function isFolder(short: Short): boolean {
   return (typeof short === 'string' ? short : String(short.path)).endsWith('/');
 }
+
+/** Few entries in any order. */
+export const briefLayer: fc.Arbitrary<Short[]> = fc.array(entry, { minLength: 1, maxLength: 4 });
+
+/** Directories, and links to them. */
+export const linkedLayer: fc.Arbitrary<Short[]> = fc
+  .tuple(
+    fc.array(
+      path.map((text): Short => `${text}/`),
+      { maxLength: 3 },
+    ),
+    fc.array(
+      fc.tuple(path, target).map(([from, to]): Short => `${from} -> ${to}`),
+      { minLength: 1, maxLength: 2 },
+    ),
+    fc.array(
+      path.map((text): Short => text),
+      { maxLength: 2 },
+    ),
+  )
+  .map((groups) => groups.flat());
