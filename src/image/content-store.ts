@@ -7,7 +7,7 @@ import type { Digest } from '../oci/digest.ts';
 import { writeWhole } from '../util/write-whole.ts';
 import { ImageError } from './errors.ts';
 
-/** What came from a registry and is larger is no manifest or config (registries refuse them at 4 MiB). What was made here may be of any size. */
+/** What came from a registry and is larger is no manifest or config: registries refuse them at 4 MiB. What was made here may have any size. */
 export const maxContentBytes = 16 << 20;
 
 export function verifyContent(digest: Digest, bytes: Uint8Array): boolean {

@@ -20,11 +20,13 @@ export interface FoundIndexes {
 }
 
 /**
- * The indexes that this node knows by the name of an image, the digest of its manifest, or their own: at least one.
+ * The indexes that this node knows by the name of an image, the digest of its manifest, or their own: at least one, in the order in which
+ * a mount prefers them.
  * Errors: ERR_IMAGE_INDEX when there is none; ImageError.
  */
 export async function findIndexes(deps: FindIndexesDeps, target: string, options: ChooseImages): Promise<FoundIndexes> {
-  const known = deps.state.indexes.list().filter((row): row is KnownIndex => row.digest !== undefined);
+  const listed = deps.state.indexes.list().filter((row): row is KnownIndex => row.digest !== undefined);
+  const known = [...listed.filter(({ kind }) => kind === 'peel'), ...listed.filter(({ kind }) => kind === 'soci')];
   if (isDigest(target)) {
     const named = known.filter(({ digest }) => digest === target);
     const rows = named.length > 0 ? named.slice(0, 1) : known.filter(({ image }) => image === target);

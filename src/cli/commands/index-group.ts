@@ -53,8 +53,10 @@ function defineCreate(command: Command, context: CliContext): void {
     .addOption(
       new Option(
         '--format <format>',
-        'peel: fine-grained, for peel; soci: for every SOCI snapshotter; both are made in one reading (default: both)',
-      ).choices(['peel', 'soci', 'both']),
+        'peel: fine-grained, for peel; soci: for every SOCI snapshotter; both are made in one reading',
+      )
+        .choices(['peel', 'soci', 'both'])
+        .default('both'),
     )
     .option(
       '--span-size <size>',
