@@ -79,7 +79,7 @@ function remoteWindows({ windows }: PeelTable, blob: Descriptor | undefined): Re
 
 /** Errors: TreeError. */
 function entriesOf({ tree, spans }: PeelTable, { digest }: Descriptor): readonly TarEntry[] {
-  const entries = treeEntries(readErofs(tree, { nodes: defaultIndexLimits.entries }));
+  const entries = treeEntries(readErofs(tree, { entries: defaultIndexLimits.entries }));
   checkExtents(entries, `layer ${digest}`, spans.streamSize);
   return entries;
 }
