@@ -236,7 +236,11 @@ describe('a node index whose windows are elsewhere', () => {
       await writeFile(path, bytes);
       const read = async (): Promise<void> => {
         const index = await openNodeIndex(path);
-        await index.verify().finally(() => index.close());
+        try {
+          await index.verify();
+        } finally {
+          await index.close();
+        }
       };
       await expect(read(), `byte ${at}`).rejects.toMatchObject({ code: 'ERR_INDEX_CHECKSUM' });
     }

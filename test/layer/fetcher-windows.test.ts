@@ -20,7 +20,7 @@ const starts = Float64Array.from({ length: count }, (_, i) => i * spanSize);
 
 interface Told {
   /** Of a span, at the given attempt. */
-  window(span: number, attempt: number, signal: AbortSignal | undefined): Promise<Uint8Array>;
+  readonly window: (span: number, attempt: number, signal: AbortSignal | undefined) => Promise<Uint8Array>;
   readonly answer?: RangeAnswer;
   readonly readDeadlineMs?: number;
   readonly slots?: Semaphore;

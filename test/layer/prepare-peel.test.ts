@@ -201,9 +201,10 @@ describe('windows that the registry', () => {
   it('has wrong ones of end the read, and the layer is made anew', async () => {
     const { layer, made, lab: node, windows } = await lab(madeLayer('d'));
     const opened = await node.openBy(layer, offering(made.index));
-    const stop = node.front.interfere(forBlob(windows), async (_request, response, _forward, ask) => {
-      const { status, headers, body } = await ask();
-      response.writeHead(status, headers).end(body.map((byte, i) => (i % 50 === 7 ? ~byte : byte)));
+    const stop = node.front.interfere(forBlob(windows), (_request, response, _forward, ask) => {
+      void ask().then(({ status, headers, body }) =>
+        response.writeHead(status, headers).end(body.map((byte, i) => (i % 50 === 7 ? ~byte : byte))),
+      );
     });
     await expect(opened.read(500_000, 10)).rejects.toMatchObject({ code: 'ERR_LAYER_FETCH' });
     // Once more, in case it was damaged on the way.

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { around, chooseWindowRuns, groupFrames } from '../../src/layer/window-runs.ts';
 import type { FrameTable } from '../../src/layer/window-runs.ts';

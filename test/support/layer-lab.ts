@@ -90,7 +90,11 @@ export class LayerLab {
     const { descriptor, diffId } = layer;
     const source = options.source ?? (await this.push(layer));
     const opened = await this.#store.open({
-      ...{ descriptor, diffId, source, findIndex, slots: this.slots },
+      descriptor,
+      diffId,
+      source,
+      findIndex,
+      slots: this.slots,
       indexRequired: options.indexRequired,
       onWarning: options.onWarning ?? (() => {}),
     });
