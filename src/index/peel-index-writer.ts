@@ -28,14 +28,15 @@ export interface PeelLayerInit {
 /** The manifest of a peel index and its config. Push the config, the tables and the windows first, then the manifest. */
 export function peelIndexManifest(init: PeelIndexInit): { readonly manifest: Blob; readonly config: Blob } {
   const config = blobOf(peelIndexType, Buffer.from('{}'));
-  const layers = [...new Map(init.layers.toReversed().map((each) => [each.layer.digest, each])).values()].toReversed();
+  const first = new Map<Digest, PeelLayerInit>();
+  for (const each of init.layers) if (!first.has(each.layer.digest)) first.set(each.layer.digest, each);
   const { mediaType, digest, size } = init.subject;
   const bytes = encodeGoJson({
     schemaVersion: 2,
     mediaType: mediaTypes.imageManifest,
     artifactType: peelIndexType,
     config: goDescriptor(config.descriptor),
-    layers: layers.flatMap(layerDescriptors).map(goDescriptor),
+    layers: [...first.values()].flatMap(layerDescriptors).map(goDescriptor),
     subject: goDescriptor({ mediaType, digest, size }),
     annotations: goStringMap({ [peelAnnotations.buildTool]: init.buildTool }),
   });

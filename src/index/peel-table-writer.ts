@@ -25,7 +25,8 @@ import type { PeelWindows } from './peel-windows.ts';
 import type { SpanColumns } from './span-columns.ts';
 import { ByteWriter } from './varint.ts';
 
-const treeLevel = 12;
+// Of a tree of 70 000 files (9.6 MB) level 3 makes 1.36 MB in 46 ms, 6 1.23 MB in 140 ms, 12 1.19 MB in 525 ms, 19 1.03 MB in 6 s.
+const treeLevel = 6;
 
 export interface PeelTableInit {
   readonly layer: Digest;

@@ -51,6 +51,8 @@ export class WindowStore implements WindowSource {
   readonly #frames: WindowFrames;
   readonly #file: WindowFile;
   readonly #flights = new Map<number, Flight>();
+  /** Of this turn. */
+  readonly #starting: Flight[] = [];
   readonly #requests = new Semaphore(maxRequests);
   readonly #running = new Set<Promise<void>>();
   readonly #closing = new AbortController();
@@ -71,7 +73,7 @@ export class WindowStore implements WindowSource {
       const flight = frame === undefined ? undefined : this.#flights.get(frame);
       if (frame !== undefined && (flight === undefined || flight.state === 'failed')) frames.add(frame);
     }
-    this.#start([...frames].toSorted((a, b) => a - b).map((frame) => new Flight(frame, { isAwaited: true })));
+    this.#start([...frames].map((frame) => new Flight(frame, { isAwaited: true })));
   }
 
   /** Errors: as `WindowSource.window`; ERR_INDEX_FORMAT; ERR_LAYER_SHORT, ERR_LAYER_CLOSED; the signal's reason. */
@@ -104,9 +106,21 @@ export class WindowStore implements WindowSource {
 
   #start(flights: readonly Flight[]): void {
     if (flights.length === 0) return;
-    for (const flight of flights) this.#flights.set(flight.frame, flight);
-    const work = this.#bring(flights).finally(() => this.#running.delete(work));
+    const isStarting = this.#starting.length > 0;
+    for (const flight of flights) {
+      this.#flights.set(flight.frame, flight);
+      this.#starting.push(flight);
+    }
+    if (isStarting) return;
+    const work = this.#bringStarting().finally(() => this.#running.delete(work));
     this.#running.add(work);
+  }
+
+  /** One turn later, so that what is asked for together is fetched together. Never rejects. */
+  async #bringStarting(): Promise<void> {
+    await Promise.resolve();
+    const flights = this.#starting.splice(0);
+    await this.#bring(flights.toSorted((a, b) => a.frame - b.frame));
   }
 
   /** `flights` ascending. Never rejects. */

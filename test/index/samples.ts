@@ -2,7 +2,11 @@
 import { createHash } from 'node:crypto';
 import type { CheckpointsInit } from '../../src/index/checkpoints.ts';
 import { writeCheckpoints } from '../../src/index/checkpoints.ts';
+import type { TableDecoder } from '../../src/index/peel-table-format.ts';
+import type { PeelTableInit } from '../../src/index/peel-table-writer.ts';
+import { SpanColumns } from '../../src/index/span-columns.ts';
 import { writeZtoc } from '../../src/index/ztoc-writer.ts';
+import { digestFromSha256 } from '../../src/oci/digest.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { xattrsOf } from '../../src/tar/xattr-records.ts';
 import { type ByteString, byteStringFrom } from '../../src/util/byte-string.ts';
@@ -122,4 +126,33 @@ export function sampleZtoc(
     checkpoints: options.checkpoints ?? writeCheckpoints(sampleCheckpoints(spans)),
     spanSha256: sampleDigests(spans),
   });
+}
+
+/** What a peel table says of a layer of `count` spans; every third gzip span has a window. */
+export function samplePeelTable(decoder: TableDecoder = 'gzip-checkpoint', count = 4): PeelTableInit {
+  const gzip = decoder === 'gzip-checkpoint';
+  const streamStarts = Float64Array.from({ length: count }, (_, i) => 3000 * i);
+  const streamSize = 3000 * count - 500;
+  const lengths = Uint32Array.from({ length: count }, (_, i) => (gzip && i % 3 === 1 ? 100 + i : 0));
+  const sha256 = new Uint8Array(32 * count);
+  for (const [i, length] of lengths.entries()) if (length > 0) sha256.set(sampleDigest(`window ${i}`), 32 * i);
+  const spans = {
+    decoder,
+    blobSize: decoder === 'stored' ? streamSize : 100 * count + 100,
+    streamSize,
+    openEnded: false,
+    spanSize: 2048,
+    streamStarts,
+    blobStarts:
+      decoder === 'stored' ? streamStarts : Float64Array.from({ length: count }, (_, i) => (gzip ? 18 : 0) + 100 * i),
+    bits: gzip ? Uint8Array.from({ length: count }, (_, i) => i % 8) : undefined,
+    sha256: sampleDigests(count),
+  };
+  return {
+    layer: digestFromSha256(sampleDigest('layer')),
+    diffId: digestFromSha256(sampleDigest('stream')),
+    spans: new SpanColumns(spans, 'sample'),
+    windows: { lengths, sha256 },
+    tree: Buffer.from('an EROFS image '.repeat(20)),
+  };
 }
