@@ -39,7 +39,7 @@ export interface LayerStatus {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly serving: LayerServing;
-  /** One phrase: why it is served so, e.g. `table sha256:…`, `zTOC sha256:…`, `no index: media type is zstd`. */
+  /** One phrase: why it is served so, e.g. `peel table sha256:…`, `zTOC sha256:…`, `no index: media type is zstd`. */
   readonly reason: string;
   /** The seekable index in use; undefined when the node built its own. */
   readonly index: IndexStatus | undefined;

@@ -1,5 +1,6 @@
 // What is known of an image without fetching its layers: its manifest, and how each layer is, or would be, served.
 import type { OfferedIndex } from '../layer/layer-store.ts';
+import { contentName } from '../layer/prepare-by-index.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
@@ -92,6 +93,5 @@ function expected(descriptor: Descriptor, diffId: Digest, { index, reason }: Off
   const unknown = { descriptor, diffId, spans: undefined, streamSize: undefined, presentSpans: 0, presentBytes: 0 };
   if (index === undefined) return { ...unknown, serving: 'whole', reason, index: undefined };
   const { format, digest, source } = index;
-  const by = index.format === 'peel' ? `table ${index.table.digest}` : `zTOC ${index.ztoc.digest}`;
-  return { ...unknown, serving: 'lazy', reason: by, index: { format, digest, source } };
+  return { ...unknown, serving: 'lazy', reason: contentName(index), index: { format, digest, source } };
 }

@@ -78,7 +78,11 @@ export class NodeIndex implements LayerIndex {
     const { decoder, blobSize, streamSize, openEnded, spanSize } = this.info;
     return new SpanColumns(
       {
-        ...{ decoder, blobSize, streamSize, openEnded, spanSize },
+        decoder,
+        blobSize,
+        streamSize,
+        openEnded,
+        spanSize,
         ...columns,
         window: windows === undefined ? own : (i, signal) => this.#remoteWindow(windows, i, signal),
         prepareWindows: (spans) => this.#source?.prepare(spans),

@@ -1,5 +1,4 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { defaultIndexLimits } from '../index/limits.ts';
 import type { SpanDecoder } from '../index/layer-index.ts';
 import { writeNodeIndex } from '../index/node-index-writer.ts';
 import { readPeelTable } from '../index/peel-table-reader.ts';
@@ -79,7 +78,7 @@ function remoteWindows({ windows }: PeelTable, blob: Descriptor | undefined): Re
 
 /** Errors: TreeError. */
 function entriesOf({ tree, spans }: PeelTable, { digest }: Descriptor): readonly TarEntry[] {
-  const entries = treeEntries(readErofs(tree, { entries: defaultIndexLimits.entries }));
+  const entries = treeEntries(readErofs(tree));
   checkExtents(entries, `layer ${digest}`, spans.streamSize);
   return entries;
 }

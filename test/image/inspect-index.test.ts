@@ -24,7 +24,7 @@ describe('an inspected image', () => {
     const inspected = await node.inspectImage(image.reference);
     const index = { format: 'peel', digest, source: `referrer in ${lab.front.host}/lab/app, newest of 2` };
     expect(inspected).toMatchObject({ index, indexReason: '', warnings: [] });
-    const served = tables.map(({ table }) => ({ serving: 'lazy', reason: `table ${sha256(table)}`, index }));
+    const served = tables.map(({ table }) => ({ serving: 'lazy', reason: `peel table ${sha256(table)}`, index }));
     expect(inspected.layers).toMatchObject([
       ...served,
       { serving: 'whole', index: undefined, reason: expect.stringContaining(`index ${digest} leaves it out`) },

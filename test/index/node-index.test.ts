@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { copyFile, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
@@ -6,9 +7,11 @@ import { encodeEntries } from '../../src/index/entry-encoder.ts';
 import { defaultIndexLimits } from '../../src/index/limits.ts';
 import { type NodeIndex, openNodeIndex } from '../../src/index/node-index.ts';
 import { encodeNodeIndex, writeNodeIndex } from '../../src/index/node-index-writer.ts';
+import type { RemoteWindows } from '../../src/index/peel-windows.ts';
 import { readZtoc } from '../../src/index/ztoc-reader.ts';
 import type { TarEntry } from '../../src/tar/entry.ts';
 import { tempDir } from '../support/tmp.ts';
+import { windowBlob } from '../support/window-blob.ts';
 import { sampleEntries, sampleEntry, sampleZtoc, text } from './samples.ts';
 
 const provenance = { format: 'soci-v1', source: 'a test' } as const;
@@ -164,5 +167,82 @@ describe('a node index file', () => {
       'enough',
     );
     await expect(readFile(`${path}.2`)).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+});
+
+describe('a node index whose windows are elsewhere', () => {
+  const ztoc = readZtoc(sampleZtoc(20));
+  const made = windowBlob(Array.from({ length: 20 }, (_, i) => (i % 3 === 0 ? 0 : 800)));
+
+  async function write(): Promise<string> {
+    const path = join(tempDir(), 'index');
+    await writeNodeIndex(path, ztoc, { format: 'peel', source: 'a test' }, { windows: made.windows });
+    return path;
+  }
+
+  it('says where they are, and gives those that its source gives', async () => {
+    const path = await write();
+    const bytes = await readFile(path);
+    expect(bytes.readUInt32LE(8)).toBe(2);
+    const index = await openNodeIndex(path);
+    try {
+      await index.verify();
+      expect(index.info).toMatchObject({ format: 'peel', spanCount: 20, entryCount: ztoc.entries.length });
+      const plain = ({ offsets, lengths, sha256, ...blob }: RemoteWindows) => ({
+        ...blob,
+        offsets: [...offsets],
+        lengths: [...lengths],
+        sha256: Buffer.from(sha256).toString('hex'),
+      });
+      expect(index.windows && plain(index.windows)).toEqual(plain(made.windows));
+      for (let i = 0; i < 20; i++) expect(index.spans.span(i)).toEqual(ztoc.spans.span(i));
+      expect(index.entries).toEqual(ztoc.entries);
+
+      await expect(index.spans.window(1)).rejects.toThrow(made.windows.digest);
+      const prepared: (readonly number[])[] = [];
+      index.useWindows({
+        prepare: (spans) => prepared.push(spans),
+        window: async (span) => made.plain[span] ?? Buffer.from('nobody asks for this one'),
+      });
+      index.spans.prepareWindows([1, 2, 3]);
+      expect(prepared).toEqual([[1, 2, 3]]);
+      for (let i = 0; i < 20; i++) expect(await index.spans.window(i)).toEqual(made.plain[i]);
+    } finally {
+      await index.close();
+    }
+  });
+
+  it('has the same bytes when made again, and refuses windows of another layer', async () => {
+    expect(await readFile(await write())).toEqual(await readFile(await write()));
+    const { windows } = windowBlob([0, 800]);
+    await expect(encodeNodeIndex(ztoc, provenance, { windows })).rejects.toThrow('windows of 2 spans');
+  });
+
+  it('is refused when its version is that of the other kind', async () => {
+    const path = await write();
+    const bytes = await readFile(path);
+    bytes.writeUInt32LE(1, 8);
+    createHash('sha256').update(bytes.subarray(0, 144)).digest().copy(bytes, 144);
+    await writeFile(path, bytes);
+    await expect(openNodeIndex(path)).rejects.toMatchObject({ code: 'ERR_INDEX_FORMAT' });
+  });
+
+  it('notices every flipped bit when it is opened or read', async () => {
+    const path = await write();
+    const good = await readFile(path);
+    for (let at = 400; at < good.length; at += 211) {
+      const bytes = Buffer.from(good);
+      bytes[at] = (bytes[at] as number) ^ (1 << (at % 8));
+      await writeFile(path, bytes);
+      const read = async (): Promise<void> => {
+        const index = await openNodeIndex(path);
+        try {
+          await index.verify();
+        } finally {
+          await index.close();
+        }
+      };
+      await expect(read(), `byte ${at}`).rejects.toMatchObject({ code: 'ERR_INDEX_CHECKSUM' });
+    }
   });
 });

@@ -8,7 +8,9 @@ import { ImageLab, labLayer, sha256 } from '../support/image-lab.ts';
 import type { LabImage } from '../support/image-lab.ts';
 import { LayersProcess, wishesOf } from '../support/layers-process.ts';
 import type { Wish } from '../support/layers-process.ts';
+import { pushPeelIndex } from '../support/peel-index.ts';
 import { canMount } from '../support/peel-node.ts';
+import { peelTableOf } from '../support/peel-table.ts';
 import { run, runOk } from '../support/run.ts';
 import { tarOf } from '../support/tar-members.ts';
 
@@ -189,6 +191,34 @@ describe.skipIf(!canMount)('labels', () => {
   });
 });
 
+describe.skipIf(!canMount)('an image with peel indexes', () => {
+  it('is served by the first that can be used, and by none of them where they are switched off', async () => {
+    const lab = await ImageLab.start();
+    const image = await lab.push('1', [lazyLayer()]);
+    const [layer] = image.layers;
+    if (layer === undefined) return;
+    const soci = await lab.pushIndex(image, { spanSize });
+    const right = await peelTableOf(layer, spanSize);
+    const damaged = { ...right, table: right.table.slice(1) };
+    const bad = await pushPeelIndex(lab, image, [damaged], { created: '2026-01-01T00:00:00Z' });
+    const good = await pushPeelIndex(lab, image, [right], { created: '2025-01-01T00:00:00Z' });
+    const layers = await start(lab);
+    expect(await layers.provide(first(image))).toMatchObject({ kind: 'served' });
+    expect(await layers.status()).toMatchObject([
+      { serving: 'lazy', presentBytes: 0, why: `peel table ${sha256(right.table)}` },
+    ]);
+    expect(await sumOf(join(await layers.directory(1), 'big'))).toBe(sha256(data));
+    expect([bad, good].map((digest) => lab.front.seen(digest).length)).toEqual([1, 1]);
+    expect(lab.front.seen(soci.manifest.descriptor.digest)).toEqual([]);
+    await layers.stop();
+    const off = await LayersProcess.start(join(lab.dir, 'other'), {
+      formats: { peel: false, soci_v1: true, soci_v2: true },
+    });
+    expect(await off.provide(first(image))).toMatchObject({ kind: 'served' });
+    expect(await off.status()).toMatchObject([{ serving: 'lazy', why: expect.stringMatching(/^zTOC /) }]);
+  });
+});
+
 describe.skipIf(!canMount)('a layer is left to containerd', () => {
   it('when serving is switched off', async () => {
     const lab = await ImageLab.start();
@@ -221,7 +251,7 @@ describe.skipIf(!canMount)('a layer is left to containerd', () => {
     const layers = await start(lab, { formats: { peel: false, soci_v1: false, soci_v2: true } });
     expect(await layers.provide(first(image))).toMatchObject({
       code: 'no_index',
-      reason: expect.stringContaining('SOCI v1 is switched off'),
+      reason: expect.stringContaining('peel and SOCI v1 are switched off'),
     });
   });
 

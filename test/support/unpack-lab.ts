@@ -7,6 +7,7 @@ import type { DaemonConfig } from '../../src/config/schema.ts';
 import type { Node, NodeOptions } from '../../src/daemon/node.ts';
 import { openUnpacker } from '../../src/daemon/unpacking.ts';
 import { sourceOf } from '../../src/image/open-image.ts';
+import type { OpenLayerRequest } from '../../src/layer/layer-store.ts';
 import type { Layer } from '../../src/layer/layer.ts';
 import { createLog } from '../../src/observe/log.ts';
 import { parseReference } from '../../src/oci/reference.ts';
@@ -109,7 +110,7 @@ export class UnpackLab {
     node: Node,
     image: LabImage,
     position: number,
-    options: ForeignIndexOptions & { readonly of?: LabLayer },
+    options: (ForeignIndexOptions & { readonly of?: LabLayer }) | Pick<OpenLayerRequest, 'findIndex'>,
     read: (layer: Layer) => Promise<unknown> = async () => {},
   ): Promise<void> {
     const [found, layer] = [(await this.layers(node, image))[position], image.layers[position]];
@@ -122,7 +123,7 @@ export class UnpackLab {
       slots: new Semaphore(4),
       indexRequired: true,
       onWarning: () => {},
-      findIndex: await foreignIndex(options.of ?? layer, options),
+      findIndex: 'findIndex' in options ? options.findIndex : await foreignIndex(options.of ?? layer, options),
     });
     await read(opened);
     await opened.close();
