@@ -68,19 +68,27 @@ describe('WindowStore', () => {
   });
 
   it('asks once for a window that is on its way', async () => {
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
     const { store, requests } = rig(some, {
-      answer: async function* slow(from, to) {
-        await delay(30);
+      answer: async function* held(from, to) {
+        await released;
         yield some.blob.bytes.subarray(from, to);
       },
     });
     store.prepare([1, 2]);
     store.prepare([2, 1, 0]);
+    while (requests.length === 0) await delay(1);
     // Also one that nobody asked for and that comes along.
-    const windows = await Promise.all([1, 2, 2, 7].map((span) => delay(5).then(() => store.window(span))));
+    const spans = [1, 2, 2, 7];
+    const windows = spans.map((span) => store.window(span));
+    await delay(20);
+    release();
+    for (const [i, window] of (await Promise.all(windows)).entries())
+      expect(Buffer.from(window)).toEqual(Buffer.from(some.plain[spans[i] as number] ?? []));
     expect(requests).toHaveLength(1);
-    for (const [i, span] of [1, 2, 2, 7].entries())
-      expect(Buffer.from(windows[i] ?? [])).toEqual(Buffer.from(some.plain[span] ?? []));
   });
 
   it('merges over small gaps, and asks for what lies far apart at the same time', async () => {
@@ -204,9 +212,28 @@ describe('WindowStore', () => {
     await expect(store.window(1)).rejects.toMatchObject({ code: 'ERR_LAYER_SHORT' });
   });
 
-  it('gives up a request that brings nothing', async () => {
-    const { store } = rig(some, { answer: never, stallMs: 50 });
-    await expect(store.window(1)).rejects.toThrow(/no bytes of windows of the test/);
+  it('gives up a request that brings nothing any more, not one that is slow', async () => {
+    const nothing = rig(some, { answer: never, stallMs: 50 });
+    await expect(nothing.store.window(1)).rejects.toThrow(/no bytes of windows of the test/);
+    const half = rig(some, {
+      answer: async function* halting(from, to, signal) {
+        yield some.blob.bytes.subarray(from, from + 100);
+        yield* never(from, to, signal);
+      },
+      stallMs: 50,
+    });
+    await expect(half.store.window(1)).rejects.toThrow(/no bytes of windows of the test/);
+    const slow = rig(some, {
+      answer: async function* dripping(from, to) {
+        for (let at = from; at < to; at += 4000) {
+          yield some.blob.bytes.subarray(at, Math.min(at + 4000, to));
+          await delay(150);
+        }
+      },
+      stallMs: 400,
+    });
+    await Promise.all([slow.store.window(16), slow.store.window(34)]);
+    expect(slow.requests).toHaveLength(1);
   });
 
   it('lets one who waits go, and goes on for the others', async () => {
