@@ -27,13 +27,11 @@ interface Mounted {
 /** One image in a registry, once with each index. */
 class Contest {
   readonly #registry: CountedRegistry;
-  readonly #input: Fixture;
   readonly #references = new Map<Format, string>();
   readonly #files: readonly string[];
 
   private constructor(registry: CountedRegistry, input: Fixture) {
     this.#registry = registry;
-    this.#input = input;
     this.#files = readdirSync(input.unpacked, { recursive: true, encoding: 'utf8', withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => `${entry.parentPath}/${entry.name}`.slice(input.unpacked.length))
