@@ -161,10 +161,11 @@ describe('one block of more than 64 MiB', () => {
     const worker = new URL('../fixtures/decode-worker.mjs', import.meta.url).pathname;
     const lines = (await runOk(process.execPath, ['--expose-gc', worker, dir, ...files])).trim().split('\n');
     const decoded = lines.map((line) => JSON.parse(line));
-    expect(decoded.map(({ digest }) => digest)).toEqual(expected);
-    for (const { before, most } of decoded) {
-      expect(most).toBeGreaterThan(before);
-      expect(most - before).toBeLessThan(8 << 20);
+    const each = decoded.length / expected.length;
+    expect(decoded.map(({ digest }) => digest)).toEqual(expected.flatMap((digest) => Array(each).fill(digest)));
+    for (const { backend, before, most } of decoded) {
+      expect(most, backend).toBeGreaterThanOrEqual(before);
+      expect(most - before, backend).toBeLessThan(8 << 20);
     }
   });
 });
