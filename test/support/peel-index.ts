@@ -22,8 +22,8 @@ export interface PushPeelOptions {
 }
 
 export async function pushPeelIndex(
-  lab: ImageLab,
-  image: LabImage,
+  lab: Pick<ImageLab, 'registry' | 'repository'>,
+  image: Pick<LabImage, 'digest'>,
   layers: readonly PeelLayerFiles[],
   { created, subject = image.digest, withoutWindows }: PushPeelOptions = {},
 ): Promise<Digest> {
