@@ -202,7 +202,10 @@ describe.skipIf(!canMount)('a peel index', () => {
       expect(gets(windows())).toHaveLength(1);
       await node.umount(dir);
       const kept = readFileSync(windowsFile());
-      writeFileSync(windowsFile(), kept.map((byte) => byte ^ 0xff));
+      writeFileSync(
+        windowsFile(),
+        kept.map((byte) => byte ^ 0xff),
+      );
       dir = await node.mount(registry.byDigest('letters', image));
       front.forget();
       await readSpan(11);
@@ -218,13 +221,14 @@ describe.skipIf(!canMount)('a peel index', () => {
       expect(front.requests).toEqual([]);
       expect(existsSync(windowsFile())).toBe(true);
       await runOk('sha256sum', [join(dir, 'c')]);
-      const requests = gets(windows()).map(rangeOf).toSorted((a, b) => a.start - b.start);
+      const requests = gets(windows())
+        .map(rangeOf)
+        .toSorted((a, b) => a.start - b.start);
       const carried = Array.from({ length: upper().spans.count }, (_, span) => upper().window(span)).filter(
         (window) => window && requests.some(({ start, end }) => start <= window.start && window.end <= end),
       );
       expect(carried.length).toBeGreaterThanOrEqual(2 * requests.length);
-      for (const [i, { start }] of requests.entries())
-        expect(start).toBeGreaterThanOrEqual(requests[i - 1]?.end ?? 0);
+      for (const [i, { start }] of requests.entries()) expect(start).toBeGreaterThanOrEqual(requests[i - 1]?.end ?? 0);
     });
 
     it('a complete layer has no windows any more, and is read with no registry', async () => {
