@@ -4,7 +4,6 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { IndexReport } from '../../src/image/index-report.ts';
-import type { InspectedImage } from '../../src/image/image.ts';
 import { digestHex } from '../../src/oci/digest.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { memberLayer } from '../support/container-image.ts';
@@ -18,9 +17,8 @@ import { PeelNode, canMount } from '../support/peel-node.ts';
 import { type PushedPeelIndex, type PushedPeelLayer, pushedPeelIndex } from '../support/pushed-peel-index.ts';
 import { unpackWithUmoci } from '../support/reference-tree.ts';
 import { RegistryFront, type SeenRequest } from '../support/registry-front.ts';
-import { run, runOk } from '../support/run.ts';
+import { runOk } from '../support/run.ts';
 import { TestRegistry, layersOf } from '../support/test-registry.ts';
-import { tempDir } from '../support/tmp.ts';
 
 const readAt = new URL('../support/read-at.py', import.meta.url).pathname;
 const wait = { timeout: 20_000, interval: 20 };
@@ -44,51 +42,48 @@ describe.skipIf(!canMount)('a peel index', () => {
   describe('that one node pushes', () => {
     const flags = ['--format', 'both', '--push', '--min-layer-size', '0', '--peel-span-size', '64KiB'];
 
-    /** What another node sees of it. */
-    async function usedBy(node: PeelNode, reference: string, front: RegistryFront): Promise<void> {
-      const image = await node.json<InspectedImage>(['inspect', reference]);
-      expect(image.index).toMatchObject({ format: 'peel', source: expect.stringMatching(/^referrer in /) });
-      // The last layer is one zstd frame, of which no part can be read by itself.
-      expect(image.layers.map(({ index }) => index?.format)).toEqual(['peel', 'peel', 'peel', 'peel', undefined]);
-      const dir = await node.mount(reference);
-      for (const { descriptor } of zoo.layers.slice(0, 4)) expect(front.seen(descriptor.digest)).toEqual([]);
-      expect(treeDifference(await listTree(dir), expected)).toBe('');
-      const text = await node.ok(['inspect', reference]);
-      expect(text).toContain(`Index:     peel index ${image.index?.digest} (referrer in `);
-      expect(text.match(/ peel, referrer in \S+ +peel table sha256:/g)).toHaveLength(4);
-      await node.umount(dir);
+    let maker: PeelNode;
+
+    beforeAll(() => void (maker = new PeelNode()));
+    afterAll(() => maker.close());
+
+    /** By another node, lazily, and it is the same. */
+    async function expectUsed(reference: string, front: RegistryFront, digest: string): Promise<void> {
+      const node = new PeelNode();
+      try {
+        front.forget();
+        const dir = await node.mount(reference);
+        for (const { descriptor } of zoo.layers.slice(0, 4)) expect(front.seen(descriptor.digest)).toEqual([]);
+        const text = await node.ok(['inspect', reference]);
+        expect(text).toMatch(new RegExp(`^Index: +peel index ${digest} \\(referrer in `, 'm'));
+        // The last layer is one zstd frame, of which no part can be read by itself.
+        expect(text.match(/ peel, referrer in \S+ +peel table sha256:/g)).toHaveLength(4);
+        expect(treeDifference(await listTree(dir), expected)).toBe('');
+      } finally {
+        await node.close();
+      }
     }
 
     it('is found by another through the referrers API, before the SOCI index beside it', async () => {
-      const [maker, user] = [new PeelNode(), new PeelNode()];
-      try {
-        const reference = registry.reference('zoo');
-        const [report] = await maker.json<IndexReport[]>(['index', 'create', reference, ...flags]);
-        expect(report?.indexes).toEqual({ peel: expect.any(String), soci: expect.any(String) });
-        registry.front.forget();
-        await usedBy(user, reference, registry.front);
-      } finally {
-        await maker.close();
-        await user.close();
-      }
+      const reference = registry.reference('zoo');
+      const [made] = await maker.json<IndexReport[]>(['index', 'create', reference, ...flags]);
+      expect(made?.indexes).toEqual({ peel: expect.any(String), soci: expect.any(String) });
+      await expectUsed(reference, registry.front, made?.indexes.peel ?? '');
     });
 
-    it('is found by another under the fallback tag of a registry by other people, which knows no referrers', async () => {
+    it('is found under the fallback tag of a registry by other people, which knows no referrers', async () => {
       const docker = await startDockerRegistry();
       const front = await RegistryFront.start(docker.host);
-      const [maker, user] = [new PeelNode(), new PeelNode()];
       try {
         await pushImage(new RemoteRegistry({ host: front.host }), 'library/zoo', 'v1', zoo);
         const reference = `${front.host}/library/zoo:v1`;
-        await maker.ok(['index', 'create', reference, ...flags]);
-        const tag = `sha256-${digestHex(zoo.manifest.descriptor.digest)}`;
-        expect(front.seen(`/manifests/${tag}`).map(({ method }) => method)).toContain('PUT');
-        front.forget();
-        await usedBy(user, reference, front);
-        expect(front.seen(`/manifests/${tag}`).map(({ method }) => method)).toContain('GET');
+        const [made] = await maker.json<IndexReport[]>(['index', 'create', reference, ...flags]);
+        const fallback = () =>
+          front.seen(`/manifests/sha256-${digestHex(zoo.manifest.descriptor.digest)}`).map(({ method }) => method);
+        expect(fallback()).toContain('PUT');
+        await expectUsed(reference, front, made?.indexes.peel ?? '');
+        expect(fallback()).toContain('GET');
       } finally {
-        await maker.close();
-        await user.close();
         await front.close();
         await docker.close();
       }
@@ -121,12 +116,6 @@ describe.skipIf(!canMount)('a peel index', () => {
     const windows = (): string => upper().windows?.digest ?? '';
     const windowsFile = () => join(node.root, 'blobs/sha256', digestHex(upper().layer), 'windows');
     const gets = (digest: string) => registry.front.seen(digest).filter(({ method }) => method === 'GET');
-    const remount = async () => {
-      await node.umount(dir);
-      registry.front.forget();
-      dir = await node.mount(registry.byDigest('letters', image));
-    };
-
     /** Reads a page in the middle of a span of the upper layer, where the kernel's read-ahead stays inside. */
     async function readSpan(span: number): Promise<void> {
       const { streamStart, streamEnd } = upper().spans.span(span);
@@ -185,8 +174,9 @@ describe.skipIf(!canMount)('a peel index', () => {
       expect(asked?.end).toBeGreaterThanOrEqual(window?.end ?? Infinity);
       held.release();
       await reading;
+      await node.umount(dir);
       front.forget();
-      await remount();
+      dir = await node.mount(registry.byDigest('letters', image));
       await readSpan(span);
       expect(front.requests).toEqual([]);
     });
@@ -216,9 +206,7 @@ describe.skipIf(!canMount)('a peel index', () => {
     });
 
     it('adjacent windows come in one request, and none twice', async () => {
-      const { front } = registry;
-      await remount();
-      expect(front.requests).toEqual([]);
+      registry.front.forget();
       expect(existsSync(windowsFile())).toBe(true);
       await runOk('sha256sum', [join(dir, 'c')]);
       const requests = gets(windows())
