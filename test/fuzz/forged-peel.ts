@@ -224,17 +224,23 @@ export const treeForgeries: readonly Forgery[] = [
   otherFiles,
 ];
 
-/** A tree of its own making: files with other bytes of the stream, and with other modes. */
+/** A tree of its own making: files under each other's names, with a part of their bytes, and with other modes. */
 function otherFiles(parts: PeelParts, below: Random, { entries, read }: PeelTruth): void {
-  const { streamSize } = read.spans;
-  const changed = entries.map((entry): TarEntry => {
-    if (entry.type !== 'file' || entry.size === 0 || below(3) === 0) return entry;
-    const size = 1 + below(entry.size);
-    const streamOffset = 512 * below(Math.floor((streamSize - size) / 512));
-    const extents = [{ fileOffset: 0, streamOffset, size }];
-    return { ...entry, mode: below(0o10000), size, extents, headerOffset: streamOffset, dataOffset: streamOffset };
+  const plain = entries.filter(({ path, extents, xattrs }) => {
+    // Of one folder, and with one name.
+    return path.startsWith('bin/') && extents.length === 1 && xattrs.size === 0;
   });
-  parts.tree = Buffer.from(writeErofs(archiveTree(changed, { streamSize })));
+  const paths = plain.map(({ path }) => path).toSorted(() => below(3) - 1);
+  const changed = entries.map((entry): TarEntry => {
+    const i = plain.indexOf(entry);
+    if (i < 0) return entry;
+    const blocks = below(Math.ceil(entry.size / 512));
+    const [size, at] = [entry.size - 512 * blocks, entry.dataOffset + 512 * blocks];
+    const extents = [{ fileOffset: 0, streamOffset: at, size }];
+    const path = paths[i] ?? entry.path;
+    return { ...entry, path, mode: below(0o10000), size, extents, headerOffset: at, dataOffset: at };
+  });
+  parts.tree = Buffer.from(writeErofs(archiveTree(changed, { streamSize: read.spans.streamSize })));
 }
 
 function sealTree(tree: Buffer): void {

@@ -11,6 +11,8 @@ import { readPeelTable } from '../../src/index/peel-table-reader.ts';
 import { errorCode } from '../../src/layer/errors.ts';
 import type { Layer } from '../../src/layer/layer.ts';
 import { setInflateBackend } from '../../src/native/layer-cache.ts';
+import { archiveTree } from '../../src/tree/archive-tree.ts';
+import { writeErofs } from '../../src/tree/erofs-writer.ts';
 import { untilAborted } from '../../src/util/until-aborted.ts';
 import { mutate, random, type Random } from '../support/damage.ts';
 import { rounds } from '../support/fixtures.ts';
@@ -277,4 +279,37 @@ describe('a forgery', () => {
     },
     600_000,
   );
+
+  it('of windows gives wrong bytes by design, until the layer is whole', async () => {
+    const truth = truths[0] as PeelTruth;
+    const parts = partsOf(truth);
+    const framed = parts.spans.filter(({ frame }) => frame !== undefined);
+    const frames = framed.map(({ frame }) => frame);
+    for (const [i, span] of framed.entries()) span.frame = frames.at(i - 1);
+    const offer = writeParts(truth, parts);
+    const layer = await node.openLayer(truth, offer);
+    try {
+      expect(await readSpans(layer, truth, offer, { isDamage: false })).toBeGreaterThan(framed.length / 2);
+      expect(await fill(layer, truth)).toBe('diffID');
+    } finally {
+      await layer.close();
+    }
+    await expectMadeAnew(truth, offer);
+    await node.forget(truth);
+  });
+
+  it('of a tree stays, also when the layer is whole: nothing but the index says what files are called', async () => {
+    const truth = truths[3] as PeelTruth;
+    const { streamSize } = truth.read.spans;
+    const setuid = truth.entries.map((entry) => (entry.path === 'etc/more' ? { ...entry, mode: 0o4777 } : entry));
+    const parts = { ...partsOf(truth), tree: Buffer.from(writeErofs(archiveTree(setuid, { streamSize }))) };
+    const layer = await node.openLayer(truth, writeParts(truth, parts));
+    try {
+      expect(await fill(layer, truth)).toBeUndefined();
+      expect(layer.entries()).toEqual(setuid);
+    } finally {
+      await layer.close();
+    }
+    await node.forget(truth);
+  });
 });
