@@ -30,7 +30,7 @@ import {
 import { makePeelTruths, OfferedNode, type PeelOffer, type PeelTruth } from './peel-truths.ts';
 
 /** Ten thousand at scale 1. */
-const times = (count: number): number => rounds(count, 20, 0.04);
+const times = (count: number): number => rounds(count, 15, 0.015);
 /** A round that takes longer hangs. */
 const roundMs = 30_000;
 
