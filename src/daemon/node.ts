@@ -227,7 +227,8 @@ export class Node {
     const { unpackImage } = await import('../image/unpack-image.ts');
     const { openOrigin, state, content } = this.#imageDeps;
     const unpacker = await this.unpacker();
-    return await unpackImage({ openOrigin, images: state.images, content, unpacker }, options);
+    const { images, layerSources: sources } = state;
+    return await unpackImage({ openOrigin, images, sources, content, unpacker }, options);
   }
 
   /** The same one each time. Errors: ERR_UNPACK_DISABLED when the node was opened without. */

@@ -9,8 +9,9 @@ import type { InspectedImage, LayerStatus, OpenImageOptions } from './image.ts';
 import type { Discovery } from './index-finder.ts';
 import { statusOf } from './loaded-image.ts';
 import { offeredIndex } from './offered-index.ts';
-import { discoverer, layerFailure, openOrigin, sourceOf } from './open-image.ts';
+import { discoverer, layerFailure, openOrigin } from './open-image.ts';
 import type { OpenImageDeps } from './open-image.ts';
+import { sourceOf } from './origin-blob.ts';
 import { resolveImage } from './resolve.ts';
 
 /** Asks the registry for manifest, config and index at most. Errors: ImageError; OciError when it is no reference; the signal's reason. */

@@ -84,6 +84,7 @@ function remoteIndex(
     source,
     table,
     windows,
+    repository: origin.name,
     load: ({ signal }) => loadBlob(table, signal),
     findWindows: async ({ signal }) => {
       if (windows === undefined) return undefined;

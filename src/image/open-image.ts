@@ -2,13 +2,9 @@
 import { setMaxListeners } from 'node:events';
 import { errorMessage } from '../layer/errors.ts';
 import { RegistryError } from '../registry/errors.ts';
-import { registryBlobSource } from '../layer/blob-source.ts';
-import type { BlobSource } from '../layer/blob-source.ts';
 import type { LayerStore, OpenLayerRequest } from '../layer/layer-store.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { Logger } from '../observe/log.ts';
-import { layerType } from '../oci/media-type.ts';
-import type { Descriptor } from '../oci/descriptor.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
@@ -16,10 +12,10 @@ import type { State } from '../state/state.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { ContentFetcher } from './content.ts';
 import { ImageError } from './errors.ts';
-import { foreignBlobSource } from './foreign-blob-source.ts';
 import type { IndexMode, OpenImageOptions } from './image.ts';
 import { IndexFinder } from './index-finder.ts';
 import type { Discovery } from './index-finder.ts';
+import { imageSource } from './known-source.ts';
 import { LoadedImage } from './loaded-image.ts';
 import { offeredIndex } from './offered-index.ts';
 import type { OpenOrigin, Origin } from './origin.ts';
@@ -121,7 +117,7 @@ async function openLayers(
     const layer = deps.layers.open({
       descriptor,
       diffId,
-      source: sourceOf(origin, descriptor),
+      source: imageSource({ sources: deps.state.layerSources, openOrigin: deps.openOrigin }, origin, descriptor),
       indexRequired: options.index === 'require' || isDigest(options.index ?? ''),
       findIndex: async (attempt) => offeredIndex(deps, origin, descriptor, await discover(), attempt),
       accepts: acceptance(options.index),
@@ -157,12 +153,4 @@ export function layerFailure(error: unknown, reference: string): unknown {
   if (!(error instanceof RegistryError) && !(error instanceof ImageError))
     return new ImageError('ERR_IMAGE_LAYER', `${reference}: ${errorMessage(error)}`, { cause: error });
   return imageErrorFrom(error, reference);
-}
-
-export function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
-  const source = registryBlobSource(origin.registry, origin.repository, origin.name, descriptor);
-  const urls = descriptor.urls ?? [];
-  return layerType(descriptor.mediaType)?.foreign === true && urls.length > 0
-    ? foreignBlobSource(source, descriptor)
-    : source;
 }

@@ -126,6 +126,19 @@ describe('an image with a peel index', () => {
     });
   });
 
+  it('shares its layers with an image whose repository has not got the windows', async () => {
+    const lab = await ImageLab.start();
+    const { image, files } = await pushed(lab);
+    await pushPeelIndex(lab, image, files);
+    const node = await lab.node();
+    await (await node.openImage(image.reference)).close();
+    const other = await lab.push('1', image.layers, 'lab/other');
+    const opened = await node.openImage(other.reference);
+    expect(opened.layers()).toMatchObject(files.map(() => ({ serving: 'lazy', index: { format: 'peel' } })));
+    await expectRight(opened);
+    await opened.close();
+  });
+
   it('is read from the node that has its windows without the registry having them', async () => {
     const lab = await ImageLab.start();
     const { image, files } = await pushed(lab);
