@@ -107,7 +107,7 @@ function infoOf(index: LayerIndex, provenance: IndexProvenance, remote: RemoteWi
     spanSize: spans.spanSize,
     spanCount: spans.count,
     hasDigests: hasDigests(spans),
-    windows: remote && { digest: remote.digest, size: remote.size },
+    windows: remote && { digest: remote.digest, size: remote.size, from: remote.from },
   };
 }
 
