@@ -1,5 +1,6 @@
 // Values of options, parsed once; a bad one is a usage error that names the option's text.
 import { InvalidArgumentError } from 'commander';
+import { leastFineSpan } from '../native/stream-indexer.ts';
 
 const sizeUnits: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -25,6 +26,13 @@ export function parseDuration(text: string): number {
 export function parseSpanSize(text: string): number {
   const bytes = parseSize(text);
   if (bytes === 0) throw new InvalidArgumentError('a span has at least one byte');
+  return bytes;
+}
+
+/** Of a peel index. */
+export function parsePeelSpanSize(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes < leastFineSpan) throw new InvalidArgumentError(`expected at least ${leastFineSpan / 1024}KiB`);
   return bytes;
 }
 

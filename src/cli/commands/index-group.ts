@@ -7,7 +7,7 @@ import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { formatName, printCreated, printShown } from '../index-text.ts';
-import { parseSize, parseSpanSize } from '../options.ts';
+import { parsePeelSpanSize, parseSize, parseSpanSize } from '../options.ts';
 import { checkReference, imageArgument, usage } from '../with-image.ts';
 import { withNode } from '../with-node.ts';
 
@@ -63,7 +63,11 @@ function defineCreate(command: Command, context: CliContext): void {
       'SOCI: bytes of a layer that are fetched together: less is lazier, more makes a smaller index (default: 4MiB)',
       parseSpanSize,
     )
-    .option('--peel-span-size <size>', 'the same for the peel index (default: 256KiB)', parseSpanSize)
+    .option(
+      '--peel-span-size <size>',
+      'the same for the peel index, at least 4KiB (default: 256KiB)',
+      parsePeelSpanSize,
+    )
     .option(
       '--min-layer-size <size>',
       'leave out layers that are smaller (default: 1MiB for peel, 10MiB for SOCI)',
