@@ -72,14 +72,13 @@ describe('state', () => {
     insert.run(a, b, 'soci-v2', 'annotation of the image manifest', 5);
     insert.run(b, null, null, 'referrers', 6);
     raw.close();
-    const { indexes, peelTables } = state();
+    const { indexes } = state();
     const source = 'annotation of the image manifest';
     expect(indexes.list()).toEqual([{ image: a, kind: 'soci', digest: b, format: 'soci-v2', source, foundAt: 5 }]);
     expect(indexes.get(b, 'soci')).toMatchObject({ digest: undefined, format: undefined, foundAt: 6 });
     expect(indexes.get(a, 'peel')).toBeUndefined();
     indexes.put({ image: a, kind: 'peel', digest: a, format: 'peel', source: 'made' });
     expect(indexes.list().map(({ kind }) => kind)).toEqual(['peel', 'soci']);
-    expect(peelTables.get(a)).toBeUndefined();
   });
 
   it('lists layers least recently used first and remembers a suspicion', () => {
