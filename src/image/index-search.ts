@@ -5,6 +5,7 @@ import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseManifestOrIndex } from '../oci/manifest.ts';
 import type { IndexKind, IndexTable } from '../state/indexes.ts';
+import { madeHere } from './assemble-index.ts';
 import type { ContentFetcher } from './content.ts';
 import { indexKind, readIndexOf } from './found-index.ts';
 import type { FoundIndex } from './found-index.ts';
@@ -44,7 +45,6 @@ const maxTried = 8;
 
 export class IndexSearch {
   readonly #o: IndexSearchInit;
-  readonly #remembered = new Set<IndexKind>();
   readonly #tried = new Set<Digest>();
   readonly warnings: string[] = [];
   #listed: ListedIndexes | undefined;
@@ -161,9 +161,9 @@ export class IndexSearch {
       found = { digest, source, ...readIndexOf(image, bytes, kind) };
       const { format } = found;
       const of = indexKind(format);
-      // Another one of the kind is for a layer that the first cannot serve, and no better for the rest.
-      if (!this.#remembered.has(of)) indexes.put({ image: image.descriptor.digest, kind: of, digest, format, source });
-      this.#remembered.add(of);
+      // One that was made here can still be pushed.
+      if (indexes.get(image.descriptor.digest, of)?.source !== madeHere)
+        indexes.put({ image: image.descriptor.digest, kind: of, digest, format, source });
     } catch (error) {
       signal?.throwIfAborted();
       const why = isUnknown(error) ? `it is not in ${origin.name} (${errorMessage(error)})` : errorMessage(error);
