@@ -24,7 +24,10 @@ export const sha256Size = 32;
 export const tableDecoders = ['stored', 'gzip-checkpoint', 'zstd-frame'] as const satisfies readonly SpanDecoder[];
 export type TableDecoder = (typeof tableDecoders)[number];
 
-/** Most bytes of a window's frame: the window as it is, and what zstd puts around it. */
+/** Most bytes that a window's frame decodes to: all of the window in one run, and some. */
+export const maxFrameContent = 32_776;
+
+/** Most bytes of a window's frame: those as they are, and what zstd puts around them. */
 export const maxFrameBytes = 33_280;
 
 export interface TableHeader {

@@ -10,13 +10,18 @@ const context = new binding.DCtx();
  */
 export function decodeZstd(data: Uint8Array, size: number, what: string): Uint8Array {
   const output = Buffer.allocUnsafeSlow(size);
-  let decoded: number;
-  try {
-    decoded = context.decompress(output, data);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new IndexError('ERR_INDEX_FORMAT', `${what} cannot be decoded to ${size} bytes: ${reason}`, { cause: error });
-  }
+  const decoded = decodeZstdInto(output, data, what);
   if (decoded !== size) throw formatError(`${what} decodes to ${decoded} bytes instead of ${size}`);
   return output;
+}
+
+/** Decodes zstd data that need not fill `output`, and returns the size. Errors: ERR_INDEX_FORMAT. */
+export function decodeZstdInto(output: Uint8Array, data: Uint8Array, what: string): number {
+  try {
+    return context.decompress(output, data);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    const message = `${what} cannot be decoded to ${output.length} bytes: ${reason}`;
+    throw new IndexError('ERR_INDEX_FORMAT', message, { cause: error });
+  }
 }

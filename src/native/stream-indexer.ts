@@ -17,8 +17,8 @@ export interface FineIndex {
   readonly bits: Uint8Array;
   readonly spanSha256: Buffer;
   /**
-   * The sparse windows, a zstd frame each, one behind the other in the order of the spans. A frame decodes to the 32 768 bytes before
-   * the span, with every byte that no back reference of the span reaches set to 0.
+   * The sparse windows, a zstd frame each, one behind the other in the order of the spans. `decodeWindow` makes of one the 32 768
+   * bytes before the span, with every byte that no back reference of the span reaches set to 0.
    */
   readonly frames: Buffer;
   /** Bytes of the span's frame; 0: no back reference of it reaches before its start. */

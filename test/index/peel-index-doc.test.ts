@@ -1,14 +1,16 @@
 // The examples in docs/peel-index.md are what this release writes and reads.
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { decompress } from 'zstd-napi';
 import { defaultIndexLimits } from '../../src/index/limits.ts';
 import { readPeelIndex } from '../../src/index/peel-index-reader.ts';
 import { peelIndexManifest } from '../../src/index/peel-index-writer.ts';
-import { tableHeaderSize, tableVersion } from '../../src/index/peel-table-format.ts';
+import { maxFrameBytes, maxFrameContent, tableHeaderSize, tableVersion } from '../../src/index/peel-table-format.ts';
 import { readPeelTable } from '../../src/index/peel-table-reader.ts';
 import { writePeelTable } from '../../src/index/peel-table-writer.ts';
 import { decodeWindow } from '../../src/index/peel-window.ts';
 import { digestFromSha256 } from '../../src/oci/digest.ts';
+import { windowRuns } from '../support/window-frame.ts';
 import { sampleDigest, samplePeelTable } from './samples.ts';
 
 const page = readFileSync(new URL('../../docs/peel-index.md', import.meta.url), 'utf8');
@@ -57,8 +59,21 @@ describe('docs/peel-index.md', () => {
 
   it('shows a window', () => {
     const window = Buffer.alloc(32_768);
+    window.write('lazy', 300);
     window.write('peel', 32_764);
-    expect(Buffer.from(decodeWindow(hexLines(frame)[0]?.bytes ?? Buffer.alloc(0))).equals(window)).toBe(true);
+    const [whole, ...parts] = hexLines(frame);
+    const bytes = whole?.bytes ?? Buffer.alloc(0);
+    expect(Buffer.from(decodeWindow(bytes)).equals(window)).toBe(true);
+    let at = 0;
+    for (const part of parts) {
+      expect(part.at).toBe(at);
+      at += part.bytes.length;
+    }
+    const content = Buffer.concat(parts.map((part) => part.bytes));
+    expect(decompress(bytes).equals(content)).toBe(true);
+    expect(windowRuns(window).equals(content)).toBe(true);
+    expect(page).toContain('at most 33 280 bytes, that decode to at most 32 776.');
+    expect([maxFrameBytes, maxFrameContent]).toEqual([33_280, 32_776]);
   });
 
   it('shows a manifest that is read, and written again', () => {

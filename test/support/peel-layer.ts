@@ -1,6 +1,5 @@
 // What a peel index would offer of one layer, made of the layer's blob.
 import { createHash } from 'node:crypto';
-import { compress } from 'zstd-napi';
 import { buildLayerIndex } from '../../src/index/builder.ts';
 import { peelTableType, peelWindowsType } from '../../src/index/peel-names.ts';
 import { writePeelTable } from '../../src/index/peel-table-writer.ts';
@@ -12,6 +11,7 @@ import { chunked } from '../index/layers.ts';
 import { type LabLayer, sha256 } from './image-lab.ts';
 import { type Content, content } from './registry-content.ts';
 import { type WindowBlob, windowBlobOf } from './window-blob.ts';
+import { windowFrame } from './window-frame.ts';
 
 export interface PeelLayerOptions {
   readonly spanSize: number;
@@ -36,7 +36,7 @@ export async function peelLayer(layer: LabLayer, options: PeelLayerOptions): Pro
   const spans = frames === undefined ? build.spans : zstdSpans(layer, frames, spanSize);
   const plain = await Promise.all(Array.from({ length: spans.count }, (_, i) => spans.window(i)));
   const made = windowBlobOf(
-    plain.map((window) => window && compress(window)),
+    plain.map((window) => window && windowFrame(window)),
     plain,
   );
   const tree = writeErofs(archiveTree(build.entries, { streamSize: build.streamSize }));

@@ -1,11 +1,11 @@
 // A windows blob with a frame for some spans, and a source of it that answers as it is told to.
 import { createHash, randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { compress } from 'zstd-napi';
 import type { RemoteWindows } from '../../src/index/peel-windows.ts';
 import { windowSize } from '../../src/index/span-columns.ts';
 import type { BlobSource } from '../../src/layer/blob-source.ts';
 import { type Content, content } from './registry-content.ts';
+import { windowFrame } from './window-frame.ts';
 
 export interface WindowBlob {
   readonly blob: Content;
@@ -23,7 +23,7 @@ export function windowBlob(sizes: readonly number[]): WindowBlob {
     return window;
   });
   return windowBlobOf(
-    plain.map((window) => window && compress(window)),
+    plain.map((window) => window && windowFrame(window)),
     plain,
   );
 }

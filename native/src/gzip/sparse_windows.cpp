@@ -1,36 +1,13 @@
 #include "gzip/sparse_windows.hpp"
 
-#include <zstd.h>
-
 #include <algorithm>
 #include <condition_variable>
-#include <cstdlib>
 #include <mutex>
 
 #include "gzip/window_reach.hpp"
 #include "sys/pool.hpp"
 
 namespace peel {
-namespace {
-
-// For a layer of system files, 206 MB of gzip -6 with 256 KiB per span, the windows are 1.57 % of the blob and take 84 us
-// each; level 1 makes it 1.59 % in 58 us, 9 makes it 1.46 % in 256 us, 19 makes it 1.42 % in 11 ms. From 5 to 10 the
-// matches that are found depend on the processor, and the same layer must give the same bytes everywhere.
-constexpr int kLevel = 3;
-
-// A context of its own each time, so that the bytes depend on nothing but the window.
-WindowFrame frameOf(const uint8_t* window) {
-  static thread_local std::vector<uint8_t> room(ZSTD_compressBound(kWindow));
-  const size_t size = ZSTD_compress(room.data(), room.size(), window, kWindow, kLevel);
-  // Fails only without memory, as `new` would.
-  if (ZSTD_isError(size)) std::abort();
-  WindowFrame frame;
-  frame.bytes.assign(room.data(), room.data() + size);
-  frame.sha256 = Sha256::of(frame.bytes.data(), size);
-  return frame;
-}
-
-}  // namespace
 
 struct SparseWindows::State {
   std::mutex mutex;
@@ -42,7 +19,7 @@ struct SparseWindows::State {
 
   void run(const Job& job) {
     WindowFrame frame;
-    if (keepReached(job.window.get(), job.input.data(), job.input.size(), job.bits)) frame = frameOf(job.window.get());
+    if (keepReached(job.window.get(), job.input.data(), job.input.size(), job.bits)) frame = windowFrame(job.window.get());
     std::lock_guard lock(mutex);
     frames[job.index] = std::move(frame);
   }

@@ -6,15 +6,9 @@
 #include <vector>
 
 #include "gzip/checkpoint_scan.hpp"
-#include "gzip/sha256.hpp"
+#include "gzip/window_frame.hpp"
 
 namespace peel {
-
-// A window with nothing in it but what its span reaches, as a zstd frame. No bytes: the span reaches nothing.
-struct WindowFrame {
-  std::vector<uint8_t> bytes;
-  Sha256Digest sha256{};
-};
 
 // Makes the windows of checkpoints while the scan goes on, on Pool::cpu(). Never more than a few are under way: when
 // the pool does not keep up, the caller makes the next one itself. One thread, except for close().
