@@ -14,19 +14,29 @@ import type { Tree, TreeNode } from './tree.ts';
 
 /** What an image from outside may ask of us. */
 export interface ErofsLimits {
-  /** Names in the whole tree, and one for the root; default 2 million. */
-  readonly entries?: number;
-  /** Bytes of a path; default 65 535, and never more. */
-  readonly nameBytes?: number;
-  /** Sum of the bytes of all paths and link targets; default 1 GiB. */
-  readonly allNameBytes?: number;
-  /** Sum of the bytes of names and values of all extended attributes, and 64 for each; default 256 MiB. */
-  readonly allXattrBytes?: number;
-  /** Runs of data of all files; default 4 Mi. */
-  readonly extents?: number;
-  /** Chunks of all files, holes included; default 32 Mi, as many as `writeErofs` makes. */
-  readonly chunks?: number;
+  /** Names in the whole tree, and one for the root. */
+  readonly entries: number;
+  /** Bytes of a path; never more than 65 535. */
+  readonly nameBytes: number;
+  /** Sum of the bytes of all paths and link targets. */
+  readonly allNameBytes: number;
+  /** Sum of the bytes of names and values of all extended attributes, and 64 for each. */
+  readonly allXattrBytes: number;
+  /** Runs of data of all files. */
+  readonly extents: number;
+  /** Chunks of all files, holes included. */
+  readonly chunks: number;
 }
+
+export const defaultErofsLimits: ErofsLimits = {
+  entries: 2_000_000,
+  nameBytes: MAX_PATH,
+  allNameBytes: 2 ** 30,
+  allXattrBytes: 256 * 2 ** 20,
+  extents: 4 * 2 ** 20,
+  // As many as `writeErofs` makes.
+  chunks: 32 * 2 ** 20,
+};
 
 /** What may still be spent. */
 interface Left {
@@ -51,7 +61,7 @@ interface Place {
  * no feature besides. Nothing of the image is believed, and it is not kept.
  * Errors: ERR_TREE_IMAGE for anything else, ERR_TREE_LIMIT.
  */
-export function readErofs(bytes: Uint8Array, limits: ErofsLimits = {}): Tree {
+export function readErofs(bytes: Uint8Array, limits: Partial<ErofsLimits> = {}): Tree {
   return new ErofsReader(bytes, limits).read();
 }
 
@@ -59,7 +69,7 @@ class ErofsReader {
   readonly #image: ImageBytes;
   readonly #facts: ImageFacts;
   readonly #xattrs: XattrReader;
-  readonly #limits: Required<ErofsLimits>;
+  readonly #limits: ErofsLimits;
   readonly #files = new Map<number, TreeNode>();
   readonly #directories = new Set<number>();
   readonly #places: Place[] = [];
@@ -70,15 +80,9 @@ class ErofsReader {
   #deviceUsed = 0;
   readonly #left: Left;
 
-  constructor(bytes: Uint8Array, limits: ErofsLimits) {
-    this.#limits = {
-      entries: limits.entries ?? 2_000_000,
-      nameBytes: Math.min(limits.nameBytes ?? MAX_PATH, MAX_PATH),
-      allNameBytes: limits.allNameBytes ?? 2 ** 30,
-      allXattrBytes: limits.allXattrBytes ?? 256 * 2 ** 20,
-      extents: limits.extents ?? 4 * 2 ** 20,
-      chunks: limits.chunks ?? 32 * 2 ** 20,
-    };
+  constructor(bytes: Uint8Array, limits: Partial<ErofsLimits>) {
+    const all = { ...defaultErofsLimits, ...limits };
+    this.#limits = { ...all, nameBytes: Math.min(all.nameBytes, MAX_PATH) };
     const { entries, allNameBytes, allXattrBytes, extents, chunks } = this.#limits;
     this.#left = { entries: entries - 1, names: allNameBytes, xattrs: allXattrBytes, extents, chunks };
     this.#image = new ImageBytes(bytes);

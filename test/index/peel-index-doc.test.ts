@@ -11,6 +11,7 @@ import { writePeelTable } from '../../src/index/peel-table-writer.ts';
 import { decodeWindow } from '../../src/index/peel-window.ts';
 import { digestFromSha256 } from '../../src/oci/digest.ts';
 import { windowRuns } from '../support/window-frame.ts';
+import { defaultErofsLimits } from '../../src/tree/erofs-reader.ts';
 import { sampleDigest, samplePeelTable } from './samples.ts';
 
 const page = readFileSync(new URL('../../docs/peel-index.md', import.meta.url), 'utf8');
@@ -105,7 +106,14 @@ describe('docs/peel-index.md', () => {
     expect(page).toContain(`| table | ${blobBytes >> 20} MiB |`);
     expect(page).toContain(`| tree, decompressed | ${treeBytes >> 20} MiB |`);
     expect(page).toContain(`| spans | ${spaced(spans)} |`);
-    expect(page).toContain(`| files and directories | ${spaced(entries)} |`);
+    const tree = defaultErofsLimits;
+    expect(tree.entries).toBe(entries);
+    expect(page).toContain(`| files and directories, by each of their names | ${spaced(entries)} |`);
+    expect(page).toContain(`| a path | ${spaced(tree.nameBytes)} bytes |`);
+    expect(page).toContain(`| all paths and link targets | ${tree.allNameBytes / 2 ** 30} GiB |`);
+    expect(page).toContain(`and 64 bytes for each | ${tree.allXattrBytes >> 20} MiB |`);
+    expect(page).toContain(`| runs of data of all files | ${spaced(tree.extents)} |`);
+    expect(page).toContain(`| chunks of all files, holes among them | ${spaced(tree.chunks)} |`);
     expect(page).toContain(`| layer stream | ${streamBytes / 2 ** 40} TiB |`);
   });
 });
