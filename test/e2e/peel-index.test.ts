@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { IndexReport } from '../../src/image/index-report.ts';
 import { digestHex } from '../../src/oci/digest.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
@@ -11,7 +11,7 @@ import { startDockerRegistry } from '../support/docker-registry.ts';
 import { everything } from '../support/faults.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { holdBlobs } from '../support/held-blobs.ts';
-import { type BuiltImage, buildImage, pushImage } from '../support/image-builder.ts';
+import { type BuiltImage, pushImage } from '../support/image-builder.ts';
 import { listTree, treeDifference } from '../support/list-tree.ts';
 import { PeelNode, canMount } from '../support/peel-node.ts';
 import { type PushedPeelIndex, type PushedPeelLayer, pushedPeelIndex } from '../support/pushed-peel-index.ts';
@@ -99,10 +99,8 @@ describe.skipIf(!canMount)('a peel index', () => {
     let dir: string;
 
     beforeAll(async () => {
-      const [first, ...second] = files;
-      const tars = await Promise.all(
-        [[...(first ? [first] : [])], second].map((members, i) => memberLayer(registry.work(`l-${i}.tar`), members)),
-      );
+      const members = [files.slice(0, 1), files.slice(1)];
+      const tars = await Promise.all(members.map((each, i) => memberLayer(registry.work(`l-${i}.tar`), each)));
       image = await registry.push('letters', layersOf(tars, 'gzip'));
       const maker = new PeelNode();
       await maker.ok(['index', 'create', registry.reference('letters'), '--push', '--min-layer-size', '0']);
@@ -140,6 +138,7 @@ describe.skipIf(!canMount)('a peel index', () => {
       const tables = index.layers.map(({ table }) => table.digest);
       front.forget();
       const held = holdBlobs(registry, tables);
+      onTestFinished(() => held.release());
       const mounting = node.mount(registry.reference('letters'));
       mounting.catch(() => {});
       await vi.waitFor(() => expect(held.waiting).toBe(2), wait);
@@ -163,6 +162,7 @@ describe.skipIf(!canMount)('a peel index', () => {
       const span = 6;
       front.forget();
       const held = holdBlobs(registry, [upper().layer, windows()]);
+      onTestFinished(() => held.release());
       const reading = readSpan(span);
       reading.catch(() => {});
       await vi.waitFor(() => expect(held.waiting).toBe(2), wait);

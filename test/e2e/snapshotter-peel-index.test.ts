@@ -59,15 +59,15 @@ describe.skipIf(!canMount)('an image with a peel index', () => {
     const pulling = world.pull(reference);
     pulling.catch(() => {});
     try {
-      await vi.waitFor(() => expect(daemon.layerMounts()).toHaveLength(1), { timeout: 15_000, interval: 50 });
+      await vi.waitFor(() => expect(daemon.layerMounts()).toHaveLength(1), { timeout: 40_000, interval: 50 });
       const [point = ''] = daemon.layerMounts();
       expect(held.waiting).toBeGreaterThan(0);
       expect((await runOk('find', [point, '-name', 'sha256sum'])).trim()).toMatch(/bin\/sha256sum$/);
       expect((await daemon.status()).layers.map(({ layer }) => layer)).toEqual([first?.layer]);
     } finally {
       held.release();
+      await pulling;
     }
-    await pulling;
   });
 
   it('is served lazily, whatever its layers are compressed with, and runs', async () => {
