@@ -1,5 +1,6 @@
 // Values of options, parsed once; a bad one is a usage error that names the option's text.
 import { InvalidArgumentError } from 'commander';
+import { leastFineSpan } from '../native/stream-indexer.ts';
 
 const sizeUnits: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -28,7 +29,7 @@ export function parseSpanSize(text: string): number {
 
 /** Of a peel index. */
 export function parsePeelSpanSize(text: string): number {
-  return atLeast(text, 4 << 10);
+  return atLeast(text, leastFineSpan);
 }
 
 function atLeast(text: string, least: number): number {

@@ -198,6 +198,7 @@ class RunningDaemon implements Daemon {
       log: this.#o.log.log,
       downloads: downloadsOf(config),
       readDeadlineMs: config.read.deadline,
+      indexes: config.index,
       originsOptions: async ({ secrets }) => {
         const credentials = await openCredentials(config.credentials, {
           environment,

@@ -13,7 +13,7 @@ import { IndexService } from '../image/index-service.ts';
 import type { LoadedImage } from '../image/loaded-image.ts';
 import { mountSystem } from '../image/mount-system.ts';
 import { openImage } from '../image/open-image.ts';
-import type { OpenImageDeps } from '../image/open-image.ts';
+import type { IndexPolicy, OpenImageDeps } from '../image/open-image.ts';
 import type { ServedMount, ServeMountDeps, ServeMountOptions } from '../image/serve-mount.ts';
 import { TreeBuilder } from '../image/tree-builder.ts';
 import type { UnpackedImage, UnpackImageOptions } from '../image/unpack-image.ts';
@@ -50,6 +50,8 @@ export interface NodeOptions {
   readonly downloads?: Downloads | undefined;
   /** What else is to be known about registries, e.g. credentials that are kept in the state. */
   readonly originsOptions?: ((state: State) => Promise<Partial<OriginsOptions>>) | undefined;
+  /** Of images that are opened here; default: every format, the newest. */
+  readonly indexes?: IndexPolicy | undefined;
   /** Called with the number of spans that a reader wants and that are not here. */
   readonly onMiss?: ((spans: number) => void) | undefined;
   /** Makes what unpacks layers here; called when something is to be unpacked first, and closed with the node. */
@@ -89,9 +91,9 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       access: options.access,
       ...(await options.originsOptions?.(state)),
     });
-    const { openUnpacker } = options;
+    const { openUnpacker, indexes } = options;
     const downloadsPerImage = downloads.perImage;
-    return new Node({ paths, uid, log, state, layers, slots, origins, downloadsPerImage, openUnpacker });
+    return new Node({ paths, uid, log, state, layers, slots, origins, downloadsPerImage, indexes, openUnpacker });
   } catch (error) {
     state.close();
     throw error;
@@ -107,6 +109,7 @@ interface NodeParts {
   readonly slots: Semaphore;
   readonly origins: Origins;
   readonly downloadsPerImage: number;
+  readonly indexes: NodeOptions['indexes'];
   readonly openUnpacker: NodeOptions['openUnpacker'];
 }
 
@@ -118,7 +121,7 @@ export class Node {
   #unpacker: Promise<Unpacker> | undefined;
 
   constructor(parts: NodeParts) {
-    const { paths, state, layers, log, origins, downloadsPerImage } = parts;
+    const { paths, state, layers, log, origins, downloadsPerImage, indexes } = parts;
     this.paths = paths;
     this.#parts = parts;
     const store = new ContentStore(paths.root);
@@ -132,6 +135,7 @@ export class Node {
       trees: new TreeBuilder(paths.root),
       log,
       downloadsPerImage,
+      indexes,
     };
     this.indexes = new IndexService({ openOrigin, state, content, store, log });
   }
@@ -227,7 +231,8 @@ export class Node {
     const { unpackImage } = await import('../image/unpack-image.ts');
     const { openOrigin, state, content } = this.#imageDeps;
     const unpacker = await this.unpacker();
-    return await unpackImage({ openOrigin, images: state.images, content, unpacker }, options);
+    const { images, layerSources: sources } = state;
+    return await unpackImage({ openOrigin, images, sources, content, unpacker }, options);
   }
 
   /** The same one each time. Errors: ERR_UNPACK_DISABLED when the node was opened without. */

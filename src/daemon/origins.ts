@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import type { Environment } from '../config/environment.ts';
 import type { Origin } from '../image/origin.ts';
 import type { Logger } from '../observe/log.ts';
+import { formatReference } from '../oci/reference.ts';
 import type { Reference } from '../oci/reference.ts';
 import type { CredentialSource } from '../registry/auth/credentials.ts';
 import { LayoutRegistry } from '../registry/layout-registry.ts';
@@ -36,7 +37,7 @@ export class Origins {
       return {
         registry,
         repository: '',
-        name: `oci:${dir}`,
+        name: formatReference({ ...reference, dir, tag: undefined, digest: undefined }),
         remote: false,
         resolveDefault: () => registry.resolveDefault(),
       };
@@ -47,7 +48,7 @@ export class Origins {
       return {
         registry,
         repository: '',
-        name: `oci-archive:${registry.file}`,
+        name: formatReference({ ...reference, file: registry.file, tag: undefined, digest: undefined }),
         remote: false,
         resolveDefault: () => registry.resolveDefault(),
       };

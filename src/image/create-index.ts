@@ -8,12 +8,11 @@ import type { ProgressSink } from '../observe/progress.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { layerType } from '../oci/media-type.ts';
 import type { IndexKind } from '../state/indexes.ts';
-import type { PeelTableRow } from '../state/peel-tables.ts';
 import type { ZtocRow } from '../state/ztocs.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { AssembleIndexDeps } from './assemble-index.ts';
 import { assembleIndex, keepZtoc } from './assemble-index.ts';
-import type { AssemblePeelIndexDeps } from './assemble-peel-index.ts';
+import type { AssemblePeelIndexDeps, KeptPeelTable } from './assemble-peel-index.ts';
 import { assemblePeelIndex, keepPeelTable } from './assemble-peel-index.ts';
 import type { ChooseImages } from './choose-images.ts';
 import { distinctLayers, skippedUnread } from './index-layers.ts';
@@ -38,7 +37,7 @@ type CreateIndexDeps = AssembleIndexDeps & AssemblePeelIndexDeps;
 
 /** Undefined for a kind that was not asked for. */
 interface LayerRows {
-  readonly peel: PeelTableRow | undefined;
+  readonly peel: KeptPeelTable | undefined;
   readonly soci: ZtocRow | undefined;
 }
 
@@ -104,11 +103,11 @@ async function indexLayer(
   const build =
     makes.peel || makes.soci ? await readLayer(origin, image, descriptor, { ...options, fineSpanSize }) : undefined;
   let soci: ZtocRow | undefined;
-  let peel: PeelTableRow | undefined;
+  let peel: KeptPeelTable | undefined;
   if (skipped.soci !== undefined) soci = { layer, ztoc: undefined, skipped: skipped.soci };
   else if (build !== undefined && makes.soci) soci = await keepZtoc(deps, build);
   if (skipped.peel !== undefined) peel = { layer, table: undefined, skipped: skipped.peel };
-  else if (build !== undefined && makes.peel) peel = await keepPeelTable(deps, build);
+  else if (build !== undefined && makes.peel) peel = await keepPeelTable(deps.content, build);
   return { peel: format === 'soci' ? undefined : peel, soci: format === 'peel' ? undefined : soci };
 }
 
@@ -140,7 +139,7 @@ async function readLayer(
   return build;
 }
 
-function peelOutcome(row: PeelTableRow): PeelOutcome {
+function peelOutcome(row: KeptPeelTable): PeelOutcome {
   if (row.table === undefined)
     return { table: undefined, tableSize: undefined, windows: undefined, windowsSize: undefined, skipped: row.skipped };
   const { table, size: tableSize, windows } = row;

@@ -5,7 +5,7 @@ import type { ContentStore } from './content-store.ts';
 import type { ContentFetcher } from './content.ts';
 
 export interface ForgetIndexDeps {
-  readonly state: Pick<State, 'indexes' | 'peelTables' | 'ztocs'>;
+  readonly state: Pick<State, 'indexes' | 'ztocs'>;
   readonly content: ContentFetcher;
   readonly store: ContentStore;
 }
@@ -23,7 +23,6 @@ export async function forgetIndex(deps: ForgetIndexDeps, index: Digest): Promise
   for (const blob of blobs ?? []) {
     if (kept.has(blob)) continue;
     state.ztocs.deleteByZtoc(blob);
-    state.peelTables.deleteByTable(blob);
     await store.delete(blob);
   }
   if (blobs !== undefined) await store.delete(index);

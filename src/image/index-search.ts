@@ -44,6 +44,7 @@ const maxTried = 8;
 
 export class IndexSearch {
   readonly #o: IndexSearchInit;
+  readonly #remembered = new Set<IndexKind>();
   readonly #tried = new Set<Digest>();
   readonly warnings: string[] = [];
   #listed: ListedIndexes | undefined;
@@ -158,13 +159,11 @@ export class IndexSearch {
     try {
       const { bytes } = await content.manifest(origin, digest, { signal });
       found = { digest, source, ...readIndexOf(image, bytes, kind) };
-      indexes.put({
-        image: image.descriptor.digest,
-        kind: indexKind(found.format),
-        digest,
-        format: found.format,
-        source,
-      });
+      const { format } = found;
+      const of = indexKind(format);
+      // Another one of the kind is for a layer that the first cannot serve, and no better for the rest.
+      if (!this.#remembered.has(of)) indexes.put({ image: image.descriptor.digest, kind: of, digest, format, source });
+      this.#remembered.add(of);
     } catch (error) {
       signal?.throwIfAborted();
       const why = isUnknown(error) ? `it is not in ${origin.name} (${errorMessage(error)})` : errorMessage(error);

@@ -9,8 +9,9 @@ import type { IndexStatus, InspectedImage, LayerStatus, OpenImageOptions } from 
 import type { Discovery } from './index-finder.ts';
 import { statusOf } from './loaded-image.ts';
 import { offeredIndex } from './offered-index.ts';
-import { discoverer, layerFailure, openOrigin, sourceOf } from './open-image.ts';
+import { discoverer, formatsFor, isServable, layerFailure, openOrigin } from './open-image.ts';
 import type { OpenImageDeps } from './open-image.ts';
+import { sourceOf } from './origin-blob.ts';
 import { resolveImage } from './resolve.ts';
 
 /** Asks the registry for manifest, config and index at most. Errors: ImageError; OciError when it is no reference; the signal's reason. */
@@ -33,18 +34,19 @@ export async function inspectImage(
   let discovery: Discovery | undefined;
   const discover = async () => (discovery = await ask());
   if (mode !== 'auto' && mode !== 'never') await discover();
+  const formats = formatsFor(mode, deps.indexes);
   const slots = new Semaphore(deps.downloadsPerImage);
   const look = async (descriptor: Descriptor, diffId: Digest): Promise<LayerStatus> => {
     const findIndex = async (attempt: number) => offeredIndex(deps, origin, descriptor, await discover(), attempt);
     const source = sourceOf(origin, descriptor);
     const onWarning = (message: string) => void warnings.push(message);
     const layer = await deps.layers.openIfReady({ descriptor, diffId, source, findIndex, slots, signal, onWarning });
-    if (layer === undefined) return expected(descriptor, diffId, await findIndex(0));
     try {
-      return statusOf(layer);
+      if (layer !== undefined && isServable(layer, formats)) return statusOf(layer);
     } finally {
-      await layer.close();
+      await layer?.close();
     }
+    return expected(descriptor, diffId, await findIndex(0));
   };
   const layers: LayerStatus[] = [];
   try {

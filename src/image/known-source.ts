@@ -6,12 +6,26 @@ import { parseReference } from '../oci/reference.ts';
 import { RegistryError } from '../registry/errors.ts';
 import type { BlobReader } from '../registry/registry.ts';
 import type { LayerSourceTable } from '../state/layer-sources.ts';
-import { sourceOf } from './open-image.ts';
-import type { OpenOrigin } from './origin.ts';
+import { sourceOf } from './origin-blob.ts';
+import type { OpenOrigin, Origin } from './origin.ts';
 
 export interface KnownSourceDeps {
   readonly sources: LayerSourceTable;
   readonly openOrigin: OpenOrigin;
+  /** Asked before the others, whether or not it is known. */
+  readonly first?: Origin | undefined;
+}
+
+interface GoesWith {
+  /** Whose images are asked; default the blob itself. */
+  readonly layer?: Digest | undefined;
+  /** Reference of a repository that had the blob, asked when the others have not got it. */
+  readonly from?: string | undefined;
+}
+
+interface Repository {
+  readonly name: string;
+  readonly open: () => Promise<Origin>;
 }
 
 /**
@@ -22,14 +36,15 @@ export class KnownSource implements BlobSource {
   readonly #deps: KnownSourceDeps;
   readonly #descriptor: Descriptor;
   readonly #layer: Digest;
+  readonly #from: string | undefined;
   /** The repository that gave bytes last. */
   #preferred: string | undefined;
 
-  /** `layer`: whose images are asked; default the blob itself. */
-  constructor(deps: KnownSourceDeps, descriptor: Descriptor, layer: Digest = descriptor.digest) {
+  constructor(deps: KnownSourceDeps, descriptor: Descriptor, { layer, from }: GoesWith = {}) {
     this.#deps = deps;
     this.#descriptor = descriptor;
-    this.#layer = layer;
+    this.#layer = layer ?? descriptor.digest;
+    this.#from = from;
   }
 
   get name(): string {
@@ -46,8 +61,8 @@ export class KnownSource implements BlobSource {
     return this.#first((source) => source.readAll(options), options?.signal);
   }
 
-  blob(descriptor: Descriptor): BlobSource {
-    return new KnownSource(this.#deps, descriptor, this.#layer);
+  blob(descriptor: Descriptor, from?: string): BlobSource {
+    return new KnownSource(this.#deps, descriptor, { layer: this.#layer, from });
   }
 
   async #first(
@@ -55,10 +70,9 @@ export class KnownSource implements BlobSource {
     signal: AbortSignal | undefined,
   ): Promise<BlobReader> {
     const failures: unknown[] = [];
-    for (const { name, reference } of this.#repositories()) {
+    for (const { name, open } of this.#repositories()) {
       try {
-        const origin = await this.#deps.openOrigin(parseReference(reference));
-        const reader = await read(sourceOf(origin, this.#descriptor));
+        const reader = await read(sourceOf(await open(), this.#descriptor));
         this.#preferred = name;
         // What breaks off half way is asked for again, elsewhere if there is an elsewhere.
         reader.body.once('error', () => {
@@ -83,14 +97,16 @@ export class KnownSource implements BlobSource {
   }
 
   /** Each once, in the order in which they are to be asked. */
-  #repositories(): { readonly name: string; readonly reference: string }[] {
-    const found = new Map<string, string>();
-    for (const reference of this.#deps.sources.of(this.#layer)) {
+  #repositories(): Repository[] {
+    const { sources, first, openOrigin } = this.#deps;
+    const found = new Map<string, Repository['open']>();
+    if (first !== undefined) found.set(first.name, async () => first);
+    for (const reference of [...sources.of(this.#layer), ...(this.#from === undefined ? [] : [this.#from])]) {
       const name = repositoryOf(reference);
-      if (!found.has(name)) found.set(name, reference);
+      if (!found.has(name)) found.set(name, () => openOrigin(parseReference(reference)));
     }
     return [...found]
-      .map(([name, reference]) => ({ name, reference }))
+      .map(([name, open]) => ({ name, open }))
       .toSorted((a, b) => Number(b.name === this.#preferred) - Number(a.name === this.#preferred));
   }
 }
@@ -98,4 +114,17 @@ export class KnownSource implements BlobSource {
 function repositoryOf(reference: string): string {
   const parsed = parseReference(reference);
   return parsed.kind === 'registry' ? `${parsed.host}/${parsed.repository}` : reference;
+}
+
+/** A layer's blob from where its image is; what goes with it also from wherever else it is known to be. */
+export function imageSource(
+  { sources, openOrigin }: Pick<KnownSourceDeps, 'sources' | 'openOrigin'>,
+  origin: Origin,
+  descriptor: Descriptor,
+): BlobSource {
+  const deps = { sources, openOrigin, first: origin };
+  return {
+    ...sourceOf(origin, descriptor),
+    blob: (other, from) => new KnownSource(deps, other, { layer: descriptor.digest, from }),
+  };
 }

@@ -2,6 +2,7 @@
 import type { OfferedIndex, RemoteIndex } from '../layer/layer-store.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { layerType } from '../oci/media-type.ts';
+import { hasCode } from '../registry/errors.ts';
 import { humanBytes } from '../util/human-bytes.ts';
 import type { ContentFetcher } from './content.ts';
 import { readSmallBlob } from './content.ts';
@@ -90,6 +91,7 @@ function remoteIndex(
     source,
     table,
     windows,
+    repository: origin.name,
     load: ({ signal }) => loadBlob(table, signal),
     findWindows: async ({ signal }) => {
       if (windows === undefined) return undefined;
@@ -110,6 +112,8 @@ async function expectBlob(
   try {
     there = await origin.registry.resolveBlob(origin.repository, digest, { signal });
   } catch (error) {
+    // It does not answer such questions, as registries without HEAD or without a length do: the first window will tell.
+    if (hasCode(error, 'RESPONSE_INVALID', 'UNSUPPORTED')) return;
     if (!isUnknown(error)) throw error;
     throw new ImageError('ERR_IMAGE_CONTENT', `its windows ${digest} are not in ${origin.name}`);
   }

@@ -2,13 +2,9 @@
 import { setMaxListeners } from 'node:events';
 import { errorMessage } from '../layer/errors.ts';
 import { RegistryError } from '../registry/errors.ts';
-import { registryBlobSource } from '../layer/blob-source.ts';
-import type { BlobSource } from '../layer/blob-source.ts';
 import type { LayerStore, OpenLayerRequest } from '../layer/layer-store.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { Logger } from '../observe/log.ts';
-import { layerType } from '../oci/media-type.ts';
-import type { Descriptor } from '../oci/descriptor.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
@@ -16,10 +12,13 @@ import type { State } from '../state/state.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { ContentFetcher } from './content.ts';
 import { ImageError } from './errors.ts';
-import { foreignBlobSource } from './foreign-blob-source.ts';
 import type { IndexMode, OpenImageOptions } from './image.ts';
+import type { IndexChoice } from './index-choice.ts';
 import { IndexFinder } from './index-finder.ts';
 import type { Discovery } from './index-finder.ts';
+import { allFormats, isFormatOn, switchedOff } from './index-formats.ts';
+import type { IndexFormats } from './index-formats.ts';
+import { imageSource } from './known-source.ts';
 import { LoadedImage } from './loaded-image.ts';
 import { offeredIndex } from './offered-index.ts';
 import type { OpenOrigin, Origin } from './origin.ts';
@@ -27,6 +26,11 @@ import { imageErrorFrom } from './registry-errors.ts';
 import { resolveImage } from './resolve.ts';
 import type { ResolvedImage } from './resolve.ts';
 import type { TreeBuilder } from './tree-builder.ts';
+
+export interface IndexPolicy {
+  readonly formats: IndexFormats;
+  readonly choice: IndexChoice;
+}
 
 export interface OpenImageDeps {
   readonly openOrigin: OpenOrigin;
@@ -39,6 +43,8 @@ export interface OpenImageDeps {
   readonly layerLog?: Logger | undefined;
   /** Requests for one image at once. */
   readonly downloadsPerImage: number;
+  /** Which indexes may be looked for and which of several is taken; default: all, the newest. */
+  readonly indexes?: IndexPolicy | undefined;
 }
 
 /** Errors: ImageError with the reference in its message; OciError when it is no reference; the signal's reason. */
@@ -92,7 +98,8 @@ export function discoverer(
 ): () => Promise<Discovery> {
   let found: Promise<Discovery> | undefined;
   const onWarning = (warning: string) => void warnings.push(warning);
-  const find = () => new IndexFinder(deps.state.indexes, deps.content).find(origin, image, { mode, onWarning, signal });
+  const find = () =>
+    new IndexFinder(deps.state.indexes, deps.content).find(origin, image, { ...deps.indexes, mode, onWarning, signal });
   return () => {
     found ??= find();
     return found;
@@ -118,13 +125,12 @@ async function openLayers(
   for (const [i, descriptor] of layers.entries()) {
     const diffId = image.diffIds[i];
     if (diffId === undefined || opening.has(descriptor.digest)) continue;
-    const layer = deps.layers.open({
+    const layer = openLayer(deps, options.index, {
       descriptor,
       diffId,
-      source: sourceOf(origin, descriptor),
+      source: imageSource({ sources: deps.state.layerSources, openOrigin: deps.openOrigin }, origin, descriptor),
       indexRequired: options.index === 'require' || isDigest(options.index ?? ''),
       findIndex: async (attempt) => offeredIndex(deps, origin, descriptor, await discover(), attempt),
-      accepts: acceptance(options.index),
       slots,
       signal,
       log: deps.layerLog,
@@ -146,6 +152,30 @@ async function openLayers(
   return await Promise.all(layers.map(async ({ digest }) => (await opening.get(digest)) as Layer));
 }
 
+async function openLayer(
+  { layers, state, indexes }: OpenImageDeps,
+  mode: IndexMode = 'auto',
+  request: OpenLayerRequest,
+): Promise<Layer> {
+  const formats = formatsFor(mode, indexes);
+  if (switchedOff(formats).length === 0) return await layers.open({ ...request, accepts: acceptance(mode) });
+  const known = state.layers.get(request.descriptor.digest);
+  const ready = known?.suspect === undefined ? await layers.openIfReady(request) : undefined;
+  if (ready !== undefined && isServable(ready, formats)) return ready;
+  await ready?.close();
+  return await layers.open({ ...request, accepts: ({ format }) => isFormatOn(formats, format) });
+}
+
+/** An index that is named, or that there must be none, leaves nothing to choose. */
+export function formatsFor(mode: IndexMode, policy: IndexPolicy | undefined): IndexFormats {
+  return policy === undefined || mode === 'never' || isDigest(mode) ? allFormats : policy.formats;
+}
+
+/** What is all here needs no index any more. */
+export function isServable({ complete, row }: Layer, formats: IndexFormats): boolean {
+  return complete || isFormatOn(formats, row.indexFormat);
+}
+
 /** Without any index means without one that was published, also when an earlier mount took it. */
 function acceptance(mode: IndexMode | undefined): OpenLayerRequest['accepts'] {
   if (mode === 'never') return ({ format }) => format === 'node';
@@ -157,12 +187,4 @@ export function layerFailure(error: unknown, reference: string): unknown {
   if (!(error instanceof RegistryError) && !(error instanceof ImageError))
     return new ImageError('ERR_IMAGE_LAYER', `${reference}: ${errorMessage(error)}`, { cause: error });
   return imageErrorFrom(error, reference);
-}
-
-export function sourceOf(origin: Origin, descriptor: Descriptor): BlobSource {
-  const source = registryBlobSource(origin.registry, origin.repository, origin.name, descriptor);
-  const urls = descriptor.urls ?? [];
-  return layerType(descriptor.mediaType)?.foreign === true && urls.length > 0
-    ? foreignBlobSource(source, descriptor)
-    : source;
 }

@@ -6,7 +6,7 @@ import type { RateLimit, Registry } from '../registry/registry.ts';
 export interface Origin {
   readonly registry: Registry;
   readonly repository: string;
-  /** As a person writes it, without tag and digest: `localhost:5000/app`, `oci:/dir`, `oci-archive:/file`. */
+  /** A reference, as a person writes it, without tag and digest: `localhost:5000/app`, `oci:/dir`, `oci-archive:/file`. */
   readonly name: string;
   /** False for a layout or an archive on disk: asking it costs no request. */
   readonly remote: boolean;

@@ -1,5 +1,6 @@
 import { IndexError } from '../index/errors.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
+import { defaultIndexLimits } from '../index/limits.ts';
 import { writePeelTable } from '../index/peel-table-writer.ts';
 import { archiveTree } from '../tree/archive-tree.ts';
 import { writeErofs } from '../tree/erofs-writer.ts';
@@ -21,13 +22,15 @@ export type PeelResult =
 export function peelFromBuild(build: LayerBuild): PeelResult {
   if (build.fine === undefined) return skip(build.fineObstacle ?? 'its spans were not asked for');
   const { spans, frames, frameLengths, frameSha256 } = build.fine;
+  // With the root as many as a reader takes.
+  const maxNames = defaultIndexLimits.entries - 1;
   try {
     const table = writePeelTable({
       layer: build.blobDigest,
       diffId: build.diffId,
       spans,
       windows: { lengths: frameLengths, sha256: frameSha256 },
-      tree: writeErofs(archiveTree(build.entries, { streamSize: build.streamSize })),
+      tree: writeErofs(archiveTree(build.entries, { streamSize: build.streamSize, maxNames })),
     });
     return { table, windows: frames.length === 0 ? undefined : frames, spanSize: spans.spanSize, skipped: undefined };
   } catch (error) {

@@ -6,6 +6,7 @@ import type { ProgressSink } from '../observe/progress.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Platform } from '../oci/platform.ts';
 import { parseReference } from '../oci/reference.ts';
+import type { LayerSourceTable } from '../state/layer-sources.ts';
 import type { LocalBlobs } from '../unpack/blob-feed.ts';
 import { UnpackError } from '../unpack/errors.ts';
 import type { LayerToUnpack, Unpacker } from '../unpack/unpacker.ts';
@@ -13,8 +14,9 @@ import type { ContainerConfig } from './container-config.ts';
 import { containerConfig } from './container-config.ts';
 import { ImageError } from './errors.ts';
 import type { PullPolicy } from './image.ts';
+import { imageSource } from './known-source.ts';
 import { mountsAt, readMountInfo } from './mountinfo.ts';
-import { openOrigin, sourceOf } from './open-image.ts';
+import { openOrigin } from './open-image.ts';
 import type { OpenOrigin, Origin } from './origin.ts';
 import { imageErrorFrom } from './registry-errors.ts';
 import { resolveImage } from './resolve.ts';
@@ -23,6 +25,7 @@ import { writeBundle } from './runtime-bundle.ts';
 
 export interface UnpackImageDeps extends ResolveDeps {
   readonly openOrigin: OpenOrigin;
+  readonly sources: LayerSourceTable;
   readonly unpacker: Pick<Unpacker, 'unpackImage'>;
   /** Asked for layers before the registry. */
   readonly local?: LocalBlobs | undefined;
@@ -77,7 +80,7 @@ export async function unpackImage(deps: UnpackImageDeps, options: UnpackImageOpt
     deps.unpacker.unpackImage(
       {
         image: image.reference,
-        layers: layersOf(image, origin, deps.local),
+        layers: layersOf(deps, image, origin),
         dir,
         ownership: options.ownership,
         onProgress: options.onProgress,
@@ -109,10 +112,11 @@ export async function unpackImage(deps: UnpackImageDeps, options: UnpackImageOpt
   return { ...done, rootfs, config };
 }
 
-function layersOf(image: ResolvedImage, origin: Origin, local: LocalBlobs | undefined): LayerToUnpack[] {
+function layersOf(deps: UnpackImageDeps, image: ResolvedImage, origin: Origin): LayerToUnpack[] {
+  const { local } = deps;
   return image.manifest.layers.flatMap((descriptor, i) => {
     const diffId = image.diffIds[i];
-    return diffId === undefined ? [] : { descriptor, diffId, source: sourceOf(origin, descriptor), local };
+    return diffId === undefined ? [] : { descriptor, diffId, source: imageSource(deps, origin, descriptor), local };
   });
 }
 

@@ -19,8 +19,8 @@
 //   that blob, and the window hash is all 32 bytes of its sha256.
 // entries: see entry-rows.ts.
 import { createHash } from 'node:crypto';
-import type { Digest } from '../oci/digest.ts';
 import type { SpanDecoder } from './layer-index.ts';
+import type { RemoteWindows } from './peel-windows.ts';
 
 /** The version that a file has; one that needs no windows from elsewhere can be read by releases that know only the first. */
 export const nodeIndexVersions = { ownWindows: 1, remoteWindows: 2 } as const;
@@ -56,7 +56,7 @@ export interface IndexInfo extends IndexProvenance {
   readonly spanCount: number;
   readonly hasDigests: boolean;
   /** Version 2: the blob that has the windows. */
-  readonly windows?: { readonly digest: Digest; readonly size: number } | undefined;
+  readonly windows?: Pick<RemoteWindows, 'digest' | 'size' | 'from'> | undefined;
 }
 
 export interface SpanLayout {

@@ -3,7 +3,9 @@ import { promisify } from 'node:util';
 import { constants, deflateRaw } from 'node:zlib';
 import { writeWhole } from '../util/write-whole.ts';
 import { encodeEntries } from './entry-encoder.ts';
+import { limitError } from './errors.ts';
 import type { LayerIndex, SpanTable } from './layer-index.ts';
+import { defaultIndexLimits, type IndexLimits } from './limits.ts';
 import {
   checkOf,
   checkSize,
@@ -34,11 +36,13 @@ export interface NodeIndexOptions {
   readonly signal?: AbortSignal | undefined;
   /** Where the windows are, if not in `index`: one element per span. */
   readonly windows?: RemoteWindows | undefined;
+  /** Of who opens the file. */
+  readonly limits?: IndexLimits | undefined;
 }
 
 /**
  * The index file of a layer. Windows are read from `index` one batch at a time and kept compressed until all are there.
- * Rejects with the reason of `signal`, or with whatever `index.spans.window` rejects with.
+ * Rejects with ERR_INDEX_LIMIT when nobody could open the file, with the reason of `signal`, or with whatever `index.spans.window` rejects with.
  */
 export async function encodeNodeIndex(
   index: LayerIndex,
@@ -52,6 +56,9 @@ export async function encodeNodeIndex(
   }
   const info = Buffer.from(JSON.stringify(infoOf(index, provenance, remote)), 'utf8');
   const entries = encodeEntries(index.entries);
+  // What a small table says can be long.
+  const { blobBytes } = options.limits ?? defaultIndexLimits;
+  if (entries.length > blobBytes) throw limitError('size of entries in an index file', entries.length, blobBytes);
   const layout = spanLayout(spans.count, {
     hasDigests: hasDigests(spans),
     windowCheckSize: remote === undefined ? checkSize : 32,
@@ -107,7 +114,7 @@ function infoOf(index: LayerIndex, provenance: IndexProvenance, remote: RemoteWi
     spanSize: spans.spanSize,
     spanCount: spans.count,
     hasDigests: hasDigests(spans),
-    windows: remote && { digest: remote.digest, size: remote.size },
+    windows: remote && { digest: remote.digest, size: remote.size, from: remote.from },
   };
 }
 

@@ -15,6 +15,8 @@ export interface PeelWindows {
 /** The same with the blob that has them. */
 export interface RemoteWindows extends PeelWindows {
   readonly digest: Digest;
+  /** Reference of the repository that had the blob when its index was read. */
+  readonly from?: string | undefined;
 }
 
 /** Gives the windows that are not in an index file. */

@@ -14,16 +14,16 @@ export interface BlobSource {
   readRange(start: number, end: number, options?: SourceOptions): Promise<BlobReader>;
   /** The whole blob from its first byte, verified while streaming. Errors: as `Reader.getBlob`. */
   readAll(options?: SourceOptions): Promise<BlobReader>;
-  /** Another blob of the same repository, where there is one. */
-  blob?(descriptor: Descriptor): BlobSource;
+  /** Another blob that goes with it, where there is one. `from`: reference of a repository that had it. */
+  blob?(descriptor: Descriptor, from?: string): BlobSource;
 }
 
 /** A blob beside that of `source`: nobody has it where that can give only its own. */
-export function otherBlob(source: BlobSource, descriptor: Descriptor): BlobSource {
+export function otherBlob(source: BlobSource, descriptor: Descriptor, from?: string): BlobSource {
   const { digest } = descriptor;
   const refuse = () =>
     Promise.reject(new RegistryError('BLOB_UNKNOWN', `${source.name} gives no other blob: ${digest}`));
-  return source.blob?.(descriptor) ?? { name: digest, readRange: refuse, readAll: refuse };
+  return source.blob?.(descriptor, from) ?? { name: digest, readRange: refuse, readAll: refuse };
 }
 
 /** `name` is the registry and repository as a person would write them. */

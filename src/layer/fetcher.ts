@@ -51,8 +51,18 @@ interface Want {
   why: string | undefined;
   attempts: number;
   wrong: number;
+  /** Its bytes came, and its window did not. */
+  lacksWindow: boolean;
   /** Of who waits for it other than through the sink. */
   settled: Deferred<void> | undefined;
+}
+
+/** Of one request. */
+interface Transfer {
+  readonly miss: string;
+  readonly signal: AbortSignal;
+  /** Spans that came without their windows, and why. */
+  readonly windowless: Map<number, unknown>;
 }
 
 const backoff = { attempts: Infinity, baseMs: 100, maxMs: 5_000, maxRetryAfterMs: 60_000 };
@@ -93,7 +103,14 @@ export class SpanFetcher {
     const deadline = performance.now() + this.#o.readDeadlineMs;
     for (const span of spans) {
       if (this.#wants.has(span)) continue;
-      this.#wants.set(span, { deadline, why: undefined, attempts: 0, wrong: 0, settled: undefined });
+      this.#wants.set(span, {
+        deadline,
+        why: undefined,
+        attempts: 0,
+        wrong: 0,
+        lacksWindow: false,
+        settled: undefined,
+      });
       this.#queue.add(span);
     }
     this.#pumpSoon();
@@ -157,9 +174,16 @@ export class SpanFetcher {
   #nextRun(): number[] {
     const [seed] = this.#queue;
     if (seed === undefined) return [];
-    const run = chooseRun(this.#o.spans, this.#queue, seed, this.#o.limits ?? defaultRunLimits);
+    // Those that wait for their windows first hold up no others.
+    const lacksWindow = this.#lacksWindow(seed);
+    const wanted = { has: (span: number) => this.#queue.has(span) && this.#lacksWindow(span) === lacksWindow };
+    const run = chooseRun(this.#o.spans, wanted, seed, this.#o.limits ?? defaultRunLimits);
     for (const span of run) this.#queue.delete(span);
     return run.filter((span) => !this.#arrived(span));
+  }
+
+  #lacksWindow(span: number): boolean {
+    return this.#wants.get(span)?.lacksWindow === true;
   }
 
   /** Whether somebody else brought the span, so that nothing has to be done for it any more. */
@@ -181,6 +205,8 @@ export class SpanFetcher {
     const miss = randomUUID().slice(0, 8);
     const started = performance.now();
     const left = new Set(run);
+    /** What came without its window, and why; asked for again together. */
+    const windowless = new Map<number, unknown>();
     const decoding = new Set<Promise<void>>();
     const deadline = Math.min(...run.map((span) => this.#wants.get(span)?.deadline ?? Infinity));
     const ending = new AbortController();
@@ -205,7 +231,7 @@ export class SpanFetcher {
     const take = async (span: Span, data: Uint8Array) => {
       left.delete(span.index);
       bytes += data.length;
-      const work = this.#decode(span, data, { miss, signal }).finally(() => decoding.delete(work));
+      const work = this.#decode(span, data, { miss, signal, windowless }).finally(() => decoding.delete(work));
       decoding.add(work);
       if (decoding.size >= maxDecodes) await Promise.race(decoding);
     };
@@ -215,8 +241,9 @@ export class SpanFetcher {
     try {
       // Their requests are on their way before the one for the spans.
       spans.prepareWindows(run);
-      const ranges = run.map((span) => spans.span(span));
-      await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, alive, take });
+      for (const span of await this.#stillWindowless(run, { miss, signal, windowless })) left.delete(span);
+      const ranges = [...left].map((span) => spans.span(span));
+      if (ranges.length > 0) await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, alive, take });
     } catch (error) {
       failure = signal.aborted ? signal.reason : error;
     } finally {
@@ -230,17 +257,36 @@ export class SpanFetcher {
     const ms = Math.round(performance.now() - started);
     log.debug({ miss, layer, spans: run.length - left.size, bytes, ms, source: source.name }, 'spans fetched');
     if (failure !== undefined && left.size > 0) this.#retryOrFail([...left], failure, miss);
+    if (windowless.size > 0) this.#retryWindowless(windowless, miss);
+  }
+
+  /** Those of a run whose bytes came in vain before and would again: they come only once their windows are here. Never rejects. */
+  async #stillWindowless(run: readonly number[], transfer: Transfer): Promise<number[]> {
+    const { spans } = this.#o;
+    const { signal } = transfer;
+    const lacking = run.filter((span) => this.#lacksWindow(span));
+    const failed = lacking.map(async (span) => {
+      try {
+        await untilAborted(spans.window(span, { signal }), signal);
+        return [];
+      } catch (error) {
+        this.#windowFailed(span, signal.aborted ? signal.reason : error, transfer);
+        return [span];
+      }
+    });
+    return (await Promise.all(failed)).flat();
   }
 
   /** Never rejects. */
-  async #decode(span: Span, data: Uint8Array, { miss, signal }: { miss: string; signal: AbortSignal }): Promise<void> {
+  async #decode(span: Span, data: Uint8Array, transfer: Transfer): Promise<void> {
+    const { miss, signal } = transfer;
     const { spans, sink, onLanded } = this.#o;
     const { index } = span;
     let window: Uint8Array | undefined;
     try {
       if (span.decoder === 'gzip-checkpoint') window = await untilAborted(spans.window(index, { signal }), signal);
     } catch (error) {
-      this.#windowFailed(index, signal.aborted ? signal.reason : error, miss);
+      this.#windowFailed(index, signal.aborted ? signal.reason : error, transfer);
       return;
     }
     try {
@@ -266,7 +312,7 @@ export class SpanFetcher {
   }
 
   /** What brings it asked for a wrong window twice already. */
-  #windowFailed(index: number, error: unknown, miss: string): void {
+  #windowFailed(index: number, error: unknown, { miss, windowless }: Transfer): void {
     const { source } = this.#o;
     if (isWindowContentError(error)) {
       this.#fail([index], 'EIO', error, miss);
@@ -275,9 +321,21 @@ export class SpanFetcher {
       );
       return;
     }
+    if (isFinalFetchError(error, 1)) this.#retryWindowless(new Map([[index, error]]), miss);
+    else windowless.set(index, error);
+  }
+
+  /** `windowless`: at least one, with why. */
+  #retryWindowless(windowless: ReadonlyMap<number, unknown>, miss: string): void {
+    const [error] = windowless.values();
+    for (const span of windowless.keys()) {
+      const want = this.#wants.get(span);
+      if (want !== undefined) want.lacksWindow = true;
+    }
     // Without the index the layer may be readable.
-    const message = `the windows of ${source.name} cannot be had: ${errorMessage(error)}`;
-    this.#retryOrFail([index], error, miss, new LayerError('ERR_LAYER_INDEX', message, { cause: error }));
+    const message = `the windows of ${this.#o.source.name} cannot be had: ${errorMessage(error)}`;
+    const told = new LayerError('ERR_LAYER_INDEX', message, { cause: error });
+    this.#retryOrFail([...windowless.keys()], error, miss, told);
   }
 
   /** Bytes that are wrong are asked for once more, in case they were damaged on the way. */

@@ -37,6 +37,8 @@ export interface RemotePeelIndex extends RemoteIndexHead {
   readonly table: Descriptor;
   /** Undefined for a layer that needs no windows. */
   readonly windows: Descriptor | undefined;
+  /** Reference of the repository that it was found in. */
+  readonly repository?: string | undefined;
   /**
    * The windows blob where this node has it as a whole; undefined when it is in the registry. Errors: ImageError when it is nowhere,
    * RegistryError.

@@ -97,7 +97,7 @@ export class Layer {
 
   /** What is in the cache; nothing once the layer is closed or not served any more. */
   get present(): { readonly spans: number; readonly bytes: number; readonly complete: boolean } {
-    if (this.#closed !== undefined || this.#broken !== undefined) return { spans: 0, bytes: 0, complete: false };
+    if (!this.#isServed) return { spans: 0, bytes: 0, complete: false };
     return { spans: this.cache.presentSpans, bytes: this.cache.presentBytes, complete: this.complete };
   }
 
@@ -106,8 +106,9 @@ export class Layer {
     return this.#broken ?? this.#fetcher.lastFailure;
   }
 
+  /** It was checked against its diffID and needs no registry. False once it is closed or not served any more. */
   get complete(): boolean {
-    return this.cache.complete || this.spans.count === 0;
+    return this.#isServed && (this.cache.complete || this.spans.count === 0);
   }
 
   /** Why reads failed last, if any did. */
@@ -224,6 +225,10 @@ export class Layer {
     } catch (error) {
       log.warn({ path: paths.windows, error: errorMessage(error) }, 'windows of a complete layer cannot be removed');
     }
+  }
+
+  get #isServed(): boolean {
+    return this.#closed === undefined && this.#broken === undefined;
   }
 
   #suspect(why: string): void {

@@ -24,7 +24,7 @@ export function openWindows({ index, paths, source, log, readDeadlineMs }: OpenW
   const store = new WindowStore({
     path: paths.windows,
     windows,
-    source: otherBlob(source, descriptor),
+    source: otherBlob(source, descriptor, windows.from),
     log,
     stallMs: readDeadlineMs / 3,
   });

@@ -36,7 +36,7 @@ export async function prepareFromPeel(
   const [bytes, frames] = await Promise.all([index.load({ signal }), finding]);
   const table = readPeelTable(bytes);
   checkLayer(table, request);
-  const windows = remoteWindows(table, index.windows);
+  const windows = remoteWindows(table, index);
   const entries = entriesOf(table, descriptor);
   signal?.throwIfAborted();
   await mkdir(paths.dir, { recursive: true, mode: 0o700 });
@@ -70,10 +70,13 @@ function checkLayer({ layer, diffId, spans }: PeelTable, { descriptor, diffId: t
 }
 
 /** Undefined when no span needs a window. */
-function remoteWindows({ windows }: PeelTable, blob: Descriptor | undefined): RemoteWindows | undefined {
+function remoteWindows(
+  { windows }: PeelTable,
+  { windows: blob, repository: from }: RemotePeelIndex,
+): RemoteWindows | undefined {
   const size = blob?.size ?? 0;
   if (windows.size !== size) throw misfit(`its windows have ${windows.size} bytes, but the index says ${size}`);
-  return blob === undefined || windows.size === 0 ? undefined : { ...windows, digest: blob.digest };
+  return blob === undefined || windows.size === 0 ? undefined : { ...windows, digest: blob.digest, from };
 }
 
 /** Errors: TreeError. */

@@ -200,6 +200,8 @@ export class WindowStore implements WindowSource {
 
   /** Errors: those of the source; ERR_LAYER_SHORT; that no byte came for too long; ERR_LAYER_CLOSED. */
   async #receive(run: readonly Flight[], take: (flight: Flight, bytes: Uint8Array) => Promise<void>): Promise<void> {
+    // It may have been closed between the permit and this.
+    this.#closing.signal.throwIfAborted();
     const { source, stallMs, windows } = this.#o;
     const ending = new AbortController();
     const { signal } = ending;

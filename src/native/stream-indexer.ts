@@ -67,7 +67,8 @@ interface Chunk {
   readonly bytes: Uint8Array;
 }
 
-const leastFineSpan = 4 << 10;
+/** Smallest `fineSpanSize`, bytes. */
+export const leastFineSpan = 4 << 10;
 const chunkSize = 256 * 1024;
 /** Questions on their way to the inflating thread, so that it need not wait for this one. */
 const depth = 2;

@@ -161,16 +161,5 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   INSERT INTO image_indexes SELECT image, 'soci', digest, format, source, found_at FROM indexes;
   DROP TABLE indexes;
-
-  CREATE TABLE peel_tables (
-    layer        TEXT NOT NULL PRIMARY KEY,
-    table_digest TEXT,                            -- of the content that describes it; NULL: none can
-    size         INTEGER NOT NULL,                -- bytes of that content
-    windows      TEXT,                            -- digest of the windows that go with it; NULL: it needs none
-    windows_size INTEGER NOT NULL,
-    span_size    INTEGER NOT NULL,                -- bytes of stream per span that were asked for
-    skipped      TEXT                             -- why none can describe it
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX peel_tables_digest ON peel_tables (table_digest);
   `,
 ];

@@ -5,7 +5,6 @@ import { IndexTable } from './indexes.ts';
 import { LayerSourceTable } from './layer-sources.ts';
 import { LayerTable } from './layers.ts';
 import { MountTable } from './mounts.ts';
-import { PeelTableTable } from './peel-tables.ts';
 import { SecretTable } from './secrets.ts';
 import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
@@ -19,7 +18,6 @@ export interface State {
   readonly layers: LayerTable;
   readonly layerSources: LayerSourceTable;
   readonly mounts: MountTable;
-  readonly peelTables: PeelTableTable;
   readonly secrets: SecretTable;
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
@@ -40,7 +38,6 @@ export function openState(root: string): State {
     layers: new LayerTable(db),
     layerSources: new LayerSourceTable(db),
     mounts: new MountTable(db),
-    peelTables: new PeelTableTable(db),
     secrets: new SecretTable(db),
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),

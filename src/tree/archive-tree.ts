@@ -6,13 +6,15 @@ import { archiveNode, describeNode } from './archive-node.ts';
 import { TreeError, type TreeErrorCode } from './errors.ts';
 import { checkExtents } from './extents.ts';
 import { markImplied } from './implied-mark.ts';
-import { countLinks, type MergeOptions, newBudget } from './merge.ts';
+import { countLinks } from './merge.ts';
 import { type DirectoryNode, isDirectory, newDirectory, newNode } from './node.ts';
 import { isWhiteout } from './overlay-marks.ts';
 import { cleanPath } from './path.ts';
 import type { Tree, TreeNode } from './tree.ts';
 
-export interface ArchiveTreeOptions extends MergeOptions {
+export interface ArchiveTreeOptions {
+  /** Most names, the root not among them; default 16 million. What was replaced counts too. */
+  readonly maxNames?: number;
   /** Bytes of the layer stream. */
   readonly streamSize: number;
 }
@@ -28,9 +30,10 @@ const layerName = 'the layer';
  * is in it; a layer that leaves out directories, where the order of its entries counts, when the tree does not keep it; what EROFS has no
  * room for. Bookkeeping of AUFS is left out.
  */
-export function archiveTree(entries: readonly TarEntry[], { streamSize, ...options }: ArchiveTreeOptions): Tree {
+export function archiveTree(entries: readonly TarEntry[], options: ArchiveTreeOptions): Tree {
+  const { streamSize, maxNames = 16_000_000 } = options;
   checkExtents(entries, layerName, streamSize);
-  return new ArchiveTree(options).read(entries);
+  return new ArchiveTree(maxNames).read(entries);
 }
 
 interface Placed {
@@ -53,13 +56,13 @@ class ArchiveTree {
   #below: Placed | undefined;
   /** The first entry of a path that was there. */
   #again: Placed | undefined;
-  #nodesLeft: number;
+  #namesLeft: number;
   #placed: Placed | undefined;
   #lastPath = '';
   #lastDir = this.#root;
 
-  constructor(options: MergeOptions) {
-    this.#nodesLeft = newBudget(options).nodes;
+  constructor(maxNames: number) {
+    this.#namesLeft = maxNames;
     this.#places.set(this.#root, -1);
   }
 
@@ -136,6 +139,7 @@ class ArchiveTree {
       );
       return;
     }
+    this.#charge();
     this.#linked.add(target);
     parent.children.set(name, target);
   }
@@ -205,9 +209,13 @@ class ArchiveTree {
   }
 
   #put(parent: DirectoryNode, name: ByteString, node: TreeNode, at = (this.#placed as Placed).at): void {
-    if (--this.#nodesLeft < 0) throw this.#refuse('ERR_TREE_LIMIT', 'is one file or directory more than the limit');
+    this.#charge();
     this.#places.set(node, at);
     parent.children.set(name, node);
+  }
+
+  #charge(): void {
+    if (--this.#namesLeft < 0) throw this.#refuse('ERR_TREE_LIMIT', 'is one file or directory more than the limit');
   }
 
   #finish(): Tree {

@@ -14,7 +14,7 @@ import type { Tree, TreeNode } from './tree.ts';
 
 /** What an image from outside may ask of us. */
 export interface ErofsLimits {
-  /** Names in the whole tree; default 2 million. */
+  /** Names in the whole tree, and one for the root; default 2 million. */
   readonly entries?: number;
   /** Bytes of a path; default 65 535, and never more. */
   readonly nameBytes?: number;
@@ -24,6 +24,8 @@ export interface ErofsLimits {
   readonly allXattrBytes?: number;
   /** Runs of data of all files; default 4 Mi. */
   readonly extents?: number;
+  /** Chunks of all files, holes included; default 32 Mi, as many as `writeErofs` makes. */
+  readonly chunks?: number;
 }
 
 /** What may still be spent. */
@@ -32,6 +34,7 @@ interface Left {
   names: number;
   xattrs: number;
   extents: number;
+  chunks: number;
 }
 
 interface Place {
@@ -74,13 +77,13 @@ class ErofsReader {
       allNameBytes: limits.allNameBytes ?? 2 ** 30,
       allXattrBytes: limits.allXattrBytes ?? 256 * 2 ** 20,
       extents: limits.extents ?? 4 * 2 ** 20,
+      chunks: limits.chunks ?? 32 * 2 ** 20,
     };
-    const { entries, allNameBytes, allXattrBytes, extents } = this.#limits;
-    this.#left = { entries, names: allNameBytes, xattrs: allXattrBytes, extents };
+    const { entries, allNameBytes, allXattrBytes, extents, chunks } = this.#limits;
+    this.#left = { entries: entries - 1, names: allNameBytes, xattrs: allXattrBytes, extents, chunks };
     this.#image = new ImageBytes(bytes);
     this.#facts = readSuperblock(this.#image);
-    // Each has a name, and the root none.
-    if (this.#facts.inodes > entries + 1) throw tooMuch('names', entries);
+    if (this.#facts.inodes > entries) throw tooMuch('names', entries);
     this.#positions = new Uint8Array(this.#facts.inodes);
     this.#xattrs = new XattrReader(this.#image, this.#facts.sharedXattrs, (size) => this.#spend('xattrs', size + 64));
   }
@@ -113,8 +116,8 @@ class ErofsReader {
     if (mark !== undefined && (mark.length > 0 || !isDirectory(node)))
       throw imageError('has a mark on what cannot have one');
     if (chunks !== undefined) {
-      const extents = readChunks(this.#image, { size: node.size, ...chunks }, this.#facts.deviceSize);
-      this.#spend('extents', extents.length);
+      const place = { size: node.size, ...chunks };
+      const extents = readChunks(this.#image, place, this.#facts.deviceSize, this.#spend);
       for (const { streamOffset, size } of extents)
         this.#deviceUsed = Math.max(this.#deviceUsed, Math.ceil((streamOffset + size) / 512) * 512);
       node.extents = extents;
@@ -160,15 +163,16 @@ class ErofsReader {
     if (placed.size + 1 !== this.#order.size) throw imageError('has something before its directory');
   }
 
-  #spend(what: keyof Left, amount: number): void {
+  readonly #spend = (what: keyof Left, amount: number): void => {
     this.#left[what] -= amount;
     if (this.#left[what] >= 0) return;
-    const { entries, allNameBytes, allXattrBytes, extents } = this.#limits;
+    const { entries, allNameBytes, allXattrBytes, extents, chunks } = this.#limits;
     if (what === 'entries') throw tooMuch('names', entries);
     if (what === 'names') throw tooMuch('bytes of paths and links', allNameBytes);
     if (what === 'xattrs') throw tooMuch('bytes of extended attributes', allXattrBytes);
-    throw tooMuch('runs of data', extents);
-  }
+    if (what === 'extents') throw tooMuch('runs of data', extents);
+    throw tooMuch('chunks', chunks);
+  };
 }
 
 function tooMuch(what: string, limit: number): TreeError {

@@ -135,7 +135,7 @@ async function openKnown(
     readRange: async (start, end, options) => (await blob()).source.readRange(start, end, options),
     readAll: async (options) => (await blob()).source.readAll(options),
     // The windows of its index, which nobody on this machine has but the node itself.
-    blob: (other) => otherBlob(registry, other),
+    blob: (other, from) => otherBlob(registry, other, from),
   };
   try {
     return await store.openIfReady({

@@ -44,7 +44,7 @@ describe.skipIf(!canMount)('against docker-registry', () => {
   afterEach(() => node.close());
 
   it('pushes an index under the fallback tag, finds it there, and mounts lazily and equal', async () => {
-    await node.ok(['index', 'create', reference, '--push', '--min-layer-size', '0']);
+    await node.ok(['index', 'create', reference, '--push', '--format', 'soci', '--min-layer-size', '0']);
     const tag = `sha256-${digestHex(image.manifest.descriptor.digest)}`;
     expect(front.seen(`/manifests/${tag}`).map(({ method }) => method)).toContain('PUT');
     await node.close();

@@ -57,7 +57,16 @@ describe.skipIf(!canMount)('an image', () => {
 
   it('with layers below the minimum size mounts and equals; inspect tells them from the lazy one', async () => {
     await registry.push('small', layersOf(tars, 'gzip'));
-    await node.ok(['index', 'create', registry.reference('small'), '--push', '--min-layer-size', '1MiB']);
+    await node.ok([
+      'index',
+      'create',
+      registry.reference('small'),
+      '--push',
+      '--format',
+      'soci',
+      '--min-layer-size',
+      '1MiB',
+    ]);
     await node.ok(['cache', 'rm', '--all']);
     const before = await layers(registry.reference('small'));
     expect(before.map(({ index }) => index?.format === 'soci-v1')).toEqual([true, false, false, false, false]);
@@ -75,7 +84,16 @@ describe.skipIf(!canMount)('an image', () => {
     await copyFile(tars[0] ?? '', padded);
     await appendFile(padded, Buffer.alloc(padding));
     const image = await registry.push('padded', layersOf([padded, ...tars.slice(1)], 'gzip'));
-    await node.ok(['index', 'create', registry.reference('padded'), '--push', '--min-layer-size', '0']);
+    await node.ok([
+      'index',
+      'create',
+      registry.reference('padded'),
+      '--push',
+      '--format',
+      'soci',
+      '--min-layer-size',
+      '0',
+    ]);
     await node.ok(['cache', 'rm', '--all']);
     await stopsBeforePadding(image);
     await mountsEqual(registry.reference('padded'), '--index', 'require');

@@ -30,7 +30,7 @@ describe.skipIf(!canMount)('the network', () => {
     await pushImage(registry.store, 'other/name', 'v2', image);
     blob = `/blobs/${image.layers[0]?.descriptor.digest}`;
     const indexer = new PeelNode();
-    await indexer.ok(['index', 'create', registry.reference('bulk'), '--push']);
+    await indexer.ok(['index', 'create', registry.reference('bulk'), '--push', '--format', 'soci']);
     await indexer.close();
     const [pushed] = await pushedZtocs(registry.store, 'bulk', image.manifest.descriptor);
     ztoc = readZtoc(pushed?.bytes ?? new Uint8Array());

@@ -29,4 +29,20 @@ describe('the source of a layer that several images have', () => {
     // The one that gave it last is asked first.
     expect(lab.front.requests.map(({ path }) => path)).toEqual([`/v2/lab/one/blobs/${descriptor.digest}`]);
   });
+
+  it('gives its windows from the repository that had them, when no other image is known to have the layer', async () => {
+    const lab = await ImageLab.start();
+    const layer = labLayer(tarOf({ path: 'f', data: randomBytes(100) }));
+    const image = await lab.push('1', [layer], 'lab/two');
+    const windows = randomBytes(500);
+    const descriptor = { mediaType: 'a/b', digest: sha256(windows), size: windows.length };
+    await lab.registry.pushBlob('lab/one', descriptor, () => Readable.from([windows]));
+    const { state, openOrigin } = (await lab.node()).imageDeps;
+    const { layerSources: sources } = state;
+    sources.put([layer.descriptor.digest], image.reference);
+    const known = new KnownSource({ sources, openOrigin }, layer.descriptor);
+    await expect(known.blob(descriptor).readRange(0, 500)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    const { body } = await known.blob(descriptor, `${lab.front.host}/lab/one`).readRange(0, 500);
+    expect(Buffer.concat((await body.toArray()) as Buffer[])).toEqual(windows);
+  });
 });

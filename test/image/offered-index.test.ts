@@ -1,5 +1,6 @@
 // What one layer is offered of the indexes of its image, and whether what goes with it is there.
 import { randomBytes } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import type { FoundIndex } from '../../src/image/found-index.ts';
 import { IndexFinder } from '../../src/image/index-finder.ts';
@@ -161,6 +162,18 @@ describe('a peel index', () => {
       (_, response) => void response.writeHead(200, { 'content-length': '501' }).end(),
     );
     await expect(index.findWindows({ signal })).rejects.toMatchObject({ code: 'ERR_IMAGE_CONTENT' });
+  });
+
+  it.each([
+    ['knows no HEAD', (response: ServerResponse) => response.writeHead(405)],
+    ['states no length', (response: ServerResponse) => response.writeHead(200, { 'transfer-encoding': 'chunked' })],
+  ])('of a registry that %s is taken at its word', async (_, answer) => {
+    const { index, lab } = await offered();
+    lab.front.interfere(
+      ({ method }) => method === 'HEAD',
+      (__, response) => void answer(response).end(),
+    );
+    expect(await index.findWindows({ signal })).toBeUndefined();
   });
 
   it('of a registry that cannot be asked has an error of the registry', async () => {

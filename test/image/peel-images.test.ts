@@ -1,10 +1,15 @@
 // Images that are opened by a peel index: what is asked for before the first byte, and what happens when the index is not what it should be.
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
+import type { Node } from '../../src/daemon/node.ts';
 import type { Image } from '../../src/image/image.ts';
+import { allFormats } from '../../src/image/index-formats.ts';
+import { sourceOf } from '../../src/image/origin-blob.ts';
+import { parseReference } from '../../src/oci/reference.ts';
 import { byteStringFromText } from '../../src/util/byte-string.ts';
+import { Semaphore } from '../../src/util/semaphore.ts';
 import { ImageLab, labLayer, sha256 } from '../support/image-lab.ts';
-import type { LabImage } from '../support/image-lab.ts';
+import type { LabImage, LabLayer } from '../support/image-lab.ts';
 import { pushPeelIndex } from '../support/peel-index.ts';
 import type { PeelLayerFiles, PushPeelOptions } from '../support/peel-index.ts';
 import { peelTableOf } from '../support/peel-table.ts';
@@ -35,6 +40,21 @@ async function expectRight(image: Image): Promise<void> {
     expect(node && Buffer.from(await image.read(node, at, 1000)).equals(data.subarray(at))).toBe(true);
     expect(node && Buffer.from(await image.read(node, 0, data.length)).equals(data)).toBe(true);
   }
+}
+
+/** Everything of a layer that is open lazily on the node. */
+async function fill(node: Node, reference: string, { descriptor, diffId }: LabLayer): Promise<void> {
+  const { layers, openOrigin } = node.imageDeps;
+  const layer = await layers.openIfReady({
+    descriptor,
+    diffId,
+    source: sourceOf(await openOrigin(parseReference(reference)), descriptor),
+    findIndex: async () => ({ index: undefined, reason: '' }),
+    slots: new Semaphore(4),
+    onWarning: (warning) => expect.unreachable(warning),
+  });
+  await layer?.fillCache({ signal: AbortSignal.timeout(10_000) });
+  await layer?.close();
 }
 
 const year = (number: number): PushPeelOptions => ({ created: `${number}-01-01T00:00:00Z` });
@@ -124,6 +144,45 @@ describe('an image with a peel index', () => {
     ).rejects.toMatchObject({
       code: 'ERR_IMAGE_LAYER',
     });
+  });
+
+  it('shares its layers with an image whose repository has not got the windows', async () => {
+    const lab = await ImageLab.start();
+    const { image, files } = await pushed(lab);
+    await pushPeelIndex(lab, image, files);
+    const node = await lab.node();
+    await (await node.openImage(image.reference)).close();
+    const other = await lab.push('1', image.layers, 'lab/other');
+    const opened = await node.openImage(other.reference);
+    expect(opened.layers()).toMatchObject(files.map(() => ({ serving: 'lazy', index: { format: 'peel' } })));
+    await expectRight(opened);
+    await opened.close();
+  });
+
+  it('is opened by SOCI on a node where peel indexes are switched off, except for layers that are all there', async () => {
+    const lab = await ImageLab.start();
+    const layers = datas.map((data, i) => labLayer(tarOf({ path: `f${i}`, data })));
+    const image = await lab.push('1', layers);
+    const files = [];
+    for (const layer of layers) files.push(await peelTableOf(layer, spanSize));
+    await pushPeelIndex(lab, image, files);
+    await lab.pushIndex(image, { spanSize });
+    const root = `${lab.dir}/one-node`;
+    const before = await lab.node({ root });
+    const opened = await before.openImage(image.reference);
+    await opened.close();
+    await fill(before, image.reference, layers[0] as LabLayer);
+    const after = await lab.node({ root, indexes: { formats: { ...allFormats, peel: false }, choice: 'newest' } });
+    const inspected = await after.inspectImage(image.reference);
+    const again = await after.openImage(image.reference);
+    expect(again.warnings).toEqual([]);
+    for (const { layers: served } of [inspected, { layers: again.layers() }])
+      expect(served).toMatchObject([
+        { serving: 'complete', index: { format: 'peel' } },
+        { serving: 'lazy', index: { format: 'soci-v1' } },
+      ]);
+    await expectRight(again);
+    await again.close();
   });
 
   it('is read from the node that has its windows without the registry having them', async () => {

@@ -72,7 +72,7 @@ function newDir(): string {
 
 function unpack(tag: string, options: Partial<UnpackImageOptions> = {}): Promise<UnpackedImage> {
   const { openOrigin, state, content } = node.imageDeps;
-  const deps = { openOrigin, content, images: state.images, unpacker };
+  const deps = { openOrigin, content, images: state.images, sources: state.layerSources, unpacker };
   return unpackImage(deps, {
     reference: `oci:${layout}:${tag}`,
     dir: newDir(),

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { expect } from 'vitest';
 import binding from 'zstd-napi/binding.js';
 import type { FineSpans, LayerBuild } from '../../src/index/layer-build.ts';
-import type { LayerIndex, Span } from '../../src/index/layer-index.ts';
+import type { LayerIndex, Span, SpanTable } from '../../src/index/layer-index.ts';
 import { decodeWindow } from '../../src/index/peel-window.ts';
 import { LayerCache } from '../../src/native/layer-cache.ts';
 import { type Digest, digestFromSha256 } from '../../src/oci/digest.ts';
@@ -73,23 +73,37 @@ export function skippable(text: string): Buffer {
 /** What a reader of the layer's fine spans has: their windows decoded from the frames. */
 export function fineIndex({ entries, fine, fineObstacle }: LayerBuild): LayerIndex & { readonly fine: FineSpans } {
   if (fine === undefined) throw new Error(fineObstacle ?? 'no fine spans');
-  const { spans, frames, frameLengths } = fine;
+  const { frames, frameLengths } = fine;
   const offsets = [...frameLengths].map((_, i) => frameLengths.subarray(0, i).reduce((sum, length) => sum + length, 0));
-  const window = async (i: number): Promise<Uint8Array | undefined> => {
+  const spans = withWindows(fine.spans, (i) => {
     const [at, length] = [offsets[i] as number, frameLengths[i] as number];
     return length === 0 ? undefined : decodeWindow(frames.subarray(at, at + length));
-  };
+  });
+  return { entries, fine, spans };
+}
+
+/** The spans with these windows instead of their own. */
+export function withWindows(spans: SpanTable, windowOf: (span: number) => Uint8Array | undefined): SpanTable {
   const { count, blobSize, streamSize, openEnded, spanSize } = spans;
-  const table = { count, blobSize, streamSize, openEnded, spanSize, window, prepareWindows: () => {} };
   return {
-    entries,
-    fine,
-    spans: { ...table, span: (i) => spans.span(i), spanAt: (offset) => spans.spanAt(offset) },
+    count,
+    blobSize,
+    streamSize,
+    openEnded,
+    spanSize,
+    span: (i) => spans.span(i),
+    spanAt: (offset) => spans.spanAt(offset),
+    window: async (i) => windowOf(i),
+    prepareWindows: () => {},
   };
 }
 
 /** Decodes every span from the last to the first, out of `blob`, and compares with the stream `tar`. */
-export async function expectEverySpan({ spans }: LayerIndex, blob: Uint8Array, tar: Uint8Array): Promise<void> {
+export async function expectEverySpan(
+  { spans }: Pick<LayerIndex, 'spans'>,
+  blob: Uint8Array,
+  tar: Uint8Array,
+): Promise<void> {
   const dir = tempDir();
   const starts = Float64Array.from({ length: spans.count + 1 }, (_, i) =>
     i < spans.count ? spans.span(i).streamStart : spans.streamSize,

@@ -161,6 +161,19 @@ describe('a node index file', () => {
     await expect(openNodeIndex(`${path}.none`)).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
+  it('is not written when it would be too large to open', async () => {
+    const ztoc = readZtoc(sampleZtoc(3));
+    const size = encodeEntries(ztoc.entries).length;
+    const write = (blobBytes: number) =>
+      writeNodeIndex(`${path}.2`, ztoc, provenance, { limits: { ...defaultIndexLimits, blobBytes } });
+    await expect(write(size - 1)).rejects.toMatchObject({
+      code: 'ERR_INDEX_LIMIT',
+      message: `size of entries in an index file is ${size}, more than the limit of ${size - 1}`,
+    });
+    await expect(readFile(`${path}.2`)).rejects.toMatchObject({ code: 'ENOENT' });
+    await write(size);
+  });
+
   it('leaves nothing behind when it cannot be written', async () => {
     const aborted = AbortSignal.abort(new Error('enough'));
     await expect(writeNodeIndex(`${path}.2`, readZtoc(sampleZtoc(3)), provenance, { signal: aborted })).rejects.toThrow(

@@ -90,7 +90,7 @@ describe('windows', () => {
     expect([...attempts.values()]).toEqual([1, 1, 1]);
   });
 
-  it('that cannot be had are asked for again, and only theirs', async () => {
+  it('that cannot be had are asked for again, and their spans only once they are here', async () => {
     const { fetcher, attempts, requests, suspects, settled } = rig({
       window: async (span, attempt) => {
         if (span === 4 && attempt < 3) throw new RegistryError('UNAVAILABLE', 'come back later');
@@ -99,13 +99,44 @@ describe('windows', () => {
     });
     fetcher.request([3, 4]);
     expect(await settled(3, 4)).toEqual(['window 3', 'window 4']);
-    expect(Object.fromEntries(attempts)).toEqual({ 3: 1, 4: 3 });
+    // Once more for the span that comes then.
+    expect(Object.fromEntries(attempts)).toEqual({ 3: 1, 4: 4 });
     expect(requests).toEqual([
       [3000, 5000],
       [4000, 5000],
-      [4000, 5000],
     ]);
     expect(suspects).toEqual([]);
+  });
+
+  it('that cannot be had are asked for again together', async () => {
+    const { fetcher, asked, requests, settled } = rig({
+      window: async (span, attempt) => {
+        if (attempt < 3) throw new RegistryError('UNAVAILABLE', 'come back later');
+        return await right(span);
+      },
+    });
+    fetcher.request([3, 4, 5, 6]);
+    expect(await settled(3, 4, 5, 6)).toEqual([3, 4, 5, 6].map((span) => `window ${span}`));
+    expect(requests).toEqual([
+      [3000, 7000],
+      [3000, 7000],
+    ]);
+    expect(asked).toHaveLength(3);
+  });
+
+  it('that do not come do not hold up the spans beside theirs', async () => {
+    const { fetcher, settled, outcomes } = rig({
+      window: async (span, attempt) => {
+        if (span !== 4) return await right(span);
+        if (attempt > 1) return await new Promise(() => {});
+        throw new RegistryError('UNAVAILABLE', 'come back later');
+      },
+    });
+    fetcher.request([4]);
+    await delay(300);
+    fetcher.request([3, 5]);
+    expect(await settled(3, 5)).toEqual(['window 3', 'window 5']);
+    expect(outcomes.has(4)).toBe(false);
   });
 
   it.each([

@@ -67,6 +67,23 @@ describe('WindowStore', () => {
     expect((await readFile(path)).equals(some.blob.bytes)).toBe(true);
   });
 
+  it('ends a request that is about to begin when it is closed', async () => {
+    let closed: Promise<void> | undefined;
+    const { store, requests } = rig(some, {
+      answer: (...range) => {
+        closed ??= store.close();
+        return never(...range);
+      },
+    });
+    const started = performance.now();
+    const [one, other] = [store.window(1), store.window(39)];
+    await expect(one).rejects.toMatchObject({ code: 'ERR_LAYER_CLOSED' });
+    await expect(other).rejects.toMatchObject({ code: 'ERR_LAYER_CLOSED' });
+    await closed;
+    expect(performance.now() - started).toBeLessThan(3_000);
+    expect(requests).toHaveLength(1);
+  });
+
   it('asks once for a window that is on its way', async () => {
     let release = () => {};
     const released = new Promise<void>((resolve) => {

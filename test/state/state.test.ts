@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseDigest } from '../../src/oci/digest.ts';
+import { migrations } from '../../src/state/schema.ts';
 import type { State } from '../../src/state/state.ts';
 import { openState } from '../../src/state/state.ts';
 
@@ -61,6 +62,23 @@ describe('state', () => {
     expect(indexes.list().map((row) => row.image)).toEqual([b]);
     expect(indexes.deleteByDigest(a)).toBe(1);
     expect(indexes.get(b, 'soci')).toBeUndefined();
+  });
+
+  it('takes over the indexes of a database from before an image could have several', () => {
+    const raw = new Sqlite(join(root, 'peel.db'));
+    for (const sql of migrations.slice(0, 4)) raw.exec(sql);
+    raw.pragma('user_version = 4');
+    const insert = raw.prepare('INSERT INTO indexes VALUES (?, ?, ?, ?, ?)');
+    insert.run(a, b, 'soci-v2', 'annotation of the image manifest', 5);
+    insert.run(b, null, null, 'referrers', 6);
+    raw.close();
+    const { indexes } = state();
+    const source = 'annotation of the image manifest';
+    expect(indexes.list()).toEqual([{ image: a, kind: 'soci', digest: b, format: 'soci-v2', source, foundAt: 5 }]);
+    expect(indexes.get(b, 'soci')).toMatchObject({ digest: undefined, format: undefined, foundAt: 6 });
+    expect(indexes.get(a, 'peel')).toBeUndefined();
+    indexes.put({ image: a, kind: 'peel', digest: a, format: 'peel', source: 'made' });
+    expect(indexes.list().map(({ kind }) => kind)).toEqual(['peel', 'soci']);
   });
 
   it('lists layers least recently used first and remembers a suspicion', () => {

@@ -7,13 +7,17 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { gzipSync } from 'node:zlib';
+import { compress as zstdCompress } from 'zstd-napi';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { type Digest, digestFromSha256, digestHex } from '../../src/oci/digest.ts';
 import type { Platform } from '../../src/oci/platform.ts';
 import type { Writer } from '../../src/registry/registry.ts';
 
-/** How a layer tar becomes a blob. `members`: a gzip member per MiB, as parallel compressors write. */
-export type Compression = 'none' | 'gzip' | 'gzip-9' | 'pigz' | 'members' | 'zstd';
+/**
+ * How a layer tar becomes a blob. `members`: a gzip member per MiB, as parallel compressors write. `zstd-frames`: a zstd frame per 64 KiB, as
+ * seekable formats have them.
+ */
+export type Compression = 'none' | 'gzip' | 'gzip-9' | 'pigz' | 'members' | 'zstd' | 'zstd-frames';
 
 export interface LayerSource {
   /** Path of the uncompressed tar. */
@@ -42,7 +46,12 @@ export interface ImageOptions {
   readonly platform?: Platform;
 }
 
-const commands: Record<Exclude<Compression, 'members'>, readonly string[]> = {
+const cutters = {
+  members: { size: 1 << 20, pack: (part: Uint8Array) => gzipSync(part) },
+  'zstd-frames': { size: 64 << 10, pack: (part: Uint8Array) => zstdCompress(part) },
+};
+
+const commands: Record<Exclude<Compression, keyof typeof cutters>, readonly string[]> = {
   none: ['cat'],
   gzip: ['gzip', '-n', '-1'],
   'gzip-9': ['gzip', '-9', '--name'],
@@ -75,7 +84,7 @@ export async function buildImage(
   for (const [i, source] of sources.entries()) {
     const blob = join(dir, `layer-${i}`);
     await compress(source, blob);
-    const suffix = source.compression === 'none' ? '' : source.compression === 'zstd' ? 'zstd' : 'gzip';
+    const suffix = source.compression === 'none' ? '' : source.compression.startsWith('zstd') ? 'zstd' : 'gzip';
     const descriptor = { mediaType: types.layer(suffix), ...(await digestFile(blob)) };
     const { digest: diffId, size: streamSize } = await digestFile(source.tar);
     layers.push({ source, blob, descriptor, diffId, streamSize });
@@ -138,11 +147,12 @@ export function nodeArchitecture(): string {
 }
 
 async function compress({ tar, compression }: LayerSource, blob: string): Promise<void> {
-  if (compression === 'members') {
+  if (compression === 'members' || compression === 'zstd-frames') {
+    const { size, pack } = cutters[compression];
     const bytes = await readFile(tar);
-    const members: Buffer[] = [];
-    for (let at = 0; at < bytes.length; at += 1 << 20) members.push(gzipSync(bytes.subarray(at, at + (1 << 20))));
-    return writeFile(blob, Buffer.concat(members));
+    const parts: Buffer[] = [];
+    for (let at = 0; at < bytes.length; at += size) parts.push(pack(bytes.subarray(at, at + size)));
+    return writeFile(blob, Buffer.concat(parts));
   }
   const [command = '', ...args] = commands[compression];
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });

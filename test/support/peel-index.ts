@@ -3,13 +3,19 @@ import { Readable } from 'node:stream';
 import { peelIndexManifest } from '../../src/index/peel-index-writer.ts';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import type { Digest } from '../../src/oci/digest.ts';
+import type { Registry } from '../../src/registry/registry.ts';
 import { sha256 } from './image-lab.ts';
-import type { ImageLab, LabImage } from './image-lab.ts';
+import type { LabImage } from './image-lab.ts';
 
 export interface PeelLayerFiles {
   readonly layer: Digest;
   readonly table: Uint8Array;
   readonly windows?: Uint8Array | undefined;
+}
+
+export interface PushPlace {
+  readonly registry: Registry;
+  readonly repository: string;
 }
 
 export interface PushPeelOptions {
@@ -22,13 +28,13 @@ export interface PushPeelOptions {
 }
 
 export async function pushPeelIndex(
-  lab: ImageLab,
-  image: LabImage,
+  { registry, repository }: PushPlace,
+  image: Pick<LabImage, 'digest'>,
   layers: readonly PeelLayerFiles[],
   { created, subject = image.digest, withoutWindows }: PushPeelOptions = {},
 ): Promise<Digest> {
   const push = async (bytes: Uint8Array, descriptor: Descriptor) => {
-    await lab.registry.pushBlob(lab.repository, descriptor, () => Readable.from([Buffer.from(bytes)]));
+    await registry.pushBlob(repository, descriptor, () => Readable.from([Buffer.from(bytes)]));
     return descriptor;
   };
   const blob = (bytes: Uint8Array) => ({
@@ -47,7 +53,7 @@ export async function pushPeelIndex(
       windows: windows === undefined ? undefined : blob(windows),
     });
   }
-  const { size, mediaType } = await lab.registry.resolveManifest(lab.repository, image.digest);
+  const { size, mediaType } = await registry.resolveManifest(repository, image.digest);
   const { manifest, config } = peelIndexManifest({
     subject: { mediaType, digest: subject, size },
     buildTool: 'test',
@@ -58,6 +64,5 @@ export async function pushPeelIndex(
   if (created !== undefined) value.annotations['org.opencontainers.image.created'] = created;
   const bytes = Buffer.from(JSON.stringify(value));
   const options = { allowMissing: true };
-  return (await lab.registry.pushManifest(lab.repository, undefined, bytes, manifest.descriptor.mediaType, options))
-    .digest;
+  return (await registry.pushManifest(repository, undefined, bytes, manifest.descriptor.mediaType, options)).digest;
 }

@@ -6,7 +6,7 @@ import { configSchema } from '../../src/config/schema.ts';
 import type { DaemonConfig } from '../../src/config/schema.ts';
 import type { Node, NodeOptions } from '../../src/daemon/node.ts';
 import { openUnpacker } from '../../src/daemon/unpacking.ts';
-import { sourceOf } from '../../src/image/open-image.ts';
+import { sourceOf } from '../../src/image/origin-blob.ts';
 import type { OpenLayerRequest } from '../../src/layer/layer-store.ts';
 import type { Layer } from '../../src/layer/layer.ts';
 import { createLog } from '../../src/observe/log.ts';

@@ -220,9 +220,12 @@ describe('archiveTree', () => {
     expect(codeOf([{ ...a, mtimeNs: 0.5 }])).toBe('ERR_TREE_VALUE');
   });
 
-  it('bounds nodes', () => {
-    const { entries } = shortLayer(['a/b/c']);
-    const limited = (maxNodes: number) => archiveTree(entries, { streamSize: 1 << 20, maxNodes });
+  it.each([
+    ['implied directories', 'a/b/c'],
+    ['hard links', 'a', 'b = a', 'c = a'],
+  ])('bounds names: %s', (_, ...layer) => {
+    const { entries } = shortLayer(layer);
+    const limited = (maxNames: number) => archiveTree(entries, { streamSize: 1 << 20, maxNames });
     expect(listing(limited(3))).toHaveLength(4);
     expect(failureOf(() => limited(2)).code).toBe('ERR_TREE_LIMIT');
   });

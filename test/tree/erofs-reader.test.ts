@@ -321,7 +321,8 @@ describe('readErofs: images of somebody else', () => {
     );
     const of = (limits: ErofsLimits) => failureOf(some, limits).split(' ')[0];
     const all = 3 + 5 + 5 + 1 + 6;
-    expect([of({ entries: 4 }), of({ entries: 3 })]).toEqual(['accepted', 'ERR_TREE_LIMIT']);
+    // The root is one too.
+    expect([of({ entries: 5 }), of({ entries: 4 })]).toEqual(['accepted', 'ERR_TREE_LIMIT']);
     expect([of({ nameBytes: 5 }), of({ nameBytes: 4 })]).toEqual(['accepted', 'ERR_TREE_LIMIT']);
     expect([of({ allNameBytes: all }), of({ allNameBytes: all - 1 })]).toEqual(['accepted', 'ERR_TREE_LIMIT']);
     // The root's mark is one too.
@@ -332,6 +333,19 @@ describe('readErofs: images of somebody else', () => {
       'accepted',
       'ERR_TREE_LIMIT',
     ]);
+  });
+
+  it('are refused before chunks beyond the limits are looked at', () => {
+    const file = newNode('file', 0o644);
+    file.size = 8 * 512;
+    file.extents = [0, 2, 5, 7].map((i) => ({ layer: 0, fileOffset: 512 * i, streamOffset: 512 * i, size: 512 }));
+    const sparse = imageWith({ a: file });
+    expect(failureOf(sparse, { chunks: 8, extents: 4 })).toBe('accepted');
+    const wrong = (chunk: number) =>
+      sealed(sparse, (bytes) => void bytes.writeUInt16LE(9, inodeAt(sparse, 2) + 64 + 8 * chunk));
+    expect(failureOf(wrong(0), { chunks: 7 })).toBe('ERR_TREE_LIMIT the EROFS image has more chunks than 7');
+    expect(failureOf(wrong(3), { extents: 1 })).toBe('ERR_TREE_LIMIT the EROFS image has more runs of data than 1');
+    expect(failureOf(wrong(7), { chunks: 8, extents: 4 })).toContain('a chunk of an unknown kind');
   });
 
   it('are refused with paths that nobody can hold, in little time', () => {

@@ -60,10 +60,14 @@ function defineCreate(command: Command, context: CliContext): void {
     )
     .option(
       '--span-size <size>',
-      'SOCI: unpacked bytes that are fetched together: less is lazier, more makes a smaller index (default: 4MiB)',
+      'SOCI: unpacked bytes that are fetched together: less is lazier, more makes a smaller index, at least 64KiB (default: 4MiB)',
       parseSpanSize,
     )
-    .option('--peel-span-size <size>', 'the same for the peel index (default: 256KiB)', parsePeelSpanSize)
+    .option(
+      '--peel-span-size <size>',
+      'the same for the peel index, at least 4KiB (default: 256KiB)',
+      parsePeelSpanSize,
+    )
     .option(
       '--min-layer-size <size>',
       'leave out layers that are smaller (default: 1MiB for peel, 10MiB for SOCI)',

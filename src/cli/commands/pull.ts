@@ -48,11 +48,7 @@ export function define(command: Command, context: CliContext): void {
     )
     .option('--snapshotter <name>', 'what makes the layers readable', parseIdentifier, 'peel')
     .option('--platform <platform>', 'os/architecture[/variant] to choose from an image index')
-    .option(
-      '--index <digest>',
-      'the digest of an index, peel or SOCI, to mount with instead of the one that is found',
-      parseIndex,
-    );
+    .option('--index <digest>', 'the index to mount with, instead of the one that is found', parseIndex);
   addAccessOptions(command).action(async (image: string, options: PullCommandOptions) => {
     const reference = registryReference(image);
     const { platform: wanted } = options;

@@ -1,6 +1,6 @@
 // Brings layers into containerd's content store, those ahead while the one below is unpacked.
 import { setMaxListeners } from 'node:events';
-import { sourceOf } from '../../image/open-image.ts';
+import { sourceOf } from '../../image/origin-blob.ts';
 import type { Origin } from '../../image/origin.ts';
 import type { ProgressSink } from '../../observe/progress.ts';
 import type { Descriptor } from '../../oci/descriptor.ts';

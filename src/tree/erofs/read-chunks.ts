@@ -12,15 +12,22 @@ export interface ChunkPlace {
 }
 
 /**
- * The extents of a file, those that follow each other joined. `deviceSize` in bytes; the file's last block counts as a whole.
+ * The extents of a file, those that follow each other joined. `deviceSize` in bytes; the file's last block counts as a whole. `spend` is
+ * told before each is made, and of all chunks before they are looked at, as files may share them; what it throws ends the work.
  * Errors: ERR_TREE_IMAGE.
  */
-export function readChunks(image: ImageBytes, { size, format, at }: ChunkPlace, deviceSize: number): TreeExtent[] {
+export function readChunks(
+  image: ImageBytes,
+  { size, format, at }: ChunkPlace,
+  deviceSize: number,
+  spend: (what: 'chunks' | 'extents', amount: number) => void,
+): TreeExtent[] {
   const bits = format & 0x1f;
   if (format !== (EROFS_CHUNK_INDEXES | bits)) throw imageError(`has chunks of the unknown format ${format}`);
   const chunkSize = blockSize * 2 ** bits;
   const count = Math.ceil(size / chunkSize);
   const index = image.range(at, count * EROFS_CHUNK_INDEX_SIZE, 'the chunks of a file');
+  spend('chunks', count);
   const extents: TreeExtent[] = [];
   let last: { layer: number; fileOffset: number; streamOffset: number; size: number } | undefined;
   for (let chunk = 0; chunk < count; chunk++) {
@@ -40,6 +47,7 @@ export function readChunks(image: ImageBytes, { size, format, at }: ChunkPlace, 
     if (last !== undefined && last.streamOffset + last.size === streamOffset) {
       last.size += length;
     } else {
+      spend('extents', 1);
       last = { layer: 0, fileOffset, streamOffset, size: length };
       extents.push(last);
     }
