@@ -1,18 +1,4 @@
-const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-
-/** Bytes for people: `999 B`, `1.5 KiB`, `320 MiB`. */
-export function humanBytes(bytes: number): string {
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  // 1023.96 KiB would print as 1024 KiB.
-  if (unit > 0 && value >= 1023.5 && unit < units.length - 1) return `1.0 ${units[unit + 1]}`;
-  const text = unit === 0 ? String(value) : value < 9.95 ? value.toFixed(1) : value.toFixed(0);
-  return `${text} ${units[unit]}`;
-}
+export { humanBytes } from '../util/human-bytes.ts';
 
 /** Milliseconds for people: `340 ms`, `12.4 s`, `3 m 20 s`, `5 h 10 m`, `12 d 3 h`. */
 export function humanDuration(ms: number): string {
@@ -53,4 +39,9 @@ export function shortDigest(digest: string): string {
 /** A text from elsewhere, which must not steer a terminal. */
 export function printable(text: string): string {
   return text.replace(/\p{Cc}/gu, '?');
+}
+
+/** A text from elsewhere for a table: on one line, digests cut short. */
+export function oneLine(text: string): string {
+  return printable(text.replace(/\s+/g, ' ')).replace(/\bsha256:[0-9a-f]{64}\b/g, shortDigest);
 }

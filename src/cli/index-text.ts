@@ -1,15 +1,20 @@
 // What the `index` commands print.
+import type { IndexStatus } from '../image/image.ts';
 import type { IndexInfoReport, IndexLayerInfo, IndexReport, LayerOutcome } from '../image/index-report.ts';
-import type { IndexFormat } from '../state/indexes.ts';
 import type { CliContext } from './context.ts';
 import { humanBytes, shortDigest } from './human.ts';
 
 const right = { align: 'right' as const };
 
-const formatNames: Readonly<Record<IndexFormat, string>> = { peel: 'peel', 'soci-v1': 'SOCI v1', 'soci-v2': 'SOCI v2' };
+const formatNames: Readonly<Record<IndexStatus['format'], string>> = {
+  peel: 'peel',
+  'soci-v1': 'SOCI v1',
+  'soci-v2': 'SOCI v2',
+  node: 'node',
+};
 
 /** As a person calls it. */
-export function formatName(format: IndexFormat | undefined): string {
+export function formatName(format: IndexStatus['format'] | undefined): string {
   return format === undefined ? '?' : formatNames[format];
 }
 
@@ -26,8 +31,8 @@ export async function printCreated({ output }: CliContext, report: IndexReport):
   const columns = [
     { title: 'LAYER' },
     { title: 'SIZE', ...right },
-    ...(has.peel ? [{ title: 'PEEL' }] : []),
-    ...(has.soci ? [{ title: 'SOCI' }] : []),
+    ...(has.peel ? [{ title: 'PEEL INDEX' }] : []),
+    ...(has.soci ? [{ title: 'SOCI INDEX' }] : []),
   ];
   const rows = layers.map((layer) => [
     shortDigest(layer.layer),

@@ -22,17 +22,19 @@ export function parseDuration(text: string): number {
   return ms;
 }
 
-/** A size that is not nothing. */
+/** Of a zTOC. Each span brings a window of 32 KiB, so that smaller ones would make an index larger than its layer. */
 export function parseSpanSize(text: string): number {
-  const bytes = parseSize(text);
-  if (bytes === 0) throw new InvalidArgumentError('a span has at least one byte');
-  return bytes;
+  return atLeast(text, 64 << 10);
 }
 
 /** Of a peel index. */
 export function parsePeelSpanSize(text: string): number {
+  return atLeast(text, leastFineSpan);
+}
+
+function atLeast(text: string, least: number): number {
   const bytes = parseSize(text);
-  if (bytes < leastFineSpan) throw new InvalidArgumentError(`expected at least ${leastFineSpan / 1024}KiB`);
+  if (bytes < least) throw new InvalidArgumentError(`a span has at least ${least >> 10}KiB`);
   return bytes;
 }
 

@@ -1,6 +1,6 @@
 // What `peel status` says to people.
 import type { LayerLine, SnapshotterReport, StatusReport } from '../daemon/status-report.ts';
-import { humanDuration, percent, printable, shortDigest } from './human.ts';
+import { humanDuration, oneLine, percent, printable, shortDigest } from './human.ts';
 import { mountColumns, mountRows } from './mount-table.ts';
 import { tableLines } from './table.ts';
 import { unpackLines } from './unpack-text.ts';
@@ -78,8 +78,4 @@ function countsOf(counts: Readonly<Record<string, number>>): string {
     .filter(([, count]) => count > 0)
     .map(([name, count]) => `${count} ${name}`)
     .join(', ');
-}
-
-function oneLine(text: string): string {
-  return printable(text.replace(/\s+/g, ' ')).replace(/\bsha256:[0-9a-f]{64}\b/g, shortDigest);
 }

@@ -30,11 +30,19 @@ export async function findIndexes(deps: FindIndexesDeps, target: string, options
   if (isDigest(target)) {
     const named = known.filter(({ digest }) => digest === target);
     const rows = named.length > 0 ? named.slice(0, 1) : known.filter(({ image }) => image === target);
-    if (rows.length === 0) throw new ImageError('ERR_IMAGE_INDEX', `no index ${target} is known on this node`);
+    if (rows.length === 0)
+      throw new ImageError(
+        'ERR_IMAGE_INDEX',
+        `no index ${target} is known on this node: peel index ls lists those that are`,
+      );
     return { rows, origin: undefined };
   }
   const { origin, images } = await chooseImages(deps, target, options);
   const rows = known.filter(({ image }) => images.some(({ descriptor }) => descriptor.digest === image));
-  if (rows.length === 0) throw new ImageError('ERR_IMAGE_INDEX', `no index of ${target} is known on this node`);
+  if (rows.length === 0)
+    throw new ImageError(
+      'ERR_IMAGE_INDEX',
+      `no index of ${target} is known on this node: peel index ls ${target} asks its registry`,
+    );
   return { rows, origin };
 }

@@ -70,7 +70,7 @@ export class IndexFinder {
     const { reason, error } = search;
     const warnings = [...search.warnings];
     if (found === undefined && (mode === 'require' || isDigest(mode))) {
-      const why = [reason, ...warnings].join('; ');
+      const why = isDigest(mode) && warnings.length > 0 ? warnings.join('; ') : [reason, ...warnings].join('; ');
       throw new ImageError('ERR_IMAGE_INDEX', `${image.reference} has no usable index: ${why}`);
     }
     const candidate = (position: number) => list.at(position);

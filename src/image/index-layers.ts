@@ -3,6 +3,7 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import type { Manifest } from '../oci/manifest.ts';
 import { layerType } from '../oci/media-type.ts';
 import type { IndexKind } from '../state/indexes.ts';
+import { humanBytes } from '../util/human-bytes.ts';
 
 /** Bytes of a blob below which it gets no index. A peel index costs little, so that it pays earlier. */
 export const defaultMinLayerSize: Readonly<Record<IndexKind, number>> = { peel: 1 << 20, soci: 10 << 20 };
@@ -18,7 +19,7 @@ export function skippedUnread(
   { size, mediaType }: Descriptor,
   minLayerSize = defaultMinLayerSize[kind],
 ): string | undefined {
-  if (size < minLayerSize) return `smaller than ${minLayerSize} bytes`;
+  if (size < minLayerSize) return `smaller than ${humanBytes(minLayerSize)}`;
   if (kind === 'peel') return undefined;
   return layerType(mediaType)?.compression === 'zstd' ? 'a zTOC cannot describe zstd layers' : undefined;
 }

@@ -94,8 +94,10 @@ export class IndexService {
     }
     if (pushed.length > 0) return pushed;
     const why =
-      found === undefined ? `has no index of ${reference}` : `found its index ${found} of ${reference} elsewhere`;
-    throw new ImageError('ERR_IMAGE_INDEX', `this node ${why}: peel index create makes one`);
+      found === undefined
+        ? `this node has no index of ${reference}: peel index create makes one`
+        : `this node made no index of ${reference} that it could push; it knows ${found} from elsewhere`;
+    throw new ImageError('ERR_IMAGE_INDEX', why);
   }
 
   /** Indexes known on this node, newest first. */

@@ -5,7 +5,7 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import { Semaphore } from '../util/semaphore.ts';
-import type { InspectedImage, LayerStatus, OpenImageOptions } from './image.ts';
+import type { IndexStatus, InspectedImage, LayerStatus, OpenImageOptions } from './image.ts';
 import type { Discovery } from './index-finder.ts';
 import { statusOf } from './loaded-image.ts';
 import { offeredIndex } from './offered-index.ts';
@@ -82,12 +82,20 @@ function chosenIndex(
     const { format, digest, source } = found;
     return { index: { format, digest, source }, indexReason: '' };
   }
-  const used = layers.find(({ index }) => index !== undefined)?.index;
+  const used = mostUsed(layers.map(({ index }) => index).filter((index) => index !== undefined));
   if (used !== undefined) return { index: used, indexReason: '' };
   return {
     index: undefined,
     indexReason: 'not looked for: the node has every layer, and an index that it made itself',
   };
+}
+
+/** The one that most layers are served by; of equals the lowest layer's. */
+function mostUsed(indexes: readonly IndexStatus[]): IndexStatus | undefined {
+  const count = (digest: Digest | undefined) => indexes.filter((index) => index.digest === digest).length;
+  let best: IndexStatus | undefined;
+  for (const index of indexes) if (best === undefined || count(index.digest) > count(best.digest)) best = index;
+  return best;
 }
 
 /** How a layer that the node has not got would be served. */

@@ -3,11 +3,14 @@ import type { OfferedIndex, RemoteIndex } from '../layer/layer-store.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
 import { layerType } from '../oci/media-type.ts';
 import { hasCode } from '../registry/errors.ts';
+import { humanBytes } from '../util/human-bytes.ts';
 import type { ContentFetcher } from './content.ts';
 import { readSmallBlob } from './content.ts';
 import { ImageError } from './errors.ts';
+import { indexKind } from './found-index.ts';
 import type { FoundIndex } from './found-index.ts';
 import type { Discovery } from './index-finder.ts';
+import { defaultMinLayerSize } from './index-layers.ts';
 import type { Origin } from './origin.ts';
 import { isUnknown } from './registry-errors.ts';
 
@@ -48,9 +51,12 @@ export async function offeredIndex(
 }
 
 function leftOut(descriptor: Descriptor, found: FoundIndex): string {
-  return isUnreadable(descriptor, found)
-    ? 'no index: media type is zstd'
-    : `index ${found.digest} leaves it out (${descriptor.size} bytes, likely below its minimum)`;
+  if (isUnreadable(descriptor, found)) return 'no index: media type is zstd';
+  const { size, mediaType } = descriptor;
+  const said = `index ${found.digest} leaves it out`;
+  if (size < defaultMinLayerSize[indexKind(found.format)])
+    return `${said} (${humanBytes(size)}, likely below its minimum)`;
+  return layerType(mediaType)?.compression === 'zstd' ? `${said} (zstd, likely in one frame)` : said;
 }
 
 /** A zTOC says nothing of zstd. */

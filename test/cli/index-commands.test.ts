@@ -32,9 +32,9 @@ describe('peel index', () => {
     expectLines(await node.ok(['index', 'create', image, '--push', ...sizes]), [
       `linux/\\w+: peel index ${digest}, pushed`,
       `linux/\\w+: SOCI index ${digest}, pushed`,
-      'LAYER +SIZE +PEEL +SOCI',
+      'LAYER +SIZE +PEEL INDEX +SOCI INDEX',
       `${short} +[0-9.]+ MiB +[0-9.]+ KiB +[0-9.]+ KiB`,
-      `${short} +[0-9.]+ KiB +none: smaller than 20000 bytes +none: smaller than 20000 bytes`,
+      `${short} +[0-9.]+ KiB +none: smaller than 20 KiB +none: smaller than 20 KiB`,
     ]);
     expectLines(await node.ok(['index', 'ls', image]), [
       'IMAGE +INDEX +FORMAT +FROM',

@@ -345,7 +345,7 @@ describe('inspect', () => {
     expect(out).toMatch(
       new RegExp(`^Index: {5}peel index sha256:[0-9a-f]{64} \\(referrer in ${name}, newest of 2\\)$`, 'm'),
     );
-    expect(out).toMatch(/ lazy +peel, referrer in .*, newest of 2 +peel table sha256:/);
+    expect(out).toMatch(/ lazy +peel +peel table sha256:/);
     expect(await node.ok(['inspect', '--index', 'never', pushed.reference])).toMatch(
       /^Index: {5}none, indexes are switched off/m,
     );

@@ -43,7 +43,7 @@ describe('indexes of both kinds', () => {
       );
       expect(gets).toHaveLength(1);
     }
-    const smaller = { skipped: 'smaller than 1000 bytes' };
+    const smaller = { skipped: 'smaller than 1000 B' };
     const noZtoc = { ztoc: undefined, skipped: 'a zTOC cannot describe zstd layers' };
     expect(report?.layers).toMatchObject([
       { layer: gzip.descriptor.digest, peel: { skipped: undefined }, soci: { skipped: undefined } },
@@ -145,8 +145,8 @@ describe('indexes of both kinds', () => {
     const [report] = await (await lab.node()).indexes.create(image.reference);
     expect(report?.indexes).toMatchObject({ peel: expect.any(String), soci: undefined });
     expect(report?.layers).toMatchObject([
-      { peel: { skipped: `smaller than ${1 << 20} bytes` }, soci: { skipped: `smaller than ${10 << 20} bytes` } },
-      { peel: { skipped: undefined }, soci: { skipped: `smaller than ${10 << 20} bytes` } },
+      { peel: { skipped: 'smaller than 1.0 MiB' }, soci: { skipped: 'smaller than 10 MiB' } },
+      { peel: { skipped: undefined }, soci: { skipped: 'smaller than 10 MiB' } },
     ]);
   });
 

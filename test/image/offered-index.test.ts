@@ -68,8 +68,7 @@ describe('a layer', () => {
   const its = [digestOf('layer')];
   const others = [digestOf('another layer')];
   const big = 10 << 20;
-  const leavesOut = (name: string, size: number) =>
-    `index ${digestOf(name)} leaves it out (${size} bytes, likely below its minimum)`;
+  const leavesOut = (name: string, why = '') => `index ${digestOf(name)} leaves it out${why}`;
 
   it('is offered every index that has it, best first', async () => {
     const found = [peel('a', its), peel('b', others), peel('c', its), soci('d', others), soci('e', its)];
@@ -77,13 +76,23 @@ describe('a layer', () => {
   });
 
   it('has none when the first leaves it out for its size', async () => {
-    expect(await offers([peel('a', others), soci('b', its)], layer(big - 1))).toEqual([leavesOut('a', big - 1)]);
-    expect(await offers([soci('a', others), soci('b', its)], layer(big))).toEqual([leavesOut('a', big)]);
+    expect(await offers([peel('a', others), soci('b', its)], layer(big - 1))).toEqual([leavesOut('a')]);
+    expect(await offers([soci('a', others), soci('b', its)], layer(big))).toEqual([leavesOut('a')]);
   });
 
   it('is offered the others when a peel index cannot describe it and it is large', async () => {
     expect(await offers([peel('a', others), soci('b', its)], layer(big))).toEqual(['b', 'no other index has it']);
-    expect(await offers([peel('a', others), soci('b', others)], layer(big))).toEqual([leavesOut('a', big)]);
+    expect(await offers([peel('a', others), soci('b', others)], layer(big))).toEqual([leavesOut('a')]);
+  });
+
+  it('is said to be left out for what is likely', async () => {
+    const mib = 1 << 20;
+    const below = (size: string) => `(${size}, likely below its minimum)`;
+    expect(await offers([peel('a', others)], layer(5))).toEqual([leavesOut('a', ` ${below('5 B')}`)]);
+    expect(await offers([soci('a', others)], layer(9 * mib))).toEqual([leavesOut('a', ` ${below('9.0 MiB')}`)]);
+    expect(await offers([peel('a', others)], layer(mib))).toEqual([leavesOut('a')]);
+    const zstd = layer(mib, 'application/vnd.oci.image.layer.v1.tar+zstd');
+    expect(await offers([peel('a', others)], zstd)).toEqual([leavesOut('a', ' (zstd, likely in one frame)')]);
   });
 
   it('of zstd is offered peel indexes only', async () => {

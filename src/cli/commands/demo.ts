@@ -14,12 +14,10 @@ import { allowedShare, type DemoReport, lazyShare, reportColumns, reportJson, re
 import { CommandError } from '../errors.ts';
 import { humanBytes, humanDuration, percent } from '../human.ts';
 
-const spanSize = '1MiB';
-
 export function define(command: Command, context: CliContext): void {
   command
     .description(
-      'Makes an image of files of this machine, pushes and indexes it in a registry on loopback, mounts it lazily, runs a program in it, and does the same by downloading and unpacking.',
+      'Makes an image of files of this machine, pushes it to a registry on loopback with a peel index, mounts it lazily, runs a program in it, and does the same by downloading and unpacking.',
     )
     .action(async () => {
       const work = await mkdtemp(path.join(tmpdir(), 'peel-demo-'));
@@ -57,10 +55,10 @@ async function runDemo(context: CliContext, work: string): Promise<DemoReport> {
 
   // A node of its own for indexing: what mounts later knows nothing of this image.
   const indexing = await runPeel(
-    ['--root', path.join(work, 'indexer'), 'index', 'create', tagged, '--push', '--span-size', spanSize],
+    ['--root', path.join(work, 'indexer'), 'index', 'create', tagged, '--push', '--format', 'peel'],
     signal,
   );
-  say(`indexed and pushed the index in ${humanDuration(indexing.ms)}`);
+  say(`made its peel index and pushed it in ${humanDuration(indexing.ms)}`);
   await rm(path.join(work, 'indexer'), { recursive: true, force: true });
 
   const digests = image.layers.map(({ digest }) => digest);

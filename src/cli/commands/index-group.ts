@@ -60,7 +60,7 @@ function defineCreate(command: Command, context: CliContext): void {
     )
     .option(
       '--span-size <size>',
-      'SOCI: bytes of a layer that are fetched together: less is lazier, more makes a smaller index (default: 4MiB)',
+      'SOCI: unpacked bytes that are fetched together: less is lazier, more makes a smaller index, at least 64KiB (default: 4MiB)',
       parseSpanSize,
     )
     .option(
@@ -75,6 +75,7 @@ function defineCreate(command: Command, context: CliContext): void {
     )
     .action(async (reference: string, options: CreateOptions) => {
       checkReference(reference);
+      checkSpanSizes(options);
       const wish = {
         ...choice(context, options),
         format: options.format,
@@ -181,6 +182,16 @@ function choice(context: CliContext, { platform, allPlatforms }: PlatformOptions
   };
 }
 
+function checkSpanSizes({ format, spanSize, peelSpanSize }: CreateOptions): void {
+  if (format === 'soci' && peelSpanSize !== undefined)
+    throw new UsageError('--peel-span-size is for a peel index: give --span-size with --format soci');
+  if (format === 'peel' && spanSize !== undefined)
+    throw new UsageError('--span-size is for SOCI: give --peel-span-size with --format peel');
+}
+
+/** What tables show of a digest is no reference, though it looks like one. */
 function checkTarget(target: string): string {
-  return isDigest(target) ? target : checkReference(target);
+  if (isDigest(target)) return target;
+  if (/^sha(256|512):/.test(target)) throw new UsageError(`${target} is not a whole digest; peel index ls shows them`);
+  return checkReference(target);
 }

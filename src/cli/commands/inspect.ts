@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
-import type { InspectedImage, LayerStatus } from '../../image/image.ts';
+import type { IndexStatus, InspectedImage, LayerStatus } from '../../image/image.ts';
 import type { RateLimit } from '../../registry/registry.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
-import { humanBytes, percent, shortDigest } from '../human.ts';
+import { humanBytes, oneLine, percent, shortDigest } from '../human.ts';
+import { formatName } from '../index-text.ts';
 import { addImageOptions, checkReference, imageArgument, type ImageOptions, openOptions } from '../with-image.ts';
 import { withNode } from '../with-node.ts';
 
@@ -58,13 +59,16 @@ async function print({ output }: CliContext, image: InspectedImage): Promise<voi
     { title: 'INDEX' },
     { title: 'WHY' },
   ];
-  await output.table(columns, layers.map(layerRow));
+  await output.table(
+    columns,
+    layers.map((layer) => layerRow(layer, image)),
+  );
 }
 
 function indexText({ index, indexReason }: InspectedImage): string {
   if (index === undefined) return `none, ${indexReason.replace(/^no index: /, '')}`;
   const { format, digest, source } = index;
-  return `${format === 'peel' ? 'peel' : format.replace('soci-', 'SOCI ')} index ${digest ?? ''} (${source})`;
+  return `${formatName(format)} index ${digest ?? ''} (${source})`;
 }
 
 function rateLimitLine({ limit, remaining, windowSeconds }: RateLimit): string {
@@ -73,7 +77,7 @@ function rateLimitLine({ limit, remaining, windowSeconds }: RateLimit): string {
   return `Pulls:     ${remaining} of ${limit} left${window}`;
 }
 
-function layerRow(layer: LayerStatus): string[] {
+function layerRow(layer: LayerStatus, { index: chosen }: InspectedImage): string[] {
   const { index } = layer;
   return [
     shortDigest(layer.descriptor.digest),
@@ -81,7 +85,13 @@ function layerRow(layer: LayerStatus): string[] {
     layer.streamSize === undefined ? '?' : humanBytes(layer.streamSize),
     percent(layer.presentBytes, layer.streamSize ?? layer.descriptor.size),
     layer.serving,
-    index === undefined ? 'none' : `${index.format}, ${index.source}`,
-    layer.reason,
+    index === undefined ? 'none' : layerIndex(index, chosen),
+    oneLine(layer.reason),
   ];
+}
+
+/** What the head of the answer says of the image's index is not said again. */
+function layerIndex({ format, digest, source }: IndexStatus, chosen: IndexStatus | undefined): string {
+  const name = formatName(format);
+  return digest === chosen?.digest ? name : `${name}, ${source}`;
 }

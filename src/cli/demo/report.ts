@@ -36,7 +36,7 @@ export function reportRows({ layerBytes, unpackedBytes, layers, lazy, eager }: D
     [`image, compressed (${layers} layers)`, humanBytes(layerBytes), ''],
     row('layer bytes over the network', ({ traffic }) => humanBytes(traffic.layerBytes)),
     row('  of the layers', ({ traffic }) => percent(traffic.layerBytes, layerBytes)),
-    row('all bytes, manifests and indexes too', ({ traffic }) => humanBytes(traffic.bytes)),
+    row('all bytes, manifests and index too', ({ traffic }) => humanBytes(traffic.bytes)),
     row('requests', ({ traffic }) => String(traffic.requests)),
     row('until the tree is there', ({ readyMs }) => humanDuration(readyMs)),
     row('until the first byte', ({ firstByteMs }) => humanDuration(firstByteMs)),
