@@ -38,7 +38,7 @@ describe.skipIf(!canMount)('a mounted tree', () => {
 
     const indexer = new PeelNode();
     for (const name of ['zoo', 'wide']) {
-      const sizes = ['--min-layer-size', '0', '--span-size', name === 'zoo' ? '64KiB' : '1MiB'];
+      const sizes = ['--min-layer-size', '0', '--peel-span-size', name === 'zoo' ? '64KiB' : '256KiB'];
       await indexer.ok(['index', 'create', registry.reference(name), '--push', ...sizes]);
     }
     await indexer.close();
