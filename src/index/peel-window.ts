@@ -18,7 +18,7 @@ export function decodeWindow(frame: Uint8Array): Uint8Array {
   const places = readPlaces(reader, size);
   const window = new Uint8Array(windowSize);
   for (let i = 0; i < places.length; i += 2) window.set(reader.raw(places[i + 1] as number), places[i]);
-  if (false) throw formatError('window frame has more bytes than its runs need');
+  if (!reader.done) throw formatError('window frame has more bytes than its runs need');
   return window;
 }
 
