@@ -57,7 +57,7 @@ describe.skipIf(!canMount)('a peel index', () => {
         const text = await node.ok(['inspect', reference]);
         expect(text).toMatch(new RegExp(`^Index: +peel index ${digest} \\(referrer in `, 'm'));
         // The last layer is one zstd frame, of which no part can be read by itself.
-        expect(text.match(/ peel, referrer in \S+ +peel table sha256:/g)).toHaveLength(4);
+        expect(text.match(/ peel +peel table sha256:/g)).toHaveLength(4);
         expect(treeDifference(await listTree(dir), expected)).toBe('');
       } finally {
         await node.close();
@@ -188,7 +188,7 @@ describe.skipIf(!canMount)('a peel index', () => {
       await readSpan(7);
       expect(gets(upper().layer)).toHaveLength(1);
       expect(gets(windows())).toEqual([]);
-      await readSpan(10);
+      await readSpan(11);
       expect(gets(windows())).toHaveLength(1);
       await node.umount(dir);
       const kept = readFileSync(windowsFile());
@@ -198,9 +198,9 @@ describe.skipIf(!canMount)('a peel index', () => {
       );
       dir = await node.mount(registry.byDigest('letters', image));
       front.forget();
-      await readSpan(11);
+      await readSpan(12);
       expect(gets(windows())).toHaveLength(1);
-      const window = upper().window(11);
+      const window = upper().window(12);
       const written = readFileSync(windowsFile()).subarray(window?.start, window?.end);
       expect(written.equals(upper().bytes.windows?.subarray(window?.start, window?.end) as Buffer)).toBe(true);
     });

@@ -174,14 +174,14 @@ export const windowForgeries: readonly Forgery[] = [
   // Another window in a frame that is one.
   ({ spans }, below) => {
     const span = pick(framed(spans), below);
-    const content = decompress(span.frame as Buffer);
+    const content = contentOf(span.frame as Buffer);
     for (let i = 1 + below(200); i > 0; i--) content[below(content.length)] = below(256);
     span.frame = compress(content);
   },
   // A frame of another size.
   ({ spans }, below) => {
     const span = pick(framed(spans), below);
-    const content = decompress(span.frame as Buffer);
+    const content = contentOf(span.frame as Buffer);
     span.frame = compress(below(2) === 0 ? content.subarray(1) : Buffer.alloc(pick([0, 1, 32_769, 4 << 20], below)));
   },
   // A frame that is damaged.
@@ -199,6 +199,15 @@ export const windowForgeries: readonly Forgery[] = [
     (all[i + 1] as SpanParts).frame = both.subarray(cut);
   },
 ];
+
+/** What a frame holds; the frame itself where another forgery has damaged it. */
+function contentOf(frame: Buffer): Buffer {
+  try {
+    return decompress(frame);
+  } catch {
+    return Buffer.from(frame);
+  }
+}
 
 function framed(spans: readonly SpanParts[]): SpanParts[] {
   return spans.filter(({ frame }) => frame !== undefined);
