@@ -4,8 +4,8 @@ import { CountedRegistry } from './support/counted-registry.ts';
 import { type Fixture, programs } from './support/fixture.ts';
 import { dropCaches, output, scale, shell, workDir } from './support/machine.ts';
 import { Peel } from './support/peel.ts';
-import { type Figure, inTurn, median, type Question, type Ratio } from './support/result.ts';
-import { usageOf } from './support/usage.ts';
+import { type Figure, median, type Question, type Ratio } from './support/result.ts';
+import { type Usage, usageOf } from './support/usage.ts';
 
 type Format = 'peel' | 'soci';
 
@@ -84,16 +84,18 @@ async function building(input: Fixture, name: string): Promise<(Ratio | Figure)[
     maker.forget();
     return await usageOf(maker, 'index', 'create', '--format', format, input.image);
   };
-  const cpu = await inTurn(
-    3,
-    async () => (await make('both')).cpu,
-    async () => (await make('soci')).cpu,
-  );
-  const time = await inTurn(
-    3,
-    async () => (await make('both')).time,
-    async () => (await make('soci')).time,
-  );
+  const both: Usage[] = [];
+  const alone: Usage[] = [];
+  for (let round = 0; round < 3; round++) {
+    both.push(await make('both'));
+    alone.push(await make('soci'));
+  }
+  const middle = (pick: (usage: Usage) => number) => ({
+    ours: median(both.map(pick)),
+    baseline: median(alone.map(pick)),
+  });
+  const cpu = middle((usage) => usage.cpu);
+  const time = middle((usage) => usage.time);
   const stream = Number(await shell(`gzip -dc ${input.layer} | wc -c`)) / 1e6;
   maker.forget();
   const made = await maker.cli('--json', 'index', 'create', '--format', 'both', input.image);

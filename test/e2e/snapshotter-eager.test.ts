@@ -226,14 +226,15 @@ describe.skipIf(!canMount)('an image without an index', () => {
     const { daemon } = world;
     world.configure(publishing, ['per_node = 3', 'per_image = 2', 'keep_compressed = false']);
     process.kill(daemon.pid, 'SIGHUP');
-    await vi.waitFor(async () =>
-      expect((await report()).unpacking?.unpacks).toEqual({ limit: 3, perImage: 2, held: 0, waiting: 0 }),
+    await vi.waitFor(
+      async () => expect((await report()).unpacking?.unpacks).toEqual({ limit: 3, perImage: 2, held: 0, waiting: 0 }),
+      30_000,
     );
     expect((await report()).restartNeeded).toEqual([]);
     // What is wrong changes nothing.
     world.configure(publishing, ['per_node = 0']);
     process.kill(daemon.pid, 'SIGHUP');
-    await vi.waitFor(async () => expect((await report()).warnings.join()).toMatch(/unpack\.per_node/));
+    await vi.waitFor(async () => expect((await report()).warnings.join()).toMatch(/unpack\.per_node/), 30_000);
     expect((await report()).unpacking?.unpacks.limit).toBe(3);
     const { code, err } = await new PeelNode().peel(['daemon', '--config', daemon.configFile]);
     expect([code, err]).toEqual([2, expect.stringMatching(/unpack\.per_node/)]);

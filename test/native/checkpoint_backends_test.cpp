@@ -33,8 +33,12 @@ void sameInAnyPieces(const Bytes& blob, uint64_t spanSize) {
 
 constexpr uint64_t kSpans[] = {0, 1, 20'000, 70'000, 1 << 30};
 
+bool isLongRun() { return check::scale() >= 1; }
+
 void sameForAnySpan(const Bytes& blob) {
-  for (uint64_t span : kSpans) sameInAnyPieces(blob, span);
+  for (uint64_t span : kSpans) {
+    if (isLongRun() || (span != 0 && span != 70'000)) sameInAnyPieces(blob, span);
+  }
 }
 
 void bothRefuse(const Bytes& blob) {
@@ -49,7 +53,7 @@ void bothRefuse(const Bytes& blob) {
 
 TEST(levels_and_strategies) {
   const Bytes plain = material(250'000, 60);
-  for (int level = 0; level <= 9; level++) {
+  for (int level = 0; level <= 9; level += isLongRun() ? 1 : 3) {
     const Bytes blob = member(plain, {.level = level, .fields = level % 2 == 0});
     for (uint64_t span : {uint64_t{1}, uint64_t{70'000}}) sameInAnyPieces(blob, span);
   }

@@ -4,7 +4,7 @@ import { renameSync, writeSync } from 'node:fs';
 import { configSchema } from '../../dist/config/schema.js';
 import { openNode } from '../../dist/daemon/node.js';
 import { openUnpacker } from '../../dist/daemon/unpacking.js';
-import { sourceOf } from '../../dist/image/open-image.js';
+import { sourceOf } from '../../dist/image/origin-blob.js';
 import { silentLog } from '../../dist/observe/log.js';
 import { parseReference } from '../../dist/oci/reference.js';
 
