@@ -14,7 +14,7 @@ export default defineConfig({
     setupFiles: ['test/support/equal-bytes.ts'],
     pool: 'forks',
     // More than the two processors of the smallest machine: many tests wait for other processes.
-    maxWorkers: 4,
+    maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 120_000,
     // They run in the order of their names, so that the long tests of whole programs come first.
