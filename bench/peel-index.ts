@@ -9,7 +9,7 @@ import { type Usage, usageOf } from './support/usage.ts';
 
 type Format = 'peel' | 'soci';
 
-const sizes = process.env['PEEL_INDEX_SIZES']?.split(',').map(Number) ?? [300, 2000];
+const sizes = [300, 2000];
 const shares = [2, 10, 30];
 const sociIndex = 'SOCI index, spans of 4 MiB';
 
