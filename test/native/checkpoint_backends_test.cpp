@@ -12,6 +12,8 @@ using namespace fixture;
 
 namespace {
 
+bool isLongRun() { return check::scale() >= 1; }
+
 void sameInAnyPieces(const Bytes& blob, uint64_t spanSize) {
   // Coarse where the other table is fine, and the other way round.
   const uint64_t fine = 90'000 / (spanSize + 1) + 1;
@@ -21,6 +23,7 @@ void sameInAnyPieces(const Bytes& blob, uint64_t spanSize) {
   if (!peel::hasIsal()) return;
   using Pieces = std::pair<size_t, size_t>;
   for (const auto& [feed, room] : {Pieces{1 << 24, 1 << 20}, {50'000, 40'000}, {2'000, 30'000}, {40'000, 900}}) {
+    if (!isLongRun() && (feed == 1 << 24 || feed == 2'000)) continue;
     const Scanned got = scan(InflateBackend::Isal, blob, spanSize, feed, room, feed + room, fine);
     same(got, expected);
     sameFine(got, expected);
@@ -32,8 +35,6 @@ void sameInAnyPieces(const Bytes& blob, uint64_t spanSize) {
 }
 
 constexpr uint64_t kSpans[] = {0, 1, 20'000, 70'000, 1 << 30};
-
-bool isLongRun() { return check::scale() >= 1; }
 
 void sameForAnySpan(const Bytes& blob) {
   for (uint64_t span : kSpans) {
@@ -171,7 +172,7 @@ TEST(made_by_igzip) {
 TEST(damaged_blobs) {
   if (!peel::hasIsal()) return;
   check::Random random{67};
-  const int rounds = std::max(200, static_cast<int>(3000 * check::scale()));
+  const int rounds = isLongRun() ? static_cast<int>(3000 * check::scale()) : 150;
   size_t refused = 0, lenient = 0;
   for (int i = 0; i < rounds; i++) {
     const Bytes plain = material(random.below(40'000), random.next());
