@@ -1,6 +1,7 @@
 // Which indexes of an image are used and in which order, asked of a registry that has several.
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
+import { madeHere } from '../../src/image/assemble-index.ts';
 import { IndexFinder } from '../../src/image/index-finder.ts';
 import type { Discovery, FindOptions } from '../../src/image/index-finder.ts';
 import { openOrigin } from '../../src/image/open-image.ts';
@@ -116,6 +117,18 @@ describe('the indexes of an image', () => {
     // The one that was used last is known now, also to those who cannot ask.
     await world.lab.front.close();
     expect((await world.find()).discovery.found).toMatchObject({ format: 'peel', digest: silent[1] });
+  });
+
+  it('stay known when they were made here, whatever is tried after them', async () => {
+    const world = await World.start();
+    const made = await world.pushPeel({ created: '2023-01-01T00:00:00Z' });
+    const other = await world.pushPeel({ created: '2025-01-01T00:00:00Z' });
+    const { indexes } = world.deps.state;
+    const image = world.image.digest;
+    indexes.put({ image, kind: 'peel', digest: made, format: 'peel', source: madeHere });
+    const { discovery } = await world.find();
+    expect((await all(discovery)).map(({ digest }) => digest)).toEqual([made, other]);
+    expect(indexes.get(image, 'peel')).toMatchObject({ digest: made, source: madeHere });
   });
 
   it('are read when somebody gets to them, and once for all who ask', async () => {
