@@ -12,6 +12,7 @@ import { readErofs } from '../tree/erofs-reader.ts';
 import { checkExtents } from '../tree/extents.ts';
 import { treeEntries } from '../tree/tree-entries.ts';
 import { LayerError } from './errors.ts';
+import { indexProvenance } from './index-provenance.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import type { OpenLayerRequest, RemotePeelIndex } from './layer-store.ts';
 
@@ -31,7 +32,7 @@ export async function prepareFromPeel(
   index: RemotePeelIndex,
   paths: LayerPaths,
 ): Promise<void> {
-  const { descriptor, diffId, signal } = request;
+  const { descriptor, signal } = request;
   const finding = index.windows === undefined ? undefined : index.findWindows({ signal });
   const [bytes, frames] = await Promise.all([index.load({ signal }), finding]);
   const table = readPeelTable(bytes);
@@ -40,13 +41,7 @@ export async function prepareFromPeel(
   const entries = entriesOf(table, descriptor);
   signal?.throwIfAborted();
   await mkdir(paths.dir, { recursive: true, mode: 0o700 });
-  const provenance = {
-    format: index.format,
-    indexDigest: index.digest,
-    source: index.source,
-    blobDigest: descriptor.digest,
-    diffId,
-  };
+  const provenance = indexProvenance(request, index);
   try {
     // Each is verified when it is used, so a torn file does no harm.
     if (frames !== undefined && windows !== undefined) await writeFile(paths.windows, frames, { mode: 0o600 });

@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { writeNodeIndex } from '../index/node-index-writer.ts';
 import { readZtoc } from '../index/ztoc-reader.ts';
 import { LayerError } from './errors.ts';
+import { indexProvenance } from './index-provenance.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import type { OpenLayerRequest, RemoteZtoc } from './layer-store.ts';
 
@@ -10,7 +11,7 @@ import type { OpenLayerRequest, RemoteZtoc } from './layer-store.ts';
  * Errors: ERR_LAYER_INDEX when it is for something else, IndexError when it is malformed, those of `index.load`.
  */
 export async function prepareFromZtoc(request: OpenLayerRequest, index: RemoteZtoc, paths: LayerPaths): Promise<void> {
-  const { descriptor, diffId, signal } = request;
+  const { descriptor, signal } = request;
   const ztoc = readZtoc(await index.load({ signal }), { blobSize: descriptor.size });
   const gzip = descriptor.mediaType.endsWith('gzip');
   if ((ztoc.compression === 'gzip') !== gzip) {
@@ -20,12 +21,6 @@ export async function prepareFromZtoc(request: OpenLayerRequest, index: RemoteZt
     );
   }
   await mkdir(paths.dir, { recursive: true, mode: 0o700 });
-  const provenance = {
-    format: index.format,
-    indexDigest: index.digest,
-    source: index.source,
-    blobDigest: descriptor.digest,
-    diffId,
-  };
+  const provenance = indexProvenance(request, index);
   await writeNodeIndex(paths.index, ztoc, provenance, { signal });
 }
