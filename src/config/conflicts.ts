@@ -13,7 +13,17 @@ export interface Conflict {
 
 /** The daemon refuses a configuration with any of these. */
 export function conflictsOf(config: DaemonConfig): Conflict[] {
-  return [...socketConflicts(config), ...keyFileConflicts(config), ...kubeletConflicts(config)];
+  return [
+    ...socketConflicts(config),
+    ...keyFileConflicts(config),
+    ...kubeletConflicts(config),
+    ...cacheConflicts(config),
+  ];
+}
+
+function cacheConflicts({ cache: { high, low } }: DaemonConfig): Conflict[] {
+  if (low < high) return [];
+  return [{ path: ['cache', 'low'], what: `must be below cache.high, which is ${high}` }];
 }
 
 /**

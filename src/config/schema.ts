@@ -1,5 +1,6 @@
 // The daemon's configuration: every key, its form and its default. `{}` is valid. Messages complete "expected …".
 import { z } from 'zod';
+import { parseCacheLimit, parseDayHours } from './limits.ts';
 import { isSocketPath, maxSocketPath, parseListenAddress } from './listen-address.ts';
 import { byteSize, byteSizeWithin, duration } from './units.ts';
 
@@ -33,6 +34,14 @@ const layerSize = byteSizeWithin({
   min: 1024,
   max: Number.MAX_SAFE_INTEGER,
 });
+
+const cacheLimit = text(
+  'a size such as "100GiB", or a share of the file system such as "80%"',
+  (limit) => parseCacheLimit(limit) !== undefined,
+);
+const dayHours = text('hours such as "22:00-06:00"', (hours) => parseDayHours(hours) !== undefined);
+const percentExpected = 'a whole number from 1 to 100, in percent';
+const percent = z.int(percentExpected).min(1, percentExpected).max(100, percentExpected);
 
 export const configSchema = z.strictObject({
   root: absolutePath.default('/var/lib/peel'),
@@ -81,6 +90,22 @@ export const configSchema = z.strictObject({
     .prefault({}),
   read: z.strictObject({ deadline: duration.default(60_000) }).prefault({}),
   download: z.strictObject({ per_node: count(1024).default(16), per_image: count(1024).default(8) }).prefault({}),
+  read_ahead: z.strictObject({ enabled: z.boolean().default(true), budget: byteSize.default(64 << 20) }).prefault({}),
+  fill: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      bandwidth: byteSize.default(0),
+      hours: dayHours.optional(),
+    })
+    .prefault({}),
+  profile: z.strictObject({ record: z.boolean().default(true), use: z.boolean().default(true) }).prefault({}),
+  cache: z
+    .strictObject({
+      limit: cacheLimit.default('80%'),
+      high: percent.default(95),
+      low: percent.default(85),
+    })
+    .prefault({}),
   registry: z
     .strictObject({
       certs_dirs: z

@@ -2,7 +2,18 @@ import { isDeepStrictEqual } from 'node:util';
 import type { DaemonConfig } from '../config/schema.ts';
 
 /** Keys that a running daemon takes over; anything below them as well. */
-const reloadable: readonly string[] = ['log', 'metrics', 'download', 'read', 'unpack', 'index.publish'];
+const reloadable: readonly string[] = [
+  'log',
+  'metrics',
+  'download',
+  'read',
+  'unpack',
+  'index.publish',
+  'fill',
+  'cache',
+  'read_ahead',
+  'profile',
+];
 
 /** Keys with another value, in full, e.g. `snapshotter.socket`. */
 export function changedKeys(before: DaemonConfig, after: DaemonConfig): string[] {

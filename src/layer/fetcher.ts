@@ -11,6 +11,7 @@ import type { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
+import type { FetchClass } from './fetch-class.ts';
 import { isFinalFetchError, isSpanContentError, isWindowContentError, retryAfterMs } from './fetch-errors.ts';
 import { acquireAll } from './permits.ts';
 import { receiveRun } from './receive-run.ts';
@@ -114,6 +115,13 @@ export class SpanFetcher {
       this.#queue.add(span);
     }
     this.#pumpSoon();
+  }
+
+  /** Spans that are to be here; who reads one of them before it is waits for it as for any other. */
+  want(spans: Iterable<number>, fetchClass: FetchClass): void {
+    const missing = [...spans].filter((span) => !this.#o.sink.isPresent(span));
+    if (fetchClass === 'demand') this.request(missing);
+    else for (const span of missing) this.bring(span).catch(() => {});
   }
 
   /** Asks for a span and resolves when it is present. Errors: why it was given up; ERR_LAYER_CLOSED. */

@@ -13,8 +13,10 @@ import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
+import type { FetchClass } from './fetch-class.ts';
 import { SpanFetcher } from './fetcher.ts';
 import { fillLayer, type FillOptions } from './fill-layer.ts';
+import { LayerActivity } from './layer-activity.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import { SyncSchedule } from './sync-schedule.ts';
 import { openWindows } from './open-windows.ts';
@@ -51,6 +53,7 @@ export class Layer {
   readonly fingerprint: Uint8Array;
   /** For the servers that read it without us. */
   readonly cache: LayerCache;
+  readonly activity = new LayerActivity();
   readonly #init: LayerInit;
   readonly #fetcher: SpanFetcher;
   readonly #syncs: SyncSchedule;
@@ -159,6 +162,11 @@ export class Layer {
     if (!this.complete) {
       throw new LayerError('ERR_LAYER_DISK', `layer ${digest} under ${this.paths.dir} cannot be checked`);
     }
+  }
+
+  /** Asks for spans that nobody waits for yet; those that are here or asked for already cost nothing. Never fails. */
+  want(spans: Iterable<number>, fetchClass: FetchClass): void {
+    if (this.#isServed) this.#fetcher.want(spans, fetchClass);
   }
 
   /** The tar members as the index has them; read from disk and not kept. Errors: IndexError. */

@@ -162,4 +162,27 @@ export const migrations: readonly string[] = [
   INSERT INTO image_indexes SELECT image, 'soci', digest, format, source, found_at FROM indexes;
   DROP TABLE indexes;
   `,
+  `
+  CREATE TABLE profiles (
+    image      TEXT NOT NULL,                     -- manifest digest
+    layer      TEXT NOT NULL,
+    index_id   TEXT NOT NULL,                     -- digest of the index manifest whose spans are counted
+    span_count INTEGER NOT NULL,                  -- of that index, to tell another one by
+    runs       INTEGER NOT NULL,                  -- starts that are merged in it
+    spans      TEXT NOT NULL,                     -- JSON: [[span, runs that touched it, mean place in their order], ...] in the order to fetch
+    source     TEXT NOT NULL,                     -- recorded, or where it was found
+    updated_at INTEGER NOT NULL,                  -- ms since the epoch
+    PRIMARY KEY (image, layer, index_id)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE starts (
+    id         TEXT NOT NULL PRIMARY KEY,
+    reference  TEXT NOT NULL,
+    image      TEXT NOT NULL,                     -- manifest digest
+    dir        TEXT,                              -- where it was mounted; NULL: a snapshot of containerd
+    started_at INTEGER NOT NULL,                  -- ms since the epoch
+    trace      TEXT NOT NULL                      -- JSON: what it read, waited for and fetched
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX starts_image ON starts (image, started_at);
+  `,
 ];
