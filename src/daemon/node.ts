@@ -14,6 +14,7 @@ import type { LoadedImage } from '../image/loaded-image.ts';
 import { mountSystem } from '../image/mount-system.ts';
 import { openImage } from '../image/open-image.ts';
 import type { IndexPolicy, OpenImageDeps } from '../image/open-image.ts';
+import { ProfileService } from '../image/profile-service.ts';
 import type { ServedMount, ServeMountDeps, ServeMountOptions } from '../image/serve-mount.ts';
 import { TreeBuilder } from '../image/tree-builder.ts';
 import type { UnpackedImage, UnpackImageOptions } from '../image/unpack-image.ts';
@@ -116,6 +117,7 @@ interface NodeParts {
 export class Node {
   readonly paths: NodePaths;
   readonly indexes: IndexService;
+  readonly profiles: ProfileService;
   readonly #parts: NodeParts;
   #imageDeps: OpenImageDeps;
   #unpacker: Promise<Unpacker> | undefined;
@@ -138,6 +140,7 @@ export class Node {
       indexes,
     };
     this.indexes = new IndexService({ openOrigin, state, content, store, log });
+    this.profiles = new ProfileService({ openOrigin, state, content });
   }
 
   /** Errors: ImageError, OciError. The caller closes it. */
