@@ -8,6 +8,7 @@ import { MountTable } from './mounts.ts';
 import { SecretTable } from './secrets.ts';
 import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
+import { StartTable } from './starts.ts';
 import { UnpackJobTable } from './unpack-jobs.ts';
 import { ZtocTable } from './ztocs.ts';
 
@@ -21,6 +22,7 @@ export interface State {
   readonly secrets: SecretTable;
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
+  readonly starts: StartTable;
   readonly unpackJobs: UnpackJobTable;
   readonly ztocs: ZtocTable;
   /** Throws when the database does not answer. */
@@ -41,6 +43,7 @@ export function openState(root: string): State {
     secrets: new SecretTable(db),
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),
+    starts: new StartTable(db),
     unpackJobs: new UnpackJobTable(db),
     ztocs: new ZtocTable(db),
     check: () => {
