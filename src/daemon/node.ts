@@ -22,6 +22,8 @@ import type { MountStatus, UmountOptions } from '../image/umount.ts';
 import { listMounts, umount } from '../image/umount.ts';
 import { LayerDirectories } from '../layer/layer-paths.ts';
 import { LayerStore } from '../layer/layer-store.ts';
+import { LinkTable } from '../layer/link-table.ts';
+import { fetchSlots } from '../layer/permits.ts';
 import { createLog } from '../observe/log.ts';
 import type { Logger } from '../observe/log.ts';
 import type { MountRow } from '../state/mounts.ts';
@@ -29,7 +31,7 @@ import { openState } from '../state/state.ts';
 import type { State } from '../state/state.ts';
 import { UnpackError } from '../unpack/errors.ts';
 import type { Unpacker } from '../unpack/unpacker.ts';
-import { Semaphore } from '../util/semaphore.ts';
+import type { Semaphore } from '../util/semaphore.ts';
 import { Origins } from './origins.ts';
 import type { OriginsOptions } from './origins.ts';
 import type { RegistryAccess } from './registry-access.ts';
@@ -64,6 +66,11 @@ export interface Downloads {
   readonly perImage: number;
 }
 
+/** One image alone may use the line to its registry as far as an image may. */
+function requestsPerLink({ perImage }: Downloads): number {
+  return Math.max(8, perImage);
+}
+
 const defaultDownloads: Downloads = { perNode: 16, perImage: 8 };
 const readDeadlineMs = 60_000;
 
@@ -76,11 +83,13 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
   const directories = await LayerDirectories.open(paths.root, paths.runDir);
   const state = openState(paths.root);
   const downloads = options.downloads ?? defaultDownloads;
-  const slots = new Semaphore(downloads.perNode);
+  const slots = fetchSlots(downloads.perNode);
+  const links = new LinkTable({ requests: requestsPerLink(downloads) });
   const layers = new LayerStore({
     directories,
     table: state.layers,
     slots,
+    links,
     log: log.child({ component: 'layer' }),
     readDeadlineMs: options.readDeadlineMs ?? readDeadlineMs,
     onMiss: options.onMiss,
@@ -94,7 +103,19 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
     });
     const { openUnpacker, indexes } = options;
     const downloadsPerImage = downloads.perImage;
-    return new Node({ paths, uid, log, state, layers, slots, origins, downloadsPerImage, indexes, openUnpacker });
+    return new Node({
+      paths,
+      uid,
+      log,
+      state,
+      layers,
+      slots,
+      links,
+      origins,
+      downloadsPerImage,
+      indexes,
+      openUnpacker,
+    });
   } catch (error) {
     state.close();
     throw error;
@@ -108,6 +129,7 @@ interface NodeParts {
   readonly state: State;
   readonly layers: LayerStore;
   readonly slots: Semaphore;
+  readonly links: LinkTable;
   readonly origins: Origins;
   readonly downloadsPerImage: number;
   readonly indexes: NodeOptions['indexes'];
@@ -170,6 +192,7 @@ export class Node {
   /** Counts from now on; what is under way or open goes on as it began. */
   setLimits({ downloads, readDeadlineMs }: { readonly downloads: Downloads; readonly readDeadlineMs: number }): void {
     this.#parts.slots.resize(downloads.perNode);
+    this.#parts.links.setRequests(requestsPerLink(downloads));
     this.#parts.layers.readDeadlineMs = readDeadlineMs;
     this.#imageDeps = { ...this.#imageDeps, downloadsPerImage: downloads.perImage };
   }
