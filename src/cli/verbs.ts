@@ -76,6 +76,11 @@ export const verbs: readonly Verb[] = [
     ownsHangup: true,
   },
   { name: 'status', summary: 'show what the daemon serves, and how', load: () => import('./commands/status.ts') },
+  {
+    name: 'why',
+    summary: 'explain what the last start of an image waited for',
+    load: () => import('./commands/why.ts'),
+  },
   { name: 'logs', summary: 'show what the daemon or a mount logged', load: () => import('./commands/logs.ts') },
   {
     name: 'doctor',

@@ -9,6 +9,7 @@ import { ProfileTable } from './profiles.ts';
 import { SecretTable } from './secrets.ts';
 import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
+import { StartTable } from './starts.ts';
 import { UnpackJobTable } from './unpack-jobs.ts';
 import { ZtocTable } from './ztocs.ts';
 
@@ -23,6 +24,7 @@ export interface State {
   readonly secrets: SecretTable;
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
+  readonly starts: StartTable;
   readonly unpackJobs: UnpackJobTable;
   readonly ztocs: ZtocTable;
   /** Throws when the database does not answer. */
@@ -44,6 +46,7 @@ export function openState(root: string): State {
     secrets: new SecretTable(db),
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),
+    starts: new StartTable(db),
     unpackJobs: new UnpackJobTable(db),
     ztocs: new ZtocTable(db),
     check: () => {
