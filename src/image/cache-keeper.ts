@@ -230,7 +230,7 @@ export class CacheKeeper {
     const made = await makeRoom(stock, {
       bytes: low,
       recentSeconds: isUrgent ? Math.min(recentSeconds, leastSeconds) : recentSeconds,
-      isProtected: (layer, span) => this.#protected.has(layer, span),
+      isProtected: this.#protected.has,
       signal: this.#closing.signal,
     });
     this.#isDiskFull = false;

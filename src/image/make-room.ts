@@ -1,6 +1,7 @@
 // One pass over a cache that is too full: whole things first, which nobody uses, then spans of layers that are in use.
 import type { Evictable } from '../layer/evictable.ts';
 import type { Digest } from '../oci/digest.ts';
+import { ProtectedSpans } from './protected-spans.ts';
 import { keepSpan, oldestSpans } from './oldest-spans.ts';
 import type { LazyLayer } from './oldest-spans.ts';
 
@@ -36,7 +37,7 @@ export interface RoomMade {
 }
 
 /** The neighbours of a hole keep the blocks that they share with it, so that less is freed than was evicted. */
-const maxRounds = 4;
+const maxRounds = 16;
 /** Spans that are claimed at once, while which nobody can decode them. */
 const batch = 64;
 
@@ -50,10 +51,11 @@ export async function makeRoom(stock: CacheStock, wish: RoomWish): Promise<RoomM
   used = await stock.usedBytes();
   let evictedSpans = 0;
   let evictedBytes = 0;
+  const stuck = new ProtectedSpans();
   for (let round = 0; round < maxRounds && used > bytes; round += 1) {
     signal?.throwIfAborted();
-    const found = await evictOldest(stock, wish, used - bytes);
-    if (found.spans === 0) break;
+    const found = await evictOldest(stock, wish, stuck, used - bytes);
+    if (found === undefined) break;
     evictedSpans += found.spans;
     evictedBytes += found.bytes;
     used = await stock.usedBytes();
@@ -61,24 +63,27 @@ export async function makeRoom(stock: CacheStock, wish: RoomWish): Promise<RoomM
   return { usedBytes: used, removed, evictedSpans, evictedBytes };
 }
 
+/** `stuck` gets those that did not go. Undefined when there was none to try. */
 async function evictOldest(
   stock: CacheStock,
   wish: RoomWish,
+  stuck: ProtectedSpans,
   bytes: number,
-): Promise<{ readonly spans: number; readonly bytes: number }> {
+): Promise<{ readonly spans: number; readonly bytes: number } | undefined> {
   const seen: LazyLayer[] = [];
   let now = 0;
   for (const layer of await stock.lazyLayers()) {
     await stock.withLazy(layer, (evictable) => {
       now = evictable.coarseNow();
-      if (!evictable.complete) seen.push(lookAt(evictable, wish));
+      if (!evictable.complete) seen.push(lookAt(evictable, [wish.isProtected, stuck.has]));
     });
   }
   // A span of this very second has its stamp.
   const usedBefore = Math.max(0, now - wish.recentSeconds);
   let freed = 0;
   let spans = 0;
-  for (const [layer, chosen] of oldestSpans(seen, { bytes, usedBefore })) {
+  const oldest = oldestSpans(seen, { bytes, usedBefore });
+  for (const [layer, chosen] of oldest) {
     await stock.withLazy(layer, async (evictable) => {
       for (let at = 0; at < chosen.length; at += batch) {
         wish.signal?.throwIfAborted();
@@ -86,16 +91,17 @@ async function evictOldest(
         spans += done.evicted;
         freed += done.bytes;
       }
+      stuck.add(layer, chosen.filter(evictable.isPresent));
     });
   }
-  return { spans, bytes: freed };
+  return oldest.size === 0 ? undefined : { spans, bytes: freed };
 }
 
-function lookAt(evictable: Evictable, { isProtected }: RoomWish): LazyLayer {
+function lookAt(evictable: Evictable, stays: readonly RoomWish['isProtected'][]): LazyLayer {
   const { layer, spanStarts } = evictable;
   const lastUsed = evictable.lastUsed();
   for (let span = 0; span < lastUsed.length; span += 1) {
-    if (!evictable.isPresent(span) || isProtected(layer, span)) lastUsed[span] = keepSpan;
+    if (!evictable.isPresent(span) || stays.some((isKept) => isKept(layer, span))) lastUsed[span] = keepSpan;
   }
   return { layer, spanStarts, lastUsed };
 }

@@ -15,8 +15,9 @@ export class ProtectedSpans {
     };
   }
 
-  has(layer: Digest, span: number): boolean {
+  /** Can be passed on by itself. */
+  readonly has = (layer: Digest, span: number): boolean => {
     for (const set of this.#sets.get(layer) ?? []) if (set.has(span)) return true;
     return false;
-  }
+  };
 }

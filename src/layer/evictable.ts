@@ -7,7 +7,8 @@ export interface Evictable {
   readonly spanStarts: Float64Array;
   /** Nothing of it can be evicted. */
   readonly complete: boolean;
-  isPresent(span: number): boolean;
+  /** Can be passed on by itself. */
+  readonly isPresent: (span: number) => boolean;
   /** When each span was last read by any process: seconds of `coarseNow()`; 0 when nobody read it in this boot. A copy. */
   lastUsed(): Uint32Array;
   coarseNow(): number;
