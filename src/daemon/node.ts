@@ -32,6 +32,8 @@ import type { State } from '../state/state.ts';
 import { UnpackError } from '../unpack/errors.ts';
 import type { Unpacker } from '../unpack/unpacker.ts';
 import type { Semaphore } from '../util/semaphore.ts';
+import { defaultLazyConfig, Laziness } from './laziness.ts';
+import type { LazyConfig } from './laziness.ts';
 import { Origins } from './origins.ts';
 import type { OriginsOptions } from './origins.ts';
 import type { RegistryAccess } from './registry-access.ts';
@@ -57,6 +59,8 @@ export interface NodeOptions {
   readonly indexes?: IndexPolicy | undefined;
   /** Called with the number of spans that a reader wants and that are not here. */
   readonly onMiss?: ((spans: number) => void) | undefined;
+  /** What goes on behind what is mounted here; default: read-ahead, and the fill where it is asked for. */
+  readonly lazy?: (() => LazyConfig) | undefined;
   /** Makes what unpacks layers here; called when something is to be unpacked first, and closed with the node. */
   readonly openUnpacker?: ((node: Node) => Promise<Unpacker>) | undefined;
 }
@@ -103,7 +107,12 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
     });
     const { openUnpacker, indexes } = options;
     const downloadsPerImage = downloads.perImage;
-    return new Node({
+    const laziness = new Laziness({
+      config: options.lazy ?? (() => defaultLazyConfig),
+      state,
+      log: log.child({ component: 'layer' }),
+    });
+    const parts = {
       paths,
       uid,
       log,
@@ -112,10 +121,12 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       slots,
       links,
       origins,
+      laziness,
       downloadsPerImage,
       indexes,
       openUnpacker,
-    });
+    };
+    return new Node(parts);
   } catch (error) {
     state.close();
     throw error;
@@ -131,6 +142,7 @@ interface NodeParts {
   readonly slots: Semaphore;
   readonly links: LinkTable;
   readonly origins: Origins;
+  readonly laziness: Laziness;
   readonly downloadsPerImage: number;
   readonly indexes: NodeOptions['indexes'];
   readonly openUnpacker: NodeOptions['openUnpacker'];
@@ -184,6 +196,11 @@ export class Node {
     return this.#parts.state;
   }
 
+  /** What goes on behind what is served lazily here. */
+  get laziness(): Laziness {
+    return this.#parts.laziness;
+  }
+
   /** For those that open layers by themselves. */
   get imageDeps(): OpenImageDeps {
     return this.#imageDeps;
@@ -218,6 +235,7 @@ export class Node {
       transports: transportsOf(uid, paths),
       system: mountSystem(uid),
       mounts: state.mounts,
+      lazily: this.#parts.laziness,
       root: paths.root,
       uid,
       log: log.child({ component: 'mount' }),
@@ -288,6 +306,7 @@ export class Node {
     // One that could not be opened has nothing to close.
     const unpacker = await this.#unpacker?.catch(() => undefined);
     await unpacker?.close();
+    await this.#parts.laziness.close();
     await this.#parts.origins.close();
     this.#parts.state.close();
   }

@@ -29,6 +29,7 @@ import type { LabelledImage } from './image-labels.ts';
 import type { LayerWish } from './layer-provider.ts';
 import { layerRef } from './layer-ref.ts';
 import { knownSource, openSessionLayer, openShownLayer } from './session-layer.ts';
+import { preferProfile } from './session-profile.ts';
 import { SessionUnpacks } from './session-unpacks.ts';
 import type { SessionUnpacksDeps, UnpackOutcome, UnpackWish } from './session-unpacks.ts';
 
@@ -44,6 +45,8 @@ export interface SessionDeps {
   /** Bytes of blob; a layer that its image's index leaves out is downloaded whole up to this. */
   readonly wholeLayerLimit: number;
   readonly downloadsPerImage: number;
+  /** Whether what earlier starts read is asked for while the image is pulled. */
+  readonly useProfiles: boolean;
   /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
   readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
   /** Undefined: what cannot be served is containerd's. */
@@ -139,7 +142,10 @@ export class ImageSession {
     const isFirst = this.#first === undefined;
     this.#first = Math.min(position, this.#first ?? position);
     const opening = this.#opening(position);
-    if (isFirst) for (const other of image.manifest.layers.keys()) this.#opening(other);
+    if (isFirst) {
+      const all = [...image.manifest.layers.keys()].map((other) => this.#opening(other).promise);
+      if (this.#d.useProfiles) void this.#prefer(all).catch(() => {});
+    }
     const found = await untilAborted(opening.promise, options.signal);
     // Of several that wait for it, the later ones open it once more, which costs them nothing.
     if (this.#openings.get(position) !== opening) return await this.take(position, options);
@@ -356,6 +362,14 @@ export class ImageSession {
     } catch (error) {
       return deferralOf(error);
     }
+  }
+
+  /** Never rejects. */
+  async #prefer(all: readonly Promise<Found>[]): Promise<void> {
+    const layers = (await Promise.all(all)).flatMap((found) => (found.kind === 'open' ? [found.lease.layer] : []));
+    const discovery = await this.#discovering?.catch(() => undefined);
+    if (layers.length === 0 || this.#ending.signal.aborted) return;
+    await preferProfile(this.#d, { ...(await this.#resolve()), layers, discovery, signal: this.#ending.signal });
   }
 
   #discover(): Promise<Discovery> {
