@@ -20,6 +20,8 @@ const slackMs = 25;
 const gain = 1.25;
 /** While a demand is under way the rest keeps the line busy, no more. */
 const besideDemandBytes = 256 * KiB;
+/** Of one request. */
+export const maxRunBytes = 8 * MiB;
 /** A class that got nothing for so long gets one request. ms. */
 export const patienceMs = 5_000;
 
@@ -102,9 +104,9 @@ export class Link {
   runLimits(fetchClass: FetchClass): RunLimits {
     const { bandwidth, delayMs } = this.#meter;
     const maxGap = clamp((bandwidth * delayMs) / 2, 64 * KiB, MiB);
-    if (fetchClass === 'demand') return { maxBytes: clamp(this.window / 2, MiB, 8 * MiB), maxGap };
+    if (fetchClass === 'demand') return { maxBytes: clamp(this.window / 2, MiB, maxRunBytes), maxGap };
     const least = this.#outstanding === 0 ? MiB : 256 * KiB;
-    return { maxBytes: clamp(this.window / 4, least, 8 * MiB), maxGap };
+    return { maxBytes: clamp(this.window / 4, least, maxRunBytes), maxGap };
   }
 
   /** Leave for a request that somebody waits for. */
