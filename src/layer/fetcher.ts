@@ -210,7 +210,9 @@ export class SpanFetcher {
     let ticket: LinkTicket | undefined;
     let permits: Permits | undefined;
     try {
-      ticket = await this.#link.admit(fetchClass, seeker);
+      const seed = this.#o.spans.span(this.#queue.oldest(fetchClass) ?? 0);
+      const least = seed.blobEnd - seed.blobStart;
+      ticket = await this.#link.admit(fetchClass, { signal: seeker.signal, least });
       permits = await this.#permits(ticket.isOverdue ? 'demand' : fetchClass, seeker.signal);
     } catch {
       // Nothing of the class is wanted any more, or the fetcher is closed.

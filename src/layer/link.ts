@@ -31,9 +31,16 @@ export interface LinkOptions {
   readonly clock?: Clock | undefined;
 }
 
+export interface AdmitOptions {
+  readonly signal: AbortSignal;
+  /** Bytes of blob. */
+  readonly least: number;
+}
+
 interface Waiter {
   readonly fetchClass: FetchClass;
   readonly since: number;
+  readonly least: number;
   readonly grant: (ticket: LinkTicket) => void;
 }
 
@@ -115,8 +122,8 @@ export class Link {
     return this.#ticket('demand', () => void (this.#demandsWaiting -= 1), { isOverdue: false });
   }
 
-  /** Waits until a request of this class may be made. Errors: the signal's reason. */
-  admit(fetchClass: FetchClass, { signal }: { readonly signal: AbortSignal }): Promise<LinkTicket> {
+  /** Waits until a request of this class may be made, for `least` bytes or more. Errors: the signal's reason. */
+  admit(fetchClass: FetchClass, { signal, least }: AdmitOptions): Promise<LinkTicket> {
     if (signal.aborted) return Promise.reject(signal.reason as Error);
     return new Promise((resolve, reject) => {
       const onAbort = () => {
@@ -127,6 +134,7 @@ export class Link {
       const waiter: Waiter = {
         fetchClass,
         since: this.#clock.now(),
+        least,
         grant: (ticket) => {
           signal.removeEventListener('abort', onAbort);
           resolve(ticket);
@@ -150,7 +158,7 @@ export class Link {
       if (waiter === undefined) break;
       this.#waiters.delete(waiter);
       this.#lastGrant.set(waiter.fetchClass, this.#clock.now());
-      const promised = this.runLimits(waiter.fetchClass).maxBytes;
+      const promised = Math.max(waiter.least, this.runLimits(waiter.fetchClass).maxBytes);
       this.#promised += promised;
       const { fetchClass } = waiter;
       waiter.grant(
