@@ -55,18 +55,15 @@ export class FetchQueue {
     return this.#lane(fetchClass).size;
   }
 
-  /** Takes all of a class. */
-  drain(fetchClass: FetchClass): number[] {
-    const lane = this.#lane(fetchClass);
-    const drained = [...lane];
-    for (const span of drained) this.#classOf.delete(span);
-    lane.clear();
-    return drained;
+  /** The one that `take` begins with. */
+  oldest(fetchClass: FetchClass): number | undefined {
+    const [seed] = this.#lane(fetchClass);
+    return seed;
   }
 
   /** Takes the span of a class that waited longest, and what comes with it in one request: spans of more urgent classes as its own. */
   take(fetchClass: FetchClass, { limits, kind = () => undefined, isFree = () => false }: TakeOptions): FetchRun {
-    const [seed] = this.#lane(fetchClass);
+    const seed = this.oldest(fetchClass);
     if (seed === undefined) return { queued: [], free: [] };
     const kindOfSeed = kind(seed);
     const rank = urgency(fetchClass);

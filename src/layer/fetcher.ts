@@ -16,7 +16,7 @@ import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
 import { FetchQueue } from './fetch-queue.ts';
 import { decodeErrno, failureMessage, pauseAfter, sortFailed } from './fetch-trouble.ts';
 import type { SpanFetch } from './layer-activity.ts';
-import { Link, patienceMs } from './link.ts';
+import { Link, maxRunBytes, patienceMs } from './link.ts';
 import type { LinkTicket } from './link.ts';
 import { acquireAll, acquireInTime } from './permits.ts';
 import type { Permits } from './permits.ts';
@@ -210,7 +210,9 @@ export class SpanFetcher {
     let ticket: LinkTicket | undefined;
     let permits: Permits | undefined;
     try {
-      ticket = await this.#link.admit(fetchClass, seeker);
+      const seed = this.#o.spans.span(this.#queue.oldest(fetchClass) ?? 0);
+      const least = seed.blobEnd - seed.blobStart;
+      ticket = await this.#link.admit(fetchClass, { signal: seeker.signal, least });
       permits = await this.#permits(ticket.isOverdue ? 'demand' : fetchClass, seeker.signal);
     } catch {
       // Nothing of the class is wanted any more, or the fetcher is closed.
@@ -246,7 +248,7 @@ export class SpanFetcher {
     // Those that wait for their windows first hold up no others.
     const kind = (span: number) => this.#wants.get(span)?.lacksWindow === true;
     const isFree = (span: number) => !this.#wants.has(span) && !sink.isPresent(span);
-    const limits = this.#o.limits ?? this.#link.runLimits(fetchClass);
+    const limits = this.#o.limits ?? this.#limits(fetchClass);
     const { queued, free } = this.#queue.take(fetchClass, { limits, kind, isFree });
     const now = this.#clock.now();
     const wanted = queued.filter((span) => !this.#arrived(span)).flatMap((span) => this.#wants.get(span) ?? []);
@@ -255,6 +257,14 @@ export class SpanFetcher {
     const run = [...wanted, ...extra].toSorted((a, b) => a.span - b.span);
     for (const want of run) want.state = 'flying';
     return run;
+  }
+
+  #limits(fetchClass: FetchClass): RunLimits {
+    const limits = this.#link.runLimits(fetchClass);
+    const seed = this.#queue.oldest(fetchClass);
+    // Who brings a whole layer wants much, and waits for no single span.
+    const isBrought = seed !== undefined && this.#wants.get(seed)?.settled !== undefined;
+    return isBrought ? { ...limits, maxBytes: maxRunBytes } : limits;
   }
 
   /** Whether somebody else brought the span, so that nothing has to be done for it any more. */

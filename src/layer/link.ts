@@ -20,6 +20,8 @@ const slackMs = 25;
 const gain = 1.25;
 /** While a demand is under way the rest keeps the line busy, no more. */
 const besideDemandBytes = 256 * KiB;
+/** Of one request. */
+export const maxRunBytes = 8 * MiB;
 /** A class that got nothing for so long gets one request. ms. */
 export const patienceMs = 5_000;
 
@@ -29,9 +31,16 @@ export interface LinkOptions {
   readonly clock?: Clock | undefined;
 }
 
+export interface AdmitOptions {
+  readonly signal: AbortSignal;
+  /** Bytes of blob. */
+  readonly least: number;
+}
+
 interface Waiter {
   readonly fetchClass: FetchClass;
   readonly since: number;
+  readonly least: number;
   readonly grant: (ticket: LinkTicket) => void;
 }
 
@@ -102,9 +111,9 @@ export class Link {
   runLimits(fetchClass: FetchClass): RunLimits {
     const { bandwidth, delayMs } = this.#meter;
     const maxGap = clamp((bandwidth * delayMs) / 2, 64 * KiB, MiB);
-    if (fetchClass === 'demand') return { maxBytes: clamp(this.window / 2, MiB, 8 * MiB), maxGap };
+    if (fetchClass === 'demand') return { maxBytes: clamp(this.window / 2, MiB, maxRunBytes), maxGap };
     const least = this.#outstanding === 0 ? MiB : 256 * KiB;
-    return { maxBytes: clamp(this.window / 4, least, 8 * MiB), maxGap };
+    return { maxBytes: clamp(this.window / 4, least, maxRunBytes), maxGap };
   }
 
   /** Leave for a request that somebody waits for. */
@@ -113,8 +122,8 @@ export class Link {
     return this.#ticket('demand', () => void (this.#demandsWaiting -= 1), { isOverdue: false });
   }
 
-  /** Waits until a request of this class may be made. Errors: the signal's reason. */
-  admit(fetchClass: FetchClass, { signal }: { readonly signal: AbortSignal }): Promise<LinkTicket> {
+  /** Waits until a request of this class may be made, for `least` bytes or more. Errors: the signal's reason. */
+  admit(fetchClass: FetchClass, { signal, least }: AdmitOptions): Promise<LinkTicket> {
     if (signal.aborted) return Promise.reject(signal.reason as Error);
     return new Promise((resolve, reject) => {
       const onAbort = () => {
@@ -125,6 +134,7 @@ export class Link {
       const waiter: Waiter = {
         fetchClass,
         since: this.#clock.now(),
+        least,
         grant: (ticket) => {
           signal.removeEventListener('abort', onAbort);
           resolve(ticket);
@@ -148,7 +158,7 @@ export class Link {
       if (waiter === undefined) break;
       this.#waiters.delete(waiter);
       this.#lastGrant.set(waiter.fetchClass, this.#clock.now());
-      const promised = this.runLimits(waiter.fetchClass).maxBytes;
+      const promised = Math.max(waiter.least, this.runLimits(waiter.fetchClass).maxBytes);
       this.#promised += promised;
       const { fetchClass } = waiter;
       waiter.grant(

@@ -6,6 +6,7 @@ import { SpanColumns } from '../../src/index/span-columns.ts';
 import type { BlobSource } from '../../src/layer/blob-source.ts';
 import { SpanFetcher } from '../../src/layer/fetcher.ts';
 import type { SpanSink } from '../../src/layer/fetcher.ts';
+import type { SpanFetch } from '../../src/layer/layer-activity.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { RegistryError } from '../../src/registry/errors.ts';
 import { Semaphore } from '../../src/util/semaphore.ts';
@@ -40,7 +41,10 @@ async function* never(_start: number, _end: number, signal: AbortSignal): AsyncG
 }
 
 /** A fetcher whose requests are answered by `answer`, and what became of its spans. */
-function rig(answer: Answer, options: { readDeadlineMs?: number; present?: (span: number) => boolean } = {}) {
+function rig(
+  answer: Answer,
+  options: { readDeadlineMs?: number; present?: (span: number) => boolean; maxGap?: number } = {},
+) {
   const outcomes = new Map<number, string>();
   const requests: string[] = [];
   const sink: SpanSink = {
@@ -63,6 +67,7 @@ function rig(answer: Answer, options: { readDeadlineMs?: number; present?: (span
     },
   };
   const suspects: string[] = [];
+  const fetched: SpanFetch[] = [];
   const fetcher = new SpanFetcher({
     layer: blob.descriptor.digest,
     spans,
@@ -71,15 +76,15 @@ function rig(answer: Answer, options: { readDeadlineMs?: number; present?: (span
     slots: [new Semaphore(8)],
     log: silentLog(),
     readDeadlineMs: options.readDeadlineMs ?? 5_000,
-    limits: { maxBytes: 4 * spanSize, maxGap: 0 },
-    onFetched: () => {},
+    limits: { maxBytes: 4 * spanSize, maxGap: options.maxGap ?? 0 },
+    onFetched: (fetch) => fetched.push(fetch),
     onSuspect: (why) => suspects.push(why),
   });
   const settled = async (...wanted: number[]) => {
     for (let i = 0; i < 400 && !wanted.every((span) => outcomes.has(span)); i += 1) await delay(10);
     return wanted.map((span) => outcomes.get(span) ?? 'waiting');
   };
-  return { fetcher, requests, outcomes, suspects, settled };
+  return { fetcher, requests, outcomes, suspects, fetched, settled };
 }
 
 describe('SpanFetcher', () => {
@@ -210,5 +215,79 @@ describe('SpanFetcher', () => {
     await fetcher.close();
     fetcher.request([8]);
     expect(await settled(1, 8)).toEqual(['EIO', 'EIO']);
+  });
+
+  it('makes a span that is wanted urgent when a reader comes, also on its way, and asks for it once', async () => {
+    let go: (() => void) | undefined;
+    const started = new Promise<void>((resolve) => (go = resolve));
+    const { fetcher, requests, settled, fetched, outcomes } = rig(
+      async function* late(start, end, signal) {
+        go?.();
+        if (start > 0) return yield* right(start, end);
+        yield* never(start, end, signal);
+      },
+      { readDeadlineMs: 400 },
+    );
+    fetcher.want([0], 'background');
+    await started;
+    // Without a reader a span has no deadline; from now on this one has.
+    fetcher.request([0]);
+    fetcher.want([8, 9], 'profile');
+    fetcher.request([9]);
+    expect(await settled(0, 8, 9)).toEqual(['EIO', 'right', 'right']);
+    expect(requests.filter((request) => request === '0-1').length).toBeGreaterThan(0);
+    expect(requests.filter((request) => request === '8-10')).toHaveLength(1);
+    expect(fetched.map(({ span, fetchClass, bytes, source }) => [span, fetchClass, bytes, source])).toEqual([
+      [8, 'profile', spanSize, 'test'],
+      [9, 'profile', spanSize, 'test'],
+    ]);
+    await fetcher.close();
+    expect(outcomes.size).toBe(3);
+  });
+
+  it('drops what nobody waits for after some attempts, and tells no reader', async () => {
+    const { fetcher, requests, outcomes, fetched } = rig(async function* refused(start) {
+      yield blob.bytes.subarray(start, start);
+      throw new Error('connection reset');
+    });
+    await expect(fetcher.bring(3, 'read-ahead')).rejects.toThrow('connection reset');
+    expect(requests).toEqual(['3-4', '3-4', '3-4', '3-4']);
+    expect([outcomes.size, fetched, fetcher.lastFailure]).toEqual([0, [], undefined]);
+    await fetcher.close();
+    expect(outcomes.size).toBe(0);
+  });
+
+  it('forgets what is wanted as something and not on its way', async () => {
+    const { fetcher, requests, outcomes, settled } = rig(right);
+    fetcher.want([1, 2], 'background');
+    fetcher.want([5], 'profile');
+    const brought = fetcher.bring(12, 'background');
+    fetcher.request([2]);
+    fetcher.forget('background');
+    await expect(brought).rejects.toMatchObject({ code: 'ERR_LAYER_FETCH' });
+    expect(await settled(2, 5)).toEqual(['right', 'right']);
+    await delay(30);
+    expect([...outcomes.keys()].toSorted((a, b) => a - b)).toEqual([2, 5]);
+    expect(requests.toSorted()).toEqual(['2-3', '5-6']);
+    await fetcher.close();
+  });
+
+  it('decodes what is missing in a gap that it reads through, and fails no reader when that is damaged', async () => {
+    const { fetcher, requests, fetched, settled, suspects } = rig(
+      async function* damaged(start, end) {
+        const bytes = Buffer.from(blob.bytes.subarray(start, end));
+        if (start <= 6 * spanSize && end > 6 * spanSize)
+          bytes[6 * spanSize - start] = ~(bytes[6 * spanSize - start] ?? 0);
+        yield bytes;
+      },
+      { maxGap: 2 * spanSize, present: (span) => fetched.some((fetch) => fetch.span === span) },
+    );
+    fetcher.request([4, 7]);
+    expect(await settled(4, 5, 7)).toEqual(['right', 'right', 'right']);
+    for (let i = 0; i < 100 && suspects.length === 0; i += 1) await delay(10);
+    expect(requests).toEqual(['4-8', '6-7']);
+    expect(suspects).toHaveLength(1);
+    expect(fetcher.lastFailure).toBeUndefined();
+    await fetcher.close();
   });
 });

@@ -100,4 +100,56 @@ describe('Semaphore', () => {
     expect(() => new Semaphore(0)).toThrow(TypeError);
     expect(() => new Semaphore(Number.NaN)).toThrow(TypeError);
   });
+
+  it('grants the more urgent first, and in the order of arrival among equals', async () => {
+    const semaphore = new Semaphore(1);
+    const held = await semaphore.acquire();
+    const order: string[] = [];
+    const waiting = (
+      [
+        ['c', 2],
+        ['a', 0],
+        ['d', 2],
+        ['b', 1],
+      ] as const
+    ).map(async ([name, priority]) => {
+      const permit = await semaphore.acquire(1, { priority });
+      order.push(name);
+      permit();
+    });
+    expect(semaphore.waiting).toBe(4);
+    held();
+    await Promise.all(waiting);
+    expect(order.join('')).toBe('abcd');
+    expect(semaphore.available).toBe(1);
+    await expect(semaphore.acquire(1, { priority: -1 })).rejects.toThrow(TypeError);
+  });
+
+  it('keeps what is reserved for the most urgent, also when it is resized', async () => {
+    const semaphore = new Semaphore(4, { reserve: 2 });
+    const held = [await semaphore.acquire(1, { priority: 1 }), await semaphore.acquire(1, { priority: 3 })];
+    let isIn = false;
+    const patient = semaphore.acquire(1, { priority: 1 }).then((permit) => {
+      isIn = true;
+      return permit;
+    });
+    // The urgent ones do not stand behind those that may not have the last units.
+    held.push(await semaphore.acquire(), await semaphore.acquire());
+    held.pop()?.();
+    held.pop()?.();
+    await Promise.resolve();
+    expect([isIn, semaphore.available]).toEqual([false, 2]);
+    semaphore.resize(5);
+    (await patient)();
+    for (const permit of held) permit();
+    expect(semaphore.available).toBe(5);
+    semaphore.resize(1);
+    (await semaphore.acquire(1, { priority: 1 }))();
+    // One that is heavier than what it may have gets all of that.
+    semaphore.resize(4);
+    const heavy = await semaphore.acquire(100, { priority: 1 });
+    expect(semaphore.available).toBe(2);
+    heavy();
+    expect(semaphore.available).toBe(4);
+  });
 });
