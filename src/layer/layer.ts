@@ -95,6 +95,8 @@ export class Layer {
       onFetched: (fetch) => this.#landed(fetch),
       onSuspect: (why) => this.#suspect(why),
     });
+    init.cache.onTouch((spans, at) => this.activity.touched(spans, at));
+    init.cache.onStall((stalls) => this.activity.stalled(stalls));
     init.cache.onMiss((spans) => {
       init.onMiss?.(spans.length);
       this.#fetcher.request(spans);

@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { getSystemErrorName } from 'node:util';
 import { addon } from './addon.ts';
 
 export interface LayerCacheOptions {
@@ -32,6 +33,17 @@ export interface DecodeRequest {
   readonly openEnded: boolean;
 }
 
+/** One wait of one read; times are ms of `performance.now()`. */
+export interface ReadStall {
+  /** Stream bytes that were read. */
+  readonly offset: number;
+  readonly length: number;
+  readonly startedAt: number;
+  readonly endedAt: number;
+  /** Name of the errno that the read got; EINTR when its process was killed or it was given up. Undefined when it got its bytes. */
+  readonly error: string | undefined;
+}
+
 /** What native/src/binding/layer_cache.cpp exports; `handle` is opaque. */
 interface Native {
   layerCacheOpen(dir: string, live: string, size: number, starts: Float64Array, of: Uint8Array, ro: boolean): object;
@@ -48,6 +60,8 @@ interface Native {
   layerCacheIsPresent(handle: object, span: number): boolean;
   layerCacheStat(handle: object): { spans: number; bytes: number; trailingZeros: number; complete: boolean };
   layerCacheOnMiss(handle: object, handler: (spans: Uint32Array) => void): void;
+  layerCacheOnTouch(handle: object, handler: (spans: Uint32Array, at: Float64Array) => void): void;
+  layerCacheOnStall(handle: object, handler: (numbers: Float64Array, dropped: number) => void): void;
   layerCacheWait(handle: object, offset: number, length: number): Promise<void>;
   layerCacheRead(handle: object, offset: number, length: number): Promise<Buffer>;
   layerCacheDecode(
@@ -68,6 +82,11 @@ interface Native {
   setInflateBackend(name: string): boolean;
   layerCacheRemove(dir: string, live: string): Promise<boolean>;
 }
+
+/** What `performance.now()` counts from, in ms of CLOCK_MONOTONIC. */
+const timeOrigin = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+/** Numbers that say one stall. */
+const stallWidth = 5;
 
 let handleOf: (cache: LayerCache) => object;
 
@@ -132,6 +151,23 @@ export class LayerCache {
    */
   onMiss(handler: (spans: Uint32Array) => void): void {
     this.#native.layerCacheOnMiss(this.#handle, handler);
+  }
+
+  /**
+   * Called with the spans that are read for the first time since this cache was opened, present or not, in the order of those reads,
+   * and when each was (ms of `performance.now()`). Those of before are told to the first handler. It is told of a span no later than
+   * the handler of misses. Replaces the handler before. Does not keep the process alive.
+   */
+  onTouch(handler: (spans: Uint32Array, at: Float64Array) => void): void {
+    this.#native.layerCacheOnTouch(this.#handle, (spans, at) => handler(spans, at.map(fromMonotonic)));
+  }
+
+  /**
+   * Called with the reads that had to wait, when their wait is over: of a read over two layers each waits by itself. When more than
+   * 65 536 come at once the others are only counted, in `dropped`. Replaces the handler before. Does not keep the process alive.
+   */
+  onStall(handler: (stalls: readonly ReadStall[], dropped: number) => void): void {
+    this.#native.layerCacheOnStall(this.#handle, (numbers, dropped) => handler(stallsOf(numbers), dropped));
   }
 
   /** Whether the span can be read now. True also wakes the reads that wait for it, when another process brought it. */
@@ -233,6 +269,20 @@ export class LayerCache {
     }
     return span;
   }
+}
+
+function fromMonotonic(ns: number): number {
+  return ns / 1e6 - timeOrigin;
+}
+
+function stallsOf(numbers: Float64Array): ReadStall[] {
+  const stalls: ReadStall[] = [];
+  for (let at = 0; at < numbers.length; at += stallWidth) {
+    const [offset = 0, length = 0, start = 0, end = 0, errno = 0] = numbers.subarray(at, at + stallWidth);
+    const error = errno === 0 ? undefined : getSystemErrorName(-errno);
+    stalls.push({ offset, length, startedAt: fromMonotonic(start), endedAt: fromMonotonic(end), error });
+  }
+  return stalls;
 }
 
 /** The native object behind a cache, for other faces of the addon (a FUSE server reads through it). */

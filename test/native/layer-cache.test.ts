@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { gzipSync } from 'node:zlib';
@@ -12,6 +13,7 @@ import {
   type DecodeRequest,
   LayerCache,
   type LayerCacheOptions,
+  type ReadStall,
   setInflateBackend,
 } from '../../src/native/layer-cache.ts';
 
@@ -67,6 +69,59 @@ describe('LayerCache', () => {
     expect(cache.presentSpans).toBe(2);
     expect(cache.presentBytes).toBe(60_000);
     expect([0, 1, 2, 3].map((span) => cache.isPresent(span))).toEqual([true, true, false, false]);
+  });
+
+  it('tells of first touches, before the misses of the same reads', async () => {
+    const cache = open();
+    const told: string[] = [];
+    const times: number[] = [];
+    await cache.decode(member(1));
+    const before = performance.now();
+    // Of reads that came before there is a handler, too.
+    await cache.read(starts[1]!, 10);
+    cache.onMiss((spans) => told.push(...[...spans].map((span) => `miss ${span}`)));
+    cache.onTouch((spans, at) => {
+      told.push(...[...spans].map((span) => `touch ${span}`));
+      times.push(...at);
+    });
+    const waits = [cache.wait(starts[1]!, 1), cache.wait(starts[2]! - 1, 2), cache.wait(0, 5), cache.wait(3, 5)];
+    await expect.poll(() => told).toEqual(['touch 1', 'touch 2', 'touch 0', 'miss 2', 'miss 0']);
+    expect(times).toEqual(times.toSorted((a, b) => a - b));
+    expect(times[0]).toBeGreaterThan(before - 1);
+    expect(times[2]).toBeLessThan(performance.now() + 1);
+    await Promise.all([cache.decode(member(0)), cache.decode(member(2))]);
+    await Promise.all(waits);
+    await cache.wait(0, starts[3]!);
+    expect(told).toHaveLength(5);
+  });
+
+  it('tells of reads that had to wait, and of no others', async () => {
+    const cache = open();
+    const stalls: ReadStall[] = [];
+    cache.onStall((more) => stalls.push(...more));
+    const startedAt = performance.now();
+    const waits = [cache.wait(10, 40_000), cache.wait(starts[3]!, 7)];
+    await delay(30);
+    await cache.decode(member(0));
+    await cache.decode(member(1));
+    cache.fail(3, 'EHOSTUNREACH');
+    await Promise.allSettled(waits);
+    await cache.wait(0, starts[2]!);
+    await cache.read(0, starts[2]!);
+    await expect.poll(() => stalls.length).toBe(2);
+    expect(stalls).toMatchObject([
+      { offset: 10, length: 40_000, error: undefined },
+      { offset: starts[3]!, length: 7, error: 'EHOSTUNREACH' },
+    ]);
+    for (const stall of stalls) {
+      expect(stall.startedAt).toBeGreaterThan(startedAt - 1);
+      expect(stall.endedAt - stall.startedAt).toBeGreaterThan(25);
+      expect(stall.endedAt).toBeLessThan(performance.now() + 1);
+    }
+    const last = cache.wait(starts[2]!, 1);
+    await cache.close();
+    await expect(last).rejects.toMatchObject({ code: 'EIO' });
+    await expect.poll(() => stalls.at(-1)).toMatchObject({ offset: starts[2]!, length: 1, error: 'EIO' });
   });
 
   it('becomes complete and stays so', async () => {
@@ -209,7 +264,8 @@ const script = `
 
 describe('the addon in its environment', () => {
   it('does not keep a process alive that only listens for misses', async () => {
-    const code = `const root = ${JSON.stringify(root)}; ${script} native.layerCacheOnMiss(open('a'), () => {}); console.log('end')`;
+    const code = `const root = ${JSON.stringify(root)}; ${script} const cache = open('a');
+      for (const on of ['Miss', 'Touch', 'Stall']) native['layerCacheOn' + on](cache, () => {}); console.log('end')`;
     const { stdout } = await promisify(execFile)(process.execPath, ['-e', code], { timeout: 20_000 });
     expect(stdout).toBe('end\n');
   });

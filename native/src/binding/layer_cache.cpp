@@ -7,17 +7,24 @@
 #include <cstring>
 
 #include "binding/args.hpp"
+#include "binding/cache_events.hpp"
 #include "binding/errors.hpp"
 #include "binding/handle.hpp"
 #include "binding/loop.hpp"
 #include "gzip/inflater.hpp"
-#include "sys/file_io.hpp"
 
 namespace peel {
 namespace {
 
 constexpr napi_type_tag kTag = {0x7065656c4c617965u, 0x7243616368650001u};
-using CacheHandle = Handle<LayerCache>;
+
+struct CacheBox {
+  std::shared_ptr<LayerCache> cache;
+  std::shared_ptr<CacheEvents> events;
+};
+using CacheHandle = Handle<CacheBox>;
+
+std::shared_ptr<CacheBox> boxOf(Napi::Value handle) { return CacheHandle::get(handle, kTag); }
 
 std::vector<uint64_t> offsetsArg(Napi::Value value) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float64_array) {
@@ -62,12 +69,13 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   options.readOnly = boolArg(info[5]);
   std::shared_ptr<LayerCache> cache;
   if (int err = LayerCache::open(options, cache)) throw errnoError(info.Env(), err, "open '" + options.dir + "'");
-  return CacheHandle::make(info.Env(), kTag, std::move(cache));
+  auto events = CacheEvents::of(info.Env(), cache);
+  return CacheHandle::make(info.Env(), kTag, std::make_shared<CacheBox>(std::move(cache), std::move(events)));
 }
 
 // (handle): no more reads; the files go with the last user.
 Napi::Value close(const Napi::CallbackInfo& info) {
-  if (auto cache = CacheHandle::take(info[0], kTag)) cache->shutdown();
+  if (auto box = CacheHandle::take(info[0], kTag)) box->cache->shutdown();
   return info.Env().Undefined();
 }
 
@@ -87,50 +95,19 @@ Napi::Value stat(const Napi::CallbackInfo& info) {
   return stat;
 }
 
-// Misses come from FUSE threads in bursts: one posted event carries all that came meanwhile.
-struct MissQueue : std::enable_shared_from_this<MissQueue> {
-  MissQueue(std::shared_ptr<JsLoop> jsLoop, Napi::Function function)
-      : loop(std::move(jsLoop)), handler(Napi::Persistent(function)) {}
-
-  void add(const uint32_t* spans, size_t count) {
-    {
-      std::lock_guard lock(mutex);
-      bool posted = !pending.empty();
-      pending.insert(pending.end(), spans, spans + count);
-      if (posted) return;
-    }
-    loop->post([self = shared_from_this()](Napi::Env env) { self->deliver(env); });
-  }
-
-  void deliver(Napi::Env env) {
-    std::vector<uint32_t> spans;
-    {
-      std::lock_guard lock(mutex);
-      spans.swap(pending);
-    }
-    auto array = Napi::Uint32Array::New(env, spans.size());
-    std::memcpy(array.Data(), spans.data(), spans.size() * sizeof(uint32_t));
-    handler.MakeCallback(env.Global(), {array});
-  }
-
-  std::shared_ptr<JsLoop> loop;
-  Napi::FunctionReference handler;
-  std::mutex mutex;
-  std::vector<uint32_t> pending;
-};
-
-// The queue holds a JavaScript reference, so its last owner must let go on the JavaScript thread.
-std::shared_ptr<MissQueue> makeMissQueue(Napi::Env env, Napi::Function function) {
-  auto loop = JsLoop::of(env);
-  return std::shared_ptr<MissQueue>(new MissQueue(loop, function), [loop](MissQueue* queue) {
-    loop->post([queue](Napi::Env) { delete queue; });
-  });
+Napi::Value onMiss(const Napi::CallbackInfo& info) {
+  auto box = boxOf(info[0]);
+  box->events->onMiss(*box->cache, functionArg(info[1]));
+  return info.Env().Undefined();
 }
 
-Napi::Value onMiss(const Napi::CallbackInfo& info) {
-  auto cache = layerCacheOf(info[0]);
-  auto queue = makeMissQueue(info.Env(), functionArg(info[1]));
-  cache->setMissHandler([queue](const uint32_t* spans, size_t count) { queue->add(spans, count); });
+Napi::Value onTouch(const Napi::CallbackInfo& info) {
+  boxOf(info[0])->events->onTouch(functionArg(info[1]));
+  return info.Env().Undefined();
+}
+
+Napi::Value onStall(const Napi::CallbackInfo& info) {
+  boxOf(info[0])->events->onStall(functionArg(info[1]));
   return info.Env().Undefined();
 }
 
@@ -188,7 +165,7 @@ Napi::Value read(const Napi::CallbackInfo& info) {
   return JsLoop::of(env)->run(
       env, Pool::io(),
       [cache, err, offset, length, bytes = buffer.Data()] {
-        *err = cache->covered(offset, length) ? readFully(cache->dataFd(), bytes, length, offset) : -EAGAIN;
+        *err = cache->read(offset, length, bytes);
       },
       [err, held](Napi::Env env) -> Napi::Value {
         if (*err) throw errnoError(env, *err, "read");
@@ -339,7 +316,7 @@ Napi::Value setBackend(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-std::shared_ptr<LayerCache> layerCacheOf(Napi::Value handle) { return CacheHandle::get(handle, kTag); }
+std::shared_ptr<LayerCache> layerCacheOf(Napi::Value handle) { return boxOf(handle)->cache; }
 
 void exportLayerCache(Napi::Env env, Napi::Object exports) {
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
@@ -349,6 +326,8 @@ void exportLayerCache(Napi::Env env, Napi::Object exports) {
       {"layerCacheIsPresent", isPresent},
       {"layerCacheStat", stat},
       {"layerCacheOnMiss", onMiss},
+      {"layerCacheOnTouch", onTouch},
+      {"layerCacheOnStall", onStall},
       {"layerCacheWait", wait},
       {"layerCacheRead", read},
       {"layerCacheDecode", decode},

@@ -9,16 +9,14 @@
 #include <limits>
 
 #include "cache/present_file.hpp"
+#include "sys/clock.hpp"
+#include "sys/file_io.hpp"
 
 namespace peel {
 namespace {
 
 constexpr uint64_t kMaxStreamSize = std::numeric_limits<int64_t>::max() - 4096;
 constexpr size_t kMaxSpans = size_t{1} << 28;
-
-void resumeAll(const std::vector<SpanWaiter*>& waiters, int err) {
-  for (SpanWaiter* waiter : waiters) waiter->resume(err);
-}
 
 }  // namespace
 
@@ -128,6 +126,7 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
   if (shut_.load(std::memory_order_acquire)) return -EIO;
   uint32_t first, last;
   if (!rangeOf(off, len, first, last)) return 0;
+  log_->touch(first, last);
   if (allPresent(first, last)) return 0;
   std::vector<uint32_t> missing, fresh;
   std::shared_ptr<MissHandler> handler;
@@ -142,16 +141,29 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
     for (uint32_t span : missing) {
       if (asked_.insert(span).second) fresh.push_back(span);
     }
-    waits_.park(waiter, std::move(missing));
+    waits_.park({waiter, off, len, monotonicNs()}, std::move(missing));
     handler = missHandler_;
   }
   if (handler && !fresh.empty()) (*handler)(fresh.data(), fresh.size());
   return 1;
 }
 
+int LayerCache::read(uint64_t off, uint64_t len, uint8_t* to) {
+  uint32_t first, last;
+  if (!rangeOf(off, len, first, last)) return 0;
+  log_->touch(first, last);
+  if (!allPresent(first, last)) return -EAGAIN;
+  return readFully(data_.get(), to, len, off);
+}
+
 bool LayerCache::cancel(SpanWaiter* waiter) {
-  std::lock_guard lock(mutex_);
-  return waits_.cancel(waiter);
+  std::optional<ParkedRead> read;
+  {
+    std::lock_guard lock(mutex_);
+    read = waits_.cancel(waiter);
+  }
+  if (read) recordStall(*read, EINTR);
+  return read.has_value();
 }
 
 void LayerCache::setMissHandler(MissHandler handler) {
@@ -170,8 +182,19 @@ void LayerCache::setMissHandler(MissHandler handler) {
   }
 }
 
+void LayerCache::recordStall(const ParkedRead& read, int err) {
+  log_->stall({read.offset, read.length, read.since, monotonicNs(), err});
+}
+
+void LayerCache::resumeAll(const std::vector<ParkedRead>& reads, int err) {
+  for (const ParkedRead& read : reads) {
+    recordStall(read, err);
+    read.waiter->resume(err);
+  }
+}
+
 void LayerCache::wake(uint32_t span) {
-  std::vector<SpanWaiter*> ready;
+  std::vector<ParkedRead> ready;
   {
     std::lock_guard lock(mutex_);
     asked_.erase(span);
@@ -187,25 +210,25 @@ bool LayerCache::settle(uint32_t span) {
 }
 
 void LayerCache::fail(uint32_t span, int err) {
-  std::vector<SpanWaiter*> waiters;
+  std::vector<ParkedRead> reads;
   {
     std::lock_guard lock(mutex_);
     asked_.erase(span);
-    waiters = waits_.failed(span);
+    reads = waits_.failed(span);
   }
-  resumeAll(waiters, err);
+  resumeAll(reads, err);
 }
 
 void LayerCache::shutdown() {
-  std::vector<SpanWaiter*> waiters;
+  std::vector<ParkedRead> reads;
   {
     std::lock_guard lock(mutex_);
     shut_.store(true, std::memory_order_release);
     missHandler_.reset();
     asked_.clear();
-    waiters = waits_.takeAll();
+    reads = waits_.takeAll();
   }
-  resumeAll(waiters, EIO);
+  resumeAll(reads, EIO);
 }
 
 }  // namespace peel

@@ -12,6 +12,7 @@
 
 #include "cache/layer_lock.hpp"
 #include "cache/live_bits.hpp"
+#include "cache/read_log.hpp"
 #include "cache/span_claims.hpp"
 #include "cache/span_waits.hpp"
 #include "gzip/span_decoder.hpp"
@@ -68,8 +69,13 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   // 1: parked, w will be resumed. <0: -errno (-EIO after shutdown).
   // Missing spans nobody asked for yet are reported once through the miss handler.
   int ensure(uint64_t off, uint64_t len, SpanWaiter* w);
-  // true: w was parked and is removed, resume() will not be called.
+  // Bytes of the stream, all before streamSize. 0 or -errno: -EAGAIN when not all of them are present.
+  int read(uint64_t off, uint64_t len, uint8_t* to);
+  // true: w was parked and is removed, resume() will not be called. Its wait is logged with EINTR.
   bool cancel(SpanWaiter* w);
+
+  // First touches of spans and waits of reads, for as long as somebody holds it.
+  const std::shared_ptr<ReadLog>& log() const { return log_; }
 
   // Called from any thread without locks held. Spans already asked for and not settled are reported to a new handler.
   void setMissHandler(MissHandler handler);
@@ -98,7 +104,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   void shutdown();
 
  private:
-  explicit LayerCache(const Options& options) : options_(options) {}
+  explicit LayerCache(const Options& options)
+      : options_(options), log_(std::make_shared<ReadLog>(static_cast<uint32_t>(options.spanStarts.size() - 1))) {}
   static bool isSpanTable(const Options& options);
   static int identify(int dataFd, const Options& options, BitsIdentity& identity, uint64_t& size);
   int openFiles();
@@ -108,6 +115,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   uint64_t paddedSize() const { return paddedSize(options_); }
   bool rangeOf(uint64_t off, uint64_t len, uint32_t& first, uint32_t& last) const;
   bool allPresent(uint32_t first, uint32_t last) const;
+  void recordStall(const ParkedRead& read, int err);
+  void resumeAll(const std::vector<ParkedRead>& reads, int err);
   void wake(uint32_t span);
   int writePresent(bool complete);
 
@@ -119,6 +128,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   Fd sums_;
   LiveBits live_;
   SpanClaims claims_;
+  const std::shared_ptr<ReadLog> log_;
 
   std::mutex mutex_;  // guards the three below, and closing
   SpanWaits waits_;

@@ -4,49 +4,52 @@
 
 namespace peel {
 
-void SpanWaits::park(SpanWaiter* waiter, std::vector<uint32_t> spans) {
-  for (uint32_t span : spans) bySpan_[span].push_back(waiter);
+void SpanWaits::park(const ParkedRead& read, std::vector<uint32_t> spans) {
+  for (uint32_t span : spans) bySpan_[span].push_back(read.waiter);
   size_t left = spans.size();
-  parked_.insert_or_assign(waiter, Parked{std::move(spans), left});
+  parked_.insert_or_assign(read.waiter, Parked{read, std::move(spans), left});
 }
 
-bool SpanWaits::cancel(SpanWaiter* waiter) {
+std::optional<ParkedRead> SpanWaits::cancel(SpanWaiter* waiter) {
   auto node = parked_.extract(waiter);
-  if (node.empty()) return false;
+  if (node.empty()) return std::nullopt;
   for (uint32_t span : node.mapped().spans) {
     auto at = bySpan_.find(span);
     if (at == bySpan_.end()) continue;
     std::erase(at->second, waiter);
     if (at->second.empty()) bySpan_.erase(at);
   }
-  return true;
+  return node.mapped().read;
 }
 
-std::vector<SpanWaiter*> SpanWaits::done(uint32_t span) {
+std::vector<ParkedRead> SpanWaits::done(uint32_t span) {
   auto node = bySpan_.extract(span);
-  std::vector<SpanWaiter*> ready;
+  std::vector<ParkedRead> ready;
   if (node.empty()) return ready;
   for (SpanWaiter* waiter : node.mapped()) {
     auto at = parked_.find(waiter);
     if (at == parked_.end() || --at->second.left > 0) continue;
+    ready.push_back(at->second.read);
     parked_.erase(at);
-    ready.push_back(waiter);
   }
   return ready;
 }
 
-std::vector<SpanWaiter*> SpanWaits::failed(uint32_t span) {
+std::vector<ParkedRead> SpanWaits::failed(uint32_t span) {
   auto at = bySpan_.find(span);
   if (at == bySpan_.end()) return {};
-  std::vector<SpanWaiter*> waiters = at->second;
-  for (SpanWaiter* waiter : waiters) cancel(waiter);
-  return waiters;
+  const std::vector<SpanWaiter*> waiters = at->second;
+  std::vector<ParkedRead> reads;
+  for (SpanWaiter* waiter : waiters) {
+    if (auto read = cancel(waiter)) reads.push_back(*read);
+  }
+  return reads;
 }
 
-std::vector<SpanWaiter*> SpanWaits::takeAll() {
-  std::vector<SpanWaiter*> all;
+std::vector<ParkedRead> SpanWaits::takeAll() {
+  std::vector<ParkedRead> all;
   all.reserve(parked_.size());
-  for (auto& entry : parked_) all.push_back(entry.first);
+  for (auto& entry : parked_) all.push_back(entry.second.read);
   parked_.clear();
   bySpan_.clear();
   return all;

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -13,20 +14,29 @@ struct SpanWaiter {
   virtual ~SpanWaiter() = default;
 };
 
+// A read that waits: who, for which stream bytes, since when (ns of CLOCK_MONOTONIC).
+struct ParkedRead {
+  SpanWaiter* waiter = nullptr;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  int64_t since = 0;
+};
+
 // Who waits for which spans. Not safe by itself: LayerCache calls it under its mutex and resumes what it is handed
 // after letting the mutex go.
 class SpanWaits {
  public:
-  void park(SpanWaiter* waiter, std::vector<uint32_t> spans);
-  bool cancel(SpanWaiter* waiter);
-  // Waiters for which `span` was the last missing one.
-  std::vector<SpanWaiter*> done(uint32_t span);
-  // Every waiter of `span`, whatever else it waits for.
-  std::vector<SpanWaiter*> failed(uint32_t span);
-  std::vector<SpanWaiter*> takeAll();
+  void park(const ParkedRead& read, std::vector<uint32_t> spans);
+  std::optional<ParkedRead> cancel(SpanWaiter* waiter);
+  // Reads for which `span` was the last missing one.
+  std::vector<ParkedRead> done(uint32_t span);
+  // Every read of `span`, whatever else it waits for.
+  std::vector<ParkedRead> failed(uint32_t span);
+  std::vector<ParkedRead> takeAll();
 
  private:
   struct Parked {
+    ParkedRead read;
     std::vector<uint32_t> spans;
     size_t left;
   };
