@@ -47,6 +47,11 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/index-group.ts'),
   },
   {
+    name: 'profile',
+    summary: 'list, show, push and remove what starts of images touch',
+    load: () => import('./commands/profile.ts'),
+  },
+  {
     name: 'copy',
     summary: 'copy an image between registries, layouts and archives',
     load: () => import('./commands/copy.ts'),
@@ -71,6 +76,11 @@ export const verbs: readonly Verb[] = [
     ownsHangup: true,
   },
   { name: 'status', summary: 'show what the daemon serves, and how', load: () => import('./commands/status.ts') },
+  {
+    name: 'why',
+    summary: 'explain what the last start of an image waited for',
+    load: () => import('./commands/why.ts'),
+  },
   { name: 'logs', summary: 'show what the daemon or a mount logged', load: () => import('./commands/logs.ts') },
   {
     name: 'doctor',

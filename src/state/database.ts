@@ -37,10 +37,14 @@ function useWal(db: Database, timeoutMs: number): void {
       db.pragma('journal_mode = WAL');
       return;
     } catch (error) {
-      const isBusy = error instanceof Sqlite.SqliteError && error.code.startsWith('SQLITE_BUSY');
-      if (!isBusy || performance.now() > latest) throw error;
+      if (!isBusy(error) || performance.now() > latest) throw error;
     }
   }
+}
+
+/** Whether a statement failed because of another process that holds the database. */
+export function isBusy(error: unknown): boolean {
+  return error instanceof Sqlite.SqliteError && error.code.startsWith('SQLITE_BUSY');
 }
 
 /** One immediate transaction: of two processes starting at once the second waits and then finds nothing to do. */

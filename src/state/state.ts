@@ -5,9 +5,11 @@ import { IndexTable } from './indexes.ts';
 import { LayerSourceTable } from './layer-sources.ts';
 import { LayerTable } from './layers.ts';
 import { MountTable } from './mounts.ts';
+import { ProfileTable } from './profiles.ts';
 import { SecretTable } from './secrets.ts';
 import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
+import { StartTable } from './starts.ts';
 import { UnpackJobTable } from './unpack-jobs.ts';
 import { ZtocTable } from './ztocs.ts';
 
@@ -18,9 +20,11 @@ export interface State {
   readonly layers: LayerTable;
   readonly layerSources: LayerSourceTable;
   readonly mounts: MountTable;
+  readonly profiles: ProfileTable;
   readonly secrets: SecretTable;
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
+  readonly starts: StartTable;
   readonly unpackJobs: UnpackJobTable;
   readonly ztocs: ZtocTable;
   /** Throws when the database does not answer. */
@@ -38,9 +42,11 @@ export function openState(root: string): State {
     layers: new LayerTable(db),
     layerSources: new LayerSourceTable(db),
     mounts: new MountTable(db),
+    profiles: new ProfileTable(db),
     secrets: new SecretTable(db),
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),
+    starts: new StartTable(db),
     unpackJobs: new UnpackJobTable(db),
     ztocs: new ZtocTable(db),
     check: () => {
