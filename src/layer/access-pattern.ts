@@ -152,7 +152,7 @@ export class AccessPattern {
     for (let other = index + 1; other < this.#spans.count && look(other); other += 1);
     if (others === 0) return [];
     const to = Math.min(this.#spans.streamSize, highest + Math.min(mostNeighbours, leastAhead * 2 ** (others - 1)));
-    const last = this.#files?.fileAt(to);
+    const last = this.#files?.fileAt(to - 1);
     const end = last !== undefined && last.end - last.start <= smallFile ? last.end : to;
     return [
       { kind: 'neighbours', from: streamEnd, to: end },

@@ -3,10 +3,12 @@ import { Accuracy } from './accuracy.ts';
 import { type GuessKind, guessKinds } from './guess.ts';
 
 /** A guess is wrong when it was not read for so long and for so many other first touches. */
-const patience = { ms: 10_000, touches: 128 };
+const patience = { ms: 5000, touches: 64 };
 const mostEntries = 8192;
 /** Below, guesses from what lies around are not spent on. */
 const leastAccuracy = 0.3;
+/** What was guessed wrong stays charged until it is read after all: the surer guesses must have something left then. */
+const shares: Readonly<Record<GuessKind, number>> = { sequence: 1, file: 3 / 4, neighbours: 1 / 2, region: 1 / 2 };
 /** The whole budget from here on, a sixteenth of it at nothing. */
 const fullAccuracy = 0.6;
 const leastShare = 1 / 16;
@@ -57,7 +59,7 @@ export class GuessLedger {
     const known = this.#open.get(span) ?? this.#wrong.get(span);
     if (known !== undefined && known.state !== 'tried') return false;
     const pays = kind === 'sequence' || kind === 'file' || this.#of(kind).value >= leastAccuracy;
-    const asks = pays && this.#charged + bytes <= this.allowance;
+    const asks = pays && this.#charged + bytes <= this.allowance * shares[kind];
     if (known !== undefined && !asks) return false;
     if (known !== undefined) this.#remove(span, known);
     this.#open.set(span, { kind, bytes, at, touches: this.#touches, state: asks ? 'asked' : 'tried' });
