@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
+import { isatty } from 'node:tty';
 import { errorCode } from '../layer/errors.ts';
 import { ImageError } from './errors.ts';
 
@@ -21,7 +22,7 @@ export async function runBundle({ dir, id, takeSignals }: RunBundleOptions): Pro
   const runc = spawn('runc', [...common, 'run', '--bundle', dir, id], { stdio: 'inherit' });
   const release = takeSignals((signal) => {
     // A terminal has told the whole group of its Ctrl-C, the runtime among it.
-    if (signal !== 'SIGINT' || !process.stdin.isTTY) runc.kill(signal);
+    if (signal !== 'SIGINT' || !isatty(0)) runc.kill(signal);
   });
   let exitCode: number;
   try {
@@ -47,7 +48,8 @@ async function failureIn(log: string): Promise<string | undefined> {
   for (const line of text.trimEnd().split('\n').toReversed()) {
     try {
       const { level, msg } = JSON.parse(line) as { readonly level?: unknown; readonly msg?: unknown };
-      if ((level === 'error' || level === 'fatal') && typeof msg === 'string') return msg;
+      if ((level === 'error' || level === 'fatal') && typeof msg === 'string')
+        return msg.replace(/^runc run failed: /, '');
     } catch {
       // Cut off.
     }

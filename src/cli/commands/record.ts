@@ -1,3 +1,4 @@
+import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import type { StartRecord } from '../../image/record-start.ts';
 import { example } from '../command.ts';
@@ -22,7 +23,7 @@ export function define(command: Command, context: CliContext): void {
         ...openOptions(context, options),
         reference,
         command: cmd,
-        terminal: process.stdin.isTTY && process.stdout.isTTY && process.stderr.isTTY,
+        terminal: [0, 1, 2].every((fd) => isatty(fd)),
         takeSignals: context.takeSignals,
         onWarning: context.warn,
         onReady: () => context.progress.close(),
