@@ -36,6 +36,7 @@ async function serve(context: CliContext, wish: MountWish, reporter: MountReport
       dir,
       transport: options.transport,
       writable: options.rw === true,
+      fill: options.fill === true,
       upper: options.upper,
       logPath: options.logFile,
     });

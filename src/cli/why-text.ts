@@ -55,7 +55,7 @@ export function whyLines(report: StartReport, options: WhyOptions): string[] {
 function waterfall(reads: readonly StalledRead[], columns: number | undefined): string[] {
   const from = Math.min(...reads.map(({ at }) => at));
   const to = Math.max(...reads.map(({ at, ms }) => at + ms));
-  const sources = new Set(reads.map(sourceOf));
+  const sources = sourcesOf(reads);
   const cells = (bar: number, path: number | undefined) => [
     ['AT', 'WAIT', scale(from, to, bar), 'FETCHED', 'ASKED BY', 'AVOIDED BY', 'PATH'],
     ...reads.map((read) => [
@@ -65,7 +65,7 @@ function waterfall(reads: readonly StalledRead[], columns: number | undefined): 
       read.fetch === undefined ? '' : humanBytes(read.fetch.bytes),
       read.fetch === undefined ? '' : askedBy(read, read.fetch),
       read.avoidedBy ?? '',
-      whatOf(read, { withSource: sources.size > 1, width: path }),
+      whatOf(read, { withSource: sources.length > 1, width: path }),
     ]),
   ];
   const align = ['right', 'right', 'left', 'right', 'left', 'left', 'left'] as const;
@@ -119,16 +119,21 @@ function sourceOf({ fetch }: StalledRead): string {
   return printable(fetch?.source.replace(/@[a-z0-9]+:[0-9a-f]+$/, '') ?? '');
 }
 
+function sourcesOf(reads: readonly StalledRead[]): string[] {
+  return [...new Set(reads.map(sourceOf))].filter((source) => source !== '');
+}
+
 function totalLines({ totals, reads, wastedBytes, ms, over }: StartReport): string[] {
   const { neededBytes, touchedSpans, cachedBytes, fetched, fetchingMs, retries, stalls, failedReads, waitedMs } =
     totals;
   const parts = fetchClasses.flatMap((name) => {
     const { bytes, usedBytes } = fetched[name];
-    return bytes === 0 ? [] : [`${name} ${humanBytes(bytes)} (${percent(usedBytes, bytes)} of it read)`];
+    const share = usedBytes >= bytes ? '' : ` (${percent(usedBytes, bytes)} read)`;
+    return bytes === 0 ? [] : [`${name} ${humanBytes(bytes)}${share}`];
   });
   const all = fetchClasses.reduce((sum, name) => sum + fetched[name].bytes, 0);
   const rate = fetchingMs === 0 ? '' : ` in ${humanDuration(fetchingMs)}, ${humanBytes((1000 * all) / fetchingMs)}/s`;
-  const sources = [...new Set(reads.map(sourceOf))].filter((source) => source !== '');
+  const sources = sourcesOf(reads);
   return [
     `needed:   ${humanBytes(neededBytes)} in ${touchedSpans} ${touchedSpans === 1 ? 'span' : 'spans'}, of which ${humanBytes(cachedBytes)} were in the cache`,
     `fetched:  ${humanBytes(all)}${rate}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`,

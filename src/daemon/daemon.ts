@@ -199,6 +199,7 @@ class RunningDaemon implements Daemon {
       downloads: downloadsOf(config),
       readDeadlineMs: config.read.deadline,
       indexes: config.index,
+      lazy: () => this.#config,
       originsOptions: async ({ secrets }) => {
         const credentials = await openCredentials(config.credentials, {
           environment,
@@ -299,6 +300,7 @@ class RunningDaemon implements Daemon {
     const { address } = this.#config.metrics;
     this.#config = config;
     this.#unpacking?.reload();
+    this.#node?.laziness.reload();
     const isServed = this.#metricsServer !== undefined || config.metrics.address === undefined;
     if (address !== config.metrics.address || !isServed) await this.#serveMetrics(config);
     // What was missing may be there now.

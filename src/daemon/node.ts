@@ -23,6 +23,8 @@ import type { MountStatus, UmountOptions } from '../image/umount.ts';
 import { listMounts, umount } from '../image/umount.ts';
 import { LayerDirectories } from '../layer/layer-paths.ts';
 import { LayerStore } from '../layer/layer-store.ts';
+import { LinkTable } from '../layer/link-table.ts';
+import { fetchSlots } from '../layer/permits.ts';
 import { createLog } from '../observe/log.ts';
 import type { Logger } from '../observe/log.ts';
 import type { MountRow } from '../state/mounts.ts';
@@ -30,7 +32,9 @@ import { openState } from '../state/state.ts';
 import type { State } from '../state/state.ts';
 import { UnpackError } from '../unpack/errors.ts';
 import type { Unpacker } from '../unpack/unpacker.ts';
-import { Semaphore } from '../util/semaphore.ts';
+import type { Semaphore } from '../util/semaphore.ts';
+import { defaultLazyConfig, Laziness } from './laziness.ts';
+import type { LazyConfig } from './laziness.ts';
 import { Origins } from './origins.ts';
 import type { OriginsOptions } from './origins.ts';
 import type { RegistryAccess } from './registry-access.ts';
@@ -56,6 +60,8 @@ export interface NodeOptions {
   readonly indexes?: IndexPolicy | undefined;
   /** Called with the number of spans that a reader wants and that are not here. */
   readonly onMiss?: ((spans: number) => void) | undefined;
+  /** What goes on behind what is mounted here; default: read-ahead, and the fill where it is asked for. */
+  readonly lazy?: (() => LazyConfig) | undefined;
   /** Makes what unpacks layers here; called when something is to be unpacked first, and closed with the node. */
   readonly openUnpacker?: ((node: Node) => Promise<Unpacker>) | undefined;
 }
@@ -63,6 +69,11 @@ export interface NodeOptions {
 export interface Downloads {
   readonly perNode: number;
   readonly perImage: number;
+}
+
+/** One image alone may use the line to its registry as far as an image may. */
+function requestsPerLink({ perImage }: Downloads): number {
+  return Math.max(8, perImage);
 }
 
 const defaultDownloads: Downloads = { perNode: 16, perImage: 8 };
@@ -77,11 +88,13 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
   const directories = await LayerDirectories.open(paths.root, paths.runDir);
   const state = openState(paths.root);
   const downloads = options.downloads ?? defaultDownloads;
-  const slots = new Semaphore(downloads.perNode);
+  const slots = fetchSlots(downloads.perNode);
+  const links = new LinkTable({ requests: requestsPerLink(downloads) });
   const layers = new LayerStore({
     directories,
     table: state.layers,
     slots,
+    links,
     log: log.child({ component: 'layer' }),
     readDeadlineMs: options.readDeadlineMs ?? readDeadlineMs,
     onMiss: options.onMiss,
@@ -95,7 +108,26 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
     });
     const { openUnpacker, indexes } = options;
     const downloadsPerImage = downloads.perImage;
-    return new Node({ paths, uid, log, state, layers, slots, origins, downloadsPerImage, indexes, openUnpacker });
+    const laziness = new Laziness({
+      config: options.lazy ?? (() => defaultLazyConfig),
+      state,
+      log: log.child({ component: 'layer' }),
+    });
+    const parts = {
+      paths,
+      uid,
+      log,
+      state,
+      layers,
+      slots,
+      links,
+      origins,
+      laziness,
+      downloadsPerImage,
+      indexes,
+      openUnpacker,
+    };
+    return new Node(parts);
   } catch (error) {
     state.close();
     throw error;
@@ -109,7 +141,9 @@ interface NodeParts {
   readonly state: State;
   readonly layers: LayerStore;
   readonly slots: Semaphore;
+  readonly links: LinkTable;
   readonly origins: Origins;
+  readonly laziness: Laziness;
   readonly downloadsPerImage: number;
   readonly indexes: NodeOptions['indexes'];
   readonly openUnpacker: NodeOptions['openUnpacker'];
@@ -163,6 +197,11 @@ export class Node {
     return this.#parts.state;
   }
 
+  /** What goes on behind what is served lazily here. */
+  get laziness(): Laziness {
+    return this.#parts.laziness;
+  }
+
   /** For those that open layers by themselves. */
   get imageDeps(): OpenImageDeps {
     return this.#imageDeps;
@@ -171,6 +210,7 @@ export class Node {
   /** Counts from now on; what is under way or open goes on as it began. */
   setLimits({ downloads, readDeadlineMs }: { readonly downloads: Downloads; readonly readDeadlineMs: number }): void {
     this.#parts.slots.resize(downloads.perNode);
+    this.#parts.links.setRequests(requestsPerLink(downloads));
     this.#parts.layers.readDeadlineMs = readDeadlineMs;
     this.#imageDeps = { ...this.#imageDeps, downloadsPerImage: downloads.perImage };
   }
@@ -202,6 +242,7 @@ export class Node {
       transports: transportsOf(uid, paths),
       system: mountSystem(uid),
       mounts: state.mounts,
+      lazily: this.#parts.laziness,
       root: paths.root,
       uid,
       log: log.child({ component: 'mount' }),
@@ -272,6 +313,7 @@ export class Node {
     // One that could not be opened has nothing to close.
     const unpacker = await this.#unpacker?.catch(() => undefined);
     await unpacker?.close();
+    await this.#parts.laziness.close();
     await this.#parts.origins.close();
     this.#parts.state.close();
   }

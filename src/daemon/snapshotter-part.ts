@@ -88,6 +88,7 @@ async function openLayers(context: SnapshotterContext, userXattr: boolean): Prom
     unpacker,
     localBlobs,
     onBuilt,
+    lazily: node.laziness,
     config: {
       mode,
       transport,

@@ -3,15 +3,17 @@ import { mkdir, readdir, realpath, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
+import { fetchSlots } from '../layer/permits.ts';
+import type { Layer } from '../layer/layer.ts';
 import { unmount } from '../native/mounts.ts';
 import type { Logger } from '../observe/log.ts';
 import type { SlotRow } from '../state/slots.ts';
 import type { State } from '../state/state.ts';
 import { forEach } from '../util/for-each.ts';
 import { KeyedLock } from '../util/keyed-lock.ts';
-import { Semaphore } from '../util/semaphore.ts';
 import { ImageError } from './errors.ts';
 import { KnownSource } from './known-source.ts';
+import type { AttachedLayer, LazyLayers } from './lazy-layers.ts';
 import type { LayerMounter, MountedLayer } from './layer-mounter.ts';
 import { layerMountsDir } from './layer-mounts-dir.ts';
 import { layerMountStatus } from './layer-mount-status.ts';
@@ -32,6 +34,8 @@ export interface LayerMountsDeps {
   readonly mounter: LayerMounter;
   readonly openOrigin: OpenOrigin;
   readonly log: Logger;
+  /** What goes on behind the layers that are mounted; undefined: only what is read is fetched. */
+  readonly lazy?: LazyLayers | undefined;
   /** Requests for one restored layer at once. */
   readonly downloads: number;
 }
@@ -43,6 +47,8 @@ export interface MountEntry {
   readonly lease: LayerLease | undefined;
   /** Undefined when a restored slot has none. */
   readonly tree: LayerTree | undefined;
+  /** Undefined for a layer that is served without this process. */
+  readonly attached: AttachedLayer | undefined;
 }
 
 const restoresAtOnce = 8;
@@ -169,6 +175,7 @@ export class LayerMounts {
     const entries = [...this.#entries.values()];
     this.#entries.clear();
     await this.#d.mounter.close();
+    await Promise.all(entries.map(async ({ attached }) => await attached?.detach()));
     await Promise.all(entries.map(async ({ lease }) => await lease?.release()));
   }
 
@@ -195,7 +202,7 @@ export class LayerMounts {
       if (row.direct && isOwnErofs(there)) {
         // A container that runs may use it.
         const mounted: MountedLayer = { transport: 'kernel', direct: true, retire: async () => {} };
-        this.#entries.set(slot, { mounted, lease, tree });
+        this.#entries.set(slot, { mounted, lease, tree, attached: undefined });
         const gone = typeof opened === 'string' ? `mounted, but not in the cache any more: ${opened}` : undefined;
         state.slots.setError(slot, gone);
         return;
@@ -236,7 +243,7 @@ export class LayerMounts {
         diffId: known.diffId,
         source: new KnownSource({ sources: state.layerSources, openOrigin }, descriptor),
         findIndex: async () => ({ index: undefined, reason: 'not asked when a layer is restored' }),
-        slots: new Semaphore(downloads),
+        slots: fetchSlots(downloads),
         onWarning: (warning) => log.warn({ layer: row.layer }, warning),
       }),
     );
@@ -250,8 +257,14 @@ export class LayerMounts {
     state.slots.setDirect(slot, false);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const mounted = await mounter.mount({ name: slot.toString(36), layer: lease.layer, tree: tree.path, dir });
-    this.#entries.set(slot, { mounted, lease, tree });
+    const attached = mounted.direct ? undefined : this.#attach(lease.layer, tree);
+    this.#entries.set(slot, { mounted, lease, tree, attached });
     if (mounted.direct) state.slots.setDirect(slot, true);
+  }
+
+  /** All of a layer that containers may use comes in the end. */
+  #attach(layer: Layer, tree: LayerTree): AttachedLayer | undefined {
+    return this.#d.lazy?.attach(layer, { tree: async () => tree.path, device: 0, fill: true });
   }
 
   async #clear(slot: number, there: readonly MountInfo[]): Promise<void> {
@@ -268,6 +281,7 @@ export class LayerMounts {
     await takeDown(dir, mountsAt(await readMountInfo(), dir));
     this.#entries.delete(slot);
     await entry?.mounted.retire();
+    await entry?.attached?.detach();
     await entry?.lease?.release();
     // The row goes last: what is cut off half way is done again.
     await trees.remove([row.tree]);

@@ -6,7 +6,7 @@ import type { Layer } from '../layer/layer.ts';
 import type { FetchedTotal, TracedFetch, TracedLayer, TracedStall } from './start-trace.ts';
 
 /** What is watched of a layer. */
-export interface WatchedLayer extends Pick<Layer, 'descriptor' | 'spans' | 'activity'> {
+export interface WatchedLayer extends Pick<Layer, 'descriptor' | 'spans' | 'activity' | 'row' | 'complete'> {
   readonly cache: Pick<Layer['cache'], 'isPresent'>;
 }
 

@@ -4,12 +4,12 @@ import { errorMessage } from '../layer/errors.ts';
 import { RegistryError } from '../registry/errors.ts';
 import type { LayerStore, OpenLayerRequest } from '../layer/layer-store.ts';
 import type { Layer } from '../layer/layer.ts';
+import { fetchSlots } from '../layer/permits.ts';
 import type { Logger } from '../observe/log.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { State } from '../state/state.ts';
-import { Semaphore } from '../util/semaphore.ts';
 import type { ContentFetcher } from './content.ts';
 import { ImageError } from './errors.ts';
 import type { IndexMode, OpenImageOptions } from './image.ts';
@@ -127,7 +127,7 @@ async function openLayers(
   warnings: string[],
   options: OpenImageOptions,
 ): Promise<Layer[]> {
-  const slots = new Semaphore(deps.downloadsPerImage);
+  const slots = fetchSlots(deps.downloadsPerImage);
   // One layer that fails ends the downloads of the others.
   const failing = new AbortController();
   const signal = options.signal === undefined ? failing.signal : AbortSignal.any([options.signal, failing.signal]);

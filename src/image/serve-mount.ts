@@ -9,6 +9,8 @@ import { mountWithTransport } from './choose-transport.ts';
 import { ImageError } from './errors.ts';
 import type { LayerStatus, OpenImageOptions } from './image.ts';
 import type { LoadedImage } from './loaded-image.ts';
+import { serveLazily } from './serve-lazily.ts';
+import type { LazyService } from './serve-lazily.ts';
 import type { MountSystem } from './mount-system.ts';
 import { checkMountTarget } from './mount-target.ts';
 import { mountsAt, readMountInfo } from './mountinfo.ts';
@@ -28,6 +30,8 @@ export interface ServeMountOptions extends OpenImageOptions {
   readonly upper: string | undefined;
   /** Where this process logs, for `peel mounts`. */
   readonly logPath: string | undefined;
+  /** All of the image is fetched in the end, with what reads leave of the link. */
+  readonly fill?: boolean | undefined;
   /** This process is the daemon, which makes the mount again when it starts the next time. */
   readonly daemon?: boolean | undefined;
 }
@@ -39,6 +43,8 @@ export interface ServeMountDeps {
   readonly transports: readonly Transport[];
   readonly system: MountSystem;
   readonly mounts: MountTable;
+  /** Undefined: only what is read is fetched. */
+  readonly lazily?: LazyService | undefined;
   readonly root: string;
   readonly uid: number;
   readonly log: Logger;
@@ -99,7 +105,7 @@ export interface Mounting {
 /** Puts the open image at its place. Errors: ImageError; nothing is mounted then, and the image is still open. */
 export async function mountImage(
   deps: ServeMountDeps,
-  options: Pick<ServeMountOptions, 'transport' | 'logPath' | 'daemon' | 'signal'>,
+  options: Pick<ServeMountOptions, 'transport' | 'logPath' | 'daemon' | 'fill' | 'signal'>,
   mounting: Mounting,
 ): Promise<ServedMount> {
   const { dir, image, writable, mountDir, id, earlier } = mounting;
@@ -127,10 +133,13 @@ export async function mountImage(
       log: options.logPath,
       mountedAt: earlier?.mountedAt ?? Date.now(),
       daemon: options.daemon === true,
+      fill: options.fill === true,
       error: undefined,
       layers: [...new Set(image.openLayers.map((layer) => layer.descriptor.digest))],
     };
     deps.mounts.put(row);
+    const endLazily =
+      deps.lazily === undefined ? async () => {} : serveLazily(deps.lazily, { image, dir, fill: row.fill, log });
     // After the answer: whoever waits for the mount need not wait for this.
     setImmediate(() => log.info({ dir, reference: row.reference, transport: transport.name, why }, 'mounted'));
     void releaseMemory().catch((error: unknown) =>
@@ -139,7 +148,7 @@ export async function mountImage(
     let unmounted = false;
     void served.closed.then(({ reason }) => (unmounted = reason === 'unmounted'));
     let isLeft = false;
-    const closed = finish({ ...deps, log }, served, image, mountDir, { row, isLeft: () => isLeft });
+    const closed = finish({ ...deps, log }, served, image, mountDir, { row, endLazily, isLeft: () => isLeft });
     const unmount = async () => {
       // What is there now may be somebody else's.
       if (!unmounted) await unmountOrDetach(system, dir);
@@ -172,12 +181,17 @@ async function finish(
   served: Served,
   image: LoadedImage,
   mountDir: string,
-  { row, isLeft }: { readonly row: MountRow; readonly isLeft: () => boolean },
+  {
+    row,
+    endLazily,
+    isLeft,
+  }: { readonly row: MountRow; readonly endLazily: () => Promise<void>; readonly isLeft: () => boolean },
 ): Promise<{ reason: string }> {
   const ended = await served.closed;
   const isOver = ended.reason === 'unmounted' || !isLeft();
   const steps = [
     () => served.stop(),
+    endLazily,
     () => image.close(),
     async () => (isOver ? await removeMountDir(mountDir) : undefined),
     async () => void (isOver && deps.mounts.delete(row.id)),

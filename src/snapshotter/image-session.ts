@@ -14,6 +14,7 @@ import { resolveImage } from '../image/resolve.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
+import { fetchSlots } from '../layer/permits.ts';
 import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -28,6 +29,7 @@ import type { LabelledImage } from './image-labels.ts';
 import type { LayerWish } from './layer-provider.ts';
 import { layerRef } from './layer-ref.ts';
 import { knownSource, openSessionLayer, openShownLayer } from './session-layer.ts';
+import { preferProfile } from './session-profile.ts';
 import { SessionUnpacks } from './session-unpacks.ts';
 import type { SessionUnpacksDeps, UnpackOutcome, UnpackWish } from './session-unpacks.ts';
 
@@ -43,6 +45,8 @@ export interface SessionDeps {
   /** Bytes of blob; a layer that its image's index leaves out is downloaded whole up to this. */
   readonly wholeLayerLimit: number;
   readonly downloadsPerImage: number;
+  /** Whether what earlier starts read is asked for while the image is pulled. */
+  readonly useProfiles: boolean;
   /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
   readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
   /** Undefined: what cannot be served is containerd's. */
@@ -119,7 +123,7 @@ export class ImageSession {
     this.#d = deps;
     this.#labels = labels;
     this.image = formatReference(labels.reference);
-    this.slots = new Semaphore(deps.downloadsPerImage);
+    this.slots = fetchSlots(deps.downloadsPerImage);
     this.#turns = new Semaphore(deps.downloadsPerImage);
     this.#unpacks = deps.unpacking && new SessionUnpacks(deps.unpacking, this.image);
     setMaxListeners(0, this.#ending.signal);
@@ -138,7 +142,10 @@ export class ImageSession {
     const isFirst = this.#first === undefined;
     this.#first = Math.min(position, this.#first ?? position);
     const opening = this.#opening(position);
-    if (isFirst) for (const other of image.manifest.layers.keys()) this.#opening(other);
+    if (isFirst) {
+      const all = [...image.manifest.layers.keys()].map((other) => this.#opening(other).promise);
+      if (this.#d.useProfiles) void this.#prefer(all).catch(() => {});
+    }
     const found = await untilAborted(opening.promise, options.signal);
     // Of several that wait for it, the later ones open it once more, which costs them nothing.
     if (this.#openings.get(position) !== opening) return await this.take(position, options);
@@ -355,6 +362,14 @@ export class ImageSession {
     } catch (error) {
       return deferralOf(error);
     }
+  }
+
+  /** Never rejects. */
+  async #prefer(all: readonly Promise<Found>[]): Promise<void> {
+    const layers = (await Promise.all(all)).flatMap((found) => (found.kind === 'open' ? [found.lease.layer] : []));
+    const discovery = await this.#discovering?.catch(() => undefined);
+    if (layers.length === 0 || this.#ending.signal.aborted) return;
+    await preferProfile(this.#d, { ...(await this.#resolve()), layers, discovery, signal: this.#ending.signal });
   }
 
   #discover(): Promise<Discovery> {

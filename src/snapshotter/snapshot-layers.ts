@@ -13,6 +13,7 @@ import { LayerMounts } from '../image/layer-mounts.ts';
 import { LayerTrees } from '../image/layer-trees.ts';
 import type { LayerRef } from '../image/layer-trees.ts';
 import { OpenLayers } from '../image/open-layers.ts';
+import type { LazyService } from '../image/serve-lazily.ts';
 import type { LayerLease } from '../image/open-layers.ts';
 import type { OpenOrigin } from '../image/origin.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
@@ -74,6 +75,8 @@ export interface SnapshotLayersDeps {
   readonly localBlobs?: ((namespace: string) => LocalBlobs) | undefined;
   /** Told of every layer that was decoded to unpack it. Its errors are logged. */
   readonly onBuilt?: ((built: BuiltLayer) => Promise<void>) | undefined;
+  /** What goes on behind lazily served layers; undefined: only what is read is fetched. */
+  readonly lazily?: LazyService | undefined;
   readonly log: Logger;
   /** ms that an image is remembered after somebody asked for it; default 3 minutes. */
   readonly sessionMs?: number | undefined;
@@ -122,7 +125,19 @@ export class SnapshotLayers implements LayerProvider {
       log,
     });
     const downloads = config.downloadsPerImage;
-    const mounts = await LayerMounts.open({ root, state, store, open, trees, mounter, openOrigin, log, downloads });
+    const lazy = deps.lazily?.lazy;
+    const mounts = await LayerMounts.open({
+      root,
+      state,
+      store,
+      open,
+      trees,
+      mounter,
+      openOrigin,
+      lazy,
+      log,
+      downloads,
+    });
     await mounts.restore(state.slots.shown());
     return new SnapshotLayers({ ...deps, open, trees, mounts });
   }
@@ -362,6 +377,7 @@ export class SnapshotLayers implements LayerProvider {
       log,
       onOpened,
       unpacking: this.#sessionUnpacking(labels),
+      useProfiles: this.#p.lazily?.profiles() ?? false,
       ...config,
     };
     const session = new ImageSession(deps, labels);

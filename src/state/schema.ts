@@ -185,5 +185,7 @@ export const migrations: readonly string[] = [
     trace      TEXT NOT NULL                      -- JSON: what it read, waited for and fetched
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX starts_image ON starts (image, started_at);
+
+  ALTER TABLE mounts ADD COLUMN fill INTEGER NOT NULL DEFAULT 0; -- all of the image is fetched in the end
   `,
 ];

@@ -43,7 +43,7 @@ export class StartTable {
    * serves reads does not wait for that.
    */
   tryPut(row: StartRow): boolean {
-    const timeout = Number(this.#db.pragma('busy_timeout', { simple: true }));
+    const timeout = this.busyTimeoutMs;
     this.#db.pragma('busy_timeout = 0');
     try {
       this.#db.transaction(() => this.#put(row)).immediate();
@@ -54,6 +54,11 @@ export class StartTable {
     } finally {
       this.#db.pragma(`busy_timeout = ${timeout}`);
     }
+  }
+
+  /** How long other writes of this connection wait. */
+  get busyTimeoutMs(): number {
+    return Number(this.#db.pragma('busy_timeout', { simple: true }));
   }
 
   /** The newest one of all that is said of it. */

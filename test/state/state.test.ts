@@ -35,6 +35,7 @@ const mount = {
   transport: 'native',
   why: 'w',
   writable: false,
+  fill: true,
   upper: undefined,
   pid: 1,
   pidStart: '1',

@@ -38,7 +38,9 @@ export class PeelDaemon {
   configure(lines: readonly string[]): void {
     const own = [`root = "${this.root}"`, `run_dir = "${this.runDir}"`];
     const tables = ['[registry]', `certs_dirs = ["${this.certsDir}"]`];
-    writeFileSync(this.configFile, `${[...own, ...tables, ...lines].join('\n')}\n`);
+    // What is fetched only because there is time for it would hide what is fetched when it is read.
+    const quiet = lines.includes('[fill]') ? [] : ['[fill]', 'enabled = false'];
+    writeFileSync(this.configFile, `${[...own, ...tables, ...quiet, ...lines].join('\n')}\n`);
   }
 
   get certsDir(): string {

@@ -1,0 +1,72 @@
+// What goes on behind everything that one process serves lazily, put together.
+import { parseDayHours } from '../config/limits.ts';
+import type { DaemonConfig } from '../config/schema.ts';
+import { LazyLayers } from '../image/lazy-layers.ts';
+import type { LazyService } from '../image/serve-lazily.ts';
+import { StartRecorder } from '../image/start-recorder.ts';
+import type { EndedStart } from '../image/start-recorder.ts';
+import { FillPolicy } from '../layer/fill-policy.ts';
+import type { Logger } from '../observe/log.ts';
+import type { State } from '../state/state.ts';
+import { recordedLayers } from '../image/counted-layers.ts';
+
+export type LazyConfig = Pick<DaemonConfig, 'read_ahead' | 'fill' | 'profile'>;
+
+/** What the schema says, for processes that read no configuration. */
+export const defaultLazyConfig: LazyConfig = {
+  read_ahead: { enabled: true, budget: 64 << 20 },
+  fill: { enabled: true, bandwidth: 0 },
+  profile: { record: true, use: true },
+};
+
+export interface LazinessOptions {
+  /** As it is now: it may change. */
+  readonly config: () => LazyConfig;
+  readonly state: Pick<State, 'starts' | 'profiles'>;
+  readonly log: Logger;
+}
+
+export class Laziness implements LazyService {
+  readonly lazy: LazyLayers;
+  readonly recorder: StartRecorder;
+  readonly policy: FillPolicy;
+  readonly #o: LazinessOptions;
+
+  constructor(options: LazinessOptions) {
+    this.#o = options;
+    const { config, state, log } = options;
+    this.policy = new FillPolicy({ limits: fillLimits(config()) });
+    this.lazy = new LazyLayers({
+      settings: () => ({ readAhead: config().read_ahead, fill: config().fill.enabled }),
+      policy: this.policy,
+      log,
+    });
+    this.recorder = new StartRecorder({ starts: state.starts, log, onEnd: (start) => this.#keepProfile(start) });
+  }
+
+  readonly profiles = (): boolean => this.#o.config().profile.use;
+
+  /** The configuration is another one; what is attached already keeps its read-ahead. */
+  reload(): void {
+    this.policy.configure(fillLimits(this.#o.config()));
+  }
+
+  /** Never rejects. */
+  async close(): Promise<void> {
+    await this.recorder.close();
+  }
+
+  #keepProfile({ image, layers }: EndedStart): void {
+    const { config, state } = this.#o;
+    if (!config().profile.record) return;
+    const recorded = recordedLayers(layers);
+    if (recorded.length > 0) state.profiles.merge(image, recorded);
+  }
+}
+
+function fillLimits({ fill }: LazyConfig): {
+  readonly bandwidth: number;
+  readonly hours: ReturnType<typeof parseDayHours>;
+} {
+  return { bandwidth: fill.bandwidth, hours: fill.hours === undefined ? undefined : parseDayHours(fill.hours) };
+}

@@ -1,0 +1,124 @@
+// What goes on behind layers that are served before they are here: read-ahead, the background fill, and what profiles say.
+import { FileMap } from '../layer/file-map.ts';
+import type { FillPolicy } from '../layer/fill-policy.ts';
+import { LayerFill } from '../layer/layer-fill.ts';
+import type { Layer } from '../layer/layer.ts';
+import { errorMessage } from '../layer/errors.ts';
+import { ReadAhead } from '../layer/read-ahead.ts';
+import type { ReadAheadStats } from '../layer/read-ahead.ts';
+import { treeExtents } from '../native/tree-extents.ts';
+import type { Logger } from '../observe/log.ts';
+
+export interface LazySettings {
+  readonly readAhead: { readonly enabled: boolean; readonly budget: number };
+  /** Whether layers whose user asks for it are filled at all. */
+  readonly fill: boolean;
+}
+
+export interface LazyLayersDeps {
+  /** Asked for each layer that is attached. */
+  readonly settings: () => LazySettings;
+  readonly policy: FillPolicy;
+  readonly log: Logger;
+}
+
+export interface AttachOptions {
+  /** Path of the compiled tree that shows the layer, and which of its devices the layer is: where files begin and end. */
+  readonly tree: () => Promise<string>;
+  readonly device: number;
+  /** Whether all of it is to come in the end. */
+  readonly fill: boolean;
+}
+
+/** Somebody's use of a layer that is served. */
+export interface AttachedLayer {
+  /** Spans that are to come before anybody asks for them, in this order. */
+  prefer(spans: readonly number[]): void;
+  /** Ends what goes on behind the layer when nobody else uses it. To be called before the layer is closed. Idempotent, never rejects. */
+  detach(): Promise<void>;
+}
+
+interface Entry {
+  readonly layer: Layer;
+  readonly readAhead: ReadAhead | undefined;
+  fill: LayerFill | undefined;
+  users: number;
+}
+
+export class LazyLayers {
+  readonly #d: LazyLayersDeps;
+  readonly #entries = new Map<Layer, Entry>();
+  /** Of layers that are not served any more. */
+  readonly #before = { fetchedBytes: 0, usedBytes: 0 };
+
+  constructor(deps: LazyLayersDeps) {
+    this.#d = deps;
+  }
+
+  attach(layer: Layer, options: AttachOptions): AttachedLayer {
+    const entry = this.#entries.get(layer) ?? this.#begin(layer, options);
+    entry.users += 1;
+    if (options.fill && this.#d.settings().fill && !layer.complete) entry.fill ??= this.#startFill(layer);
+    let ended: Promise<void> | undefined;
+    return {
+      prefer: (spans) => {
+        layer.want(spans, 'profile');
+        entry.fill?.prefer(spans);
+      },
+      detach: () => (ended ??= this.#detach(entry)),
+    };
+  }
+
+  /** Of all layers there were, bytes of blob; and how many are being filled. */
+  stats(): Pick<ReadAheadStats, 'fetchedBytes' | 'usedBytes'> & { readonly filling: number } {
+    let { fetchedBytes, usedBytes } = this.#before;
+    let filling = 0;
+    for (const { readAhead, fill, layer } of this.#entries.values()) {
+      const stats = readAhead?.stats();
+      fetchedBytes += stats?.fetchedBytes ?? 0;
+      usedBytes += stats?.usedBytes ?? 0;
+      if (fill !== undefined && !layer.complete) filling += 1;
+    }
+    return { fetchedBytes, usedBytes, filling };
+  }
+
+  #begin(layer: Layer, { tree, device }: AttachOptions): Entry {
+    const { enabled, budget } = this.#d.settings().readAhead;
+    const readAhead = enabled && !layer.complete ? new ReadAhead({ layer, budget }) : undefined;
+    readAhead?.start();
+    if (readAhead !== undefined) void this.#learnFiles(readAhead, tree, device);
+    const entry: Entry = { layer, readAhead, fill: undefined, users: 0 };
+    this.#entries.set(layer, entry);
+    return entry;
+  }
+
+  /** Never rejects: without files only the order of spans tells what belongs together. */
+  async #learnFiles(readAhead: ReadAhead, tree: AttachOptions['tree'], device: number): Promise<void> {
+    try {
+      const extents = (await treeExtents(await tree()))[device];
+      if (extents !== undefined) readAhead.useFiles(new FileMap(extents));
+    } catch (error) {
+      this.#d.log.debug({ error: errorMessage(error) }, 'read-ahead does not know the files of a layer');
+    }
+  }
+
+  #startFill(layer: Layer): LayerFill {
+    const { policy, log } = this.#d;
+    const fill = new LayerFill({ layer, policy, log });
+    fill.start();
+    return fill;
+  }
+
+  async #detach(entry: Entry): Promise<void> {
+    entry.users -= 1;
+    if (entry.users > 0) return;
+    this.#entries.delete(entry.layer);
+    const stats = entry.readAhead?.stats();
+    this.#before.fetchedBytes += stats?.fetchedBytes ?? 0;
+    this.#before.usedBytes += stats?.usedBytes ?? 0;
+    entry.readAhead?.stop();
+    entry.layer.forget('read-ahead');
+    entry.layer.forget('profile');
+    await entry.fill?.stop();
+  }
+}
