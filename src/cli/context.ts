@@ -14,6 +14,8 @@ export interface CliContext {
   readonly progress: ProgressWriter;
   /** Aborted by SIGINT and SIGTERM. */
   readonly signal: AbortSignal;
+  /** From now on signals that would abort go to `handler` instead, until the function that it returns is called. */
+  readonly takeSignals: (handler: (signal: NodeJS.Signals) => void) => () => void;
   /** Something the person should know that is not the answer: one line on stderr. */
   readonly warn: (message: string) => void;
 }

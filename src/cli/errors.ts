@@ -22,6 +22,18 @@ export class OutputClosedError extends Error {
   override readonly name = 'OutputClosedError';
 }
 
+/** Another program ran for this command, and its exit code is the answer. */
+export class ProgramExit extends Error {
+  override readonly name = 'ProgramExit';
+  readonly code = 'ERR_PROGRAM_EXIT';
+  readonly exitCode: number;
+
+  constructor(exitCode: number) {
+    super(`exit code ${exitCode}`);
+    this.exitCode = exitCode;
+  }
+}
+
 export const exitCodes = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
 export interface Failure {
@@ -34,6 +46,7 @@ export interface Failure {
 /** What an error means for the person at the shell. `interrupted`: SIGINT or SIGTERM came before the error did. */
 export function failureOf(error: unknown, interrupted: boolean): Failure {
   if (error instanceof OutputClosedError) return { exitCode: exitCodes.ok, message: undefined, code: 'EPIPE' };
+  if (error instanceof ProgramExit) return { exitCode: error.exitCode, message: undefined, code: error.code };
   if (interrupted) return { exitCode: exitCodes.interrupted, message: 'interrupted', code: 'ERR_INTERRUPTED' };
   const code = codeOf(error);
   if (isWrongInput(error)) return { exitCode: exitCodes.usage, message: error.message, code };

@@ -13,7 +13,9 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   const interrupt = new AbortController();
   // Every read that is under way listens to it.
   setMaxListeners(0, interrupt.signal);
-  const onSignal = (): void => {
+  let taken: ((signal: NodeJS.Signals) => void) | undefined;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (taken !== undefined) return taken(signal);
     if (interrupt.signal.aborted) process.exit(exitCodes.interrupted);
     interrupt.abort();
   };
@@ -23,7 +25,11 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   process.stderr.on('error', () => undefined);
 
   const program = emptyProgram();
-  const context = contextOf(program, interrupt.signal);
+  const takeSignals: CliContext['takeSignals'] = (handler) => {
+    taken = handler;
+    return () => (taken = undefined);
+  };
+  const context = contextOf(program, { signal: interrupt.signal, takeSignals });
   try {
     await defineVerbs(program, context, chosenVerb(argv));
     await program.parseAsync(argv, { from: 'user' });
@@ -47,7 +53,11 @@ export async function runCli(argv: readonly string[]): Promise<number> {
 /** All commands with their arguments and options, for completion and for the tests. */
 export async function fullProgram(context?: CliContext): Promise<Command> {
   const program = emptyProgram();
-  await defineVerbs(program, context ?? contextOf(program, new AbortController().signal), 'all');
+  await defineVerbs(
+    program,
+    context ?? contextOf(program, { signal: new AbortController().signal, takeSignals: () => () => {} }),
+    'all',
+  );
   return program;
 }
 
@@ -78,7 +88,7 @@ async function defineVerbs(program: Command, context: CliContext, chosen: string
   }
 }
 
-function contextOf(program: Command, signal: AbortSignal): CliContext {
+function contextOf(program: Command, signals: Pick<CliContext, 'signal' | 'takeSignals'>): CliContext {
   const progress = new ProgressWriter(process.stderr);
   return {
     get options() {
@@ -86,7 +96,7 @@ function contextOf(program: Command, signal: AbortSignal): CliContext {
     },
     output: new Output(process.stdout),
     progress,
-    signal,
+    ...signals,
     warn: (message) => {
       progress.clear();
       process.stderr.write(`peel: ${message}\n`);

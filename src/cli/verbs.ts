@@ -47,6 +47,11 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/index-group.ts'),
   },
   {
+    name: 'record',
+    summary: 'run a command in an image and record what its start touches',
+    load: () => import('./commands/record.ts'),
+  },
+  {
     name: 'profile',
     summary: 'list, show, push and remove what starts of images touch',
     load: () => import('./commands/profile.ts'),

@@ -15,6 +15,7 @@ import { mountSystem } from '../image/mount-system.ts';
 import { openImage } from '../image/open-image.ts';
 import type { IndexPolicy, OpenImageDeps } from '../image/open-image.ts';
 import { ProfileService } from '../image/profile-service.ts';
+import type { RecordStartOptions, StartRecord } from '../image/record-start.ts';
 import type { ServedMount, ServeMountDeps, ServeMountOptions } from '../image/serve-mount.ts';
 import { TreeBuilder } from '../image/tree-builder.ts';
 import type { UnpackedImage, UnpackImageOptions } from '../image/unpack-image.ts';
@@ -218,6 +219,12 @@ export class Node {
   async mount(options: ServeMountOptions): Promise<ServedMount> {
     const { serveMount } = await import('../image/serve-mount.ts');
     return await serveMount(await this.#mountDeps(), options);
+  }
+
+  /** Runs a command in an image, in this process's mount, and records what its start touches. Errors: ImageError. */
+  async recordStart(options: RecordStartOptions): Promise<StartRecord> {
+    const { recordStart } = await import('../image/record-start.ts');
+    return await recordStart({ ...(await this.#mountDeps()), profiles: this.#parts.state.profiles }, options);
   }
 
   /** Makes a mount of an earlier daemon again. Errors: ImageError. */

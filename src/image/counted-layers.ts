@@ -1,13 +1,13 @@
 import type { Layer } from '../layer/layer.ts';
 import type { CountedLayer, LayerOrder } from '../state/profiles.ts';
 
-type OpenLayer = Pick<Layer, 'descriptor' | 'row' | 'spans' | 'complete'>;
+type OpenLayer = Pick<Layer, 'descriptor' | 'row' | 'spans'>;
 
-/** How the layers' indexes count their spans, each layer once: without those that have all their bytes, or an index of the node's own. */
+/** How the layers' indexes count their spans, each layer once: without those whose index is the node's own. */
 export function countedLayers(layers: readonly OpenLayer[]): CountedLayer[] {
-  return [...new Set(layers)].flatMap(({ complete, row, descriptor, spans }) => {
+  return [...new Set(layers)].flatMap(({ row, descriptor, spans }) => {
     const { indexFormat, indexDigest } = row;
-    if (complete || indexFormat === 'node' || indexDigest === undefined) return [];
+    if (indexFormat === 'node' || indexDigest === undefined) return [];
     return { layer: descriptor.digest, index: indexDigest, format: indexFormat, spanCount: spans.count };
   });
 }

@@ -84,7 +84,7 @@ export async function openImage(
       await new ProfileFinder({ profiles: deps.state.profiles, content: deps.content }).find({
         origin,
         image: image.descriptor.digest,
-        layers: countedLayers(open),
+        layers: countedLayers(open.filter(({ complete }) => !complete)),
         listed: (await discovery)?.listed(),
         onWarning,
         signal: stop,

@@ -12,6 +12,8 @@ export interface BundleRequest {
   readonly config: ContainerConfig;
   /** Who runs it, when it is not root. */
   readonly rootless?: { readonly uid: number; readonly gid: number } | undefined;
+  /** Whether its process gets a terminal; default true. */
+  readonly terminal?: boolean | undefined;
   readonly onWarning?: ((message: string) => void) | undefined;
 }
 
@@ -21,14 +23,14 @@ const resolvConf = '/etc/resolv.conf';
  * Writes the config.json that makes a directory with a `rootfs` an OCI runtime bundle; only its owner may read it. Returns its path.
  * Errors: as `rootfsUser`; those of the file system.
  */
-export async function writeBundle({ dir, config, rootless, onWarning }: BundleRequest): Promise<string> {
+export async function writeBundle({ dir, config, rootless, terminal, onWarning }: BundleRequest): Promise<string> {
   const user = await rootfsUser(join(dir, 'rootfs'), config.user);
   if (rootless !== undefined && (user.uid !== 0 || user.gid !== 0)) {
     onWarning?.(
       `the image runs as user ${user.uid} and group ${user.gid}, which only root can give it: in this bundle it is root of its own user namespace`,
     );
   }
-  const spec = runtimeSpec({ config, user, rootless: rootless && (await withNames(rootless)) });
+  const spec = runtimeSpec({ config, user, rootless: rootless && (await withNames(rootless)), terminal });
   const file = join(dir, 'config.json');
   await writeWhole(file, [Buffer.from(`${JSON.stringify(spec, undefined, 2)}\n`)]);
   return file;

@@ -17,6 +17,8 @@ export interface RuntimeSpecInit {
   readonly config: ContainerConfig;
   readonly user: RootfsUser;
   readonly rootless?: Rootless | undefined;
+  /** Whether its process has one; default true. */
+  readonly terminal?: boolean | undefined;
 }
 
 interface Mount {
@@ -31,13 +33,13 @@ const defaultEnv = ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 const notAnything = ['nosuid', 'noexec', 'nodev'];
 
 /** The document, as JSON.stringify takes it. The tree is expected in `rootfs` beside it. */
-export function runtimeSpec({ config, user, rootless }: RuntimeSpecInit): JsonObject {
+export function runtimeSpec({ config, user, rootless, terminal = true }: RuntimeSpecInit): JsonObject {
   const { uid, gid, additionalGids, home } = user;
   const groups = additionalGids.length === 0 ? {} : { additionalGids };
   return {
     ociVersion: '1.0.2',
     process: {
-      terminal: true,
+      terminal,
       user: rootless === undefined ? { uid, gid, ...groups } : { uid: 0, gid: 0 },
       args: config.args.length === 0 ? ['sh'] : config.args,
       env: environment(config.env, home),

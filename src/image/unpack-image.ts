@@ -10,17 +10,14 @@ import type { LayerSourceTable } from '../state/layer-sources.ts';
 import type { LocalBlobs } from '../unpack/blob-feed.ts';
 import { UnpackError } from '../unpack/errors.ts';
 import type { LayerToUnpack, Unpacker } from '../unpack/unpacker.ts';
-import type { ContainerConfig } from './container-config.ts';
-import { containerConfig } from './container-config.ts';
-import { ImageError } from './errors.ts';
 import type { PullPolicy } from './image.ts';
 import { imageSource } from './known-source.ts';
 import { mountsAt, readMountInfo } from './mountinfo.ts';
 import { openOrigin } from './open-image.ts';
 import type { OpenOrigin, Origin } from './origin.ts';
-import { imageErrorFrom } from './registry-errors.ts';
 import { resolveImage } from './resolve.ts';
 import type { ResolvedImage, ResolveDeps } from './resolve.ts';
+import { ownIds, runnableConfig } from './runnable-config.ts';
 import { writeBundle } from './runtime-bundle.ts';
 
 export interface UnpackImageDeps extends ResolveDeps {
@@ -100,7 +97,8 @@ export async function unpackImage(deps: UnpackImageDeps, options: UnpackImageOpt
     await unpack(dir);
     return { ...done, rootfs: dir, config: undefined };
   }
-  const container = runnable(image);
+  // Found out before anything is downloaded.
+  const container = runnableConfig(image);
   const rootless = options.ownership === 'mine' ? ownIds() : undefined;
   const rootfs = join(dir, 'rootfs');
   const config = await inNewDirectory(target, async () => {
@@ -118,27 +116,6 @@ function layersOf(deps: UnpackImageDeps, image: ResolvedImage, origin: Origin): 
     const diffId = image.diffIds[i];
     return diffId === undefined ? [] : { descriptor, diffId, source: imageSource(deps, origin, descriptor), local };
   });
-}
-
-/** Found out before anything is downloaded. */
-function runnable({ config, reference }: ResolvedImage): ContainerConfig {
-  let container: ContainerConfig;
-  try {
-    container = containerConfig(config, reference);
-  } catch (error) {
-    throw imageErrorFrom(error, reference);
-  }
-  const { os } = container;
-  if (os !== undefined && os !== 'linux')
-    throw new ImageError(
-      'ERR_IMAGE_UNSUPPORTED',
-      `${reference} is an image for ${os}: only linux images make a bundle`,
-    );
-  return container;
-}
-
-function ownIds(): { readonly uid: number; readonly gid: number } {
-  return { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
 }
 
 interface Target {

@@ -229,7 +229,7 @@ describe('the indexes of an image', () => {
     expect(world.lab.front.seen('/referrers/')).toEqual([]);
   });
 
-  it('of formats that are switched off are not asked for, also when they are known', async () => {
+  it('of formats that are switched off are not used, also when they are known', async () => {
     const world = await World.start();
     await world.pushPeel();
     const soci = await world.pushSoci();
@@ -237,9 +237,8 @@ describe('the indexes of an image', () => {
     world.lab.front.forget();
     const off = { peel: false, soci_v1: true, soci_v2: true };
     expect(await all((await world.find({ formats: off })).discovery)).toMatchObject([{ digest: soci }]);
-    expect(world.lab.front.seen('/referrers/').map(({ path }) => path)).toEqual([
-      expect.stringContaining(`?artifactType=${encodeURIComponent(v1)}`),
-    ]);
+    // Profiles come with the same answer.
+    expect(world.lab.front.seen('/referrers/')).toHaveLength(1);
     const none = await world.find({ formats: { peel: false, soci_v1: false, soci_v2: true } });
     expect(none.discovery).toMatchObject({
       found: undefined,
