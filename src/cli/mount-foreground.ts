@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import type { Node } from '../daemon/node.ts';
 import { throttleProgress } from '../observe/progress.ts';
 import type { MountWish } from './commands/mount.ts';
+import { cacheSettings } from './cache-settings.ts';
 import type { CliContext } from './context.ts';
 import { CommandError, failureOf } from './errors.ts';
 import { MountReporter } from './mount-report.ts';
@@ -47,6 +48,9 @@ async function serve(context: CliContext, wish: MountWish, reporter: MountReport
       reporter?.close();
       // A process that lives for days must not hold the directory it was started in.
       if (reporter) process.chdir('/');
+      // Whoever waits for the mount need not wait for this.
+      const settings = await cacheSettings(context);
+      await node.keepCache(() => settings);
       await Promise.race([mount.closed, aborted(context.signal)]);
     } finally {
       await mount.unmount();

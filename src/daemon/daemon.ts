@@ -8,6 +8,7 @@ import type { DaemonConfig } from '../config/schema.ts';
 import type { ServiceEnvironment } from '../config/service-environment.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { errorMessage } from '../layer/errors.ts';
+import type { CacheKeeper } from '../image/cache-keeper.ts';
 import { makeUndumpable } from '../native/sys.ts';
 import type { LogRing } from '../observe/log-ring.ts';
 import type { AdjustableLog } from '../observe/log.ts';
@@ -93,6 +94,7 @@ class RunningDaemon implements Daemon {
   #credentials: DaemonCredentials | undefined;
   #snapshotter: SnapshotterPart | undefined;
   #unpacking: Unpacking | undefined;
+  #keeper: CacheKeeper | undefined;
   #service: ServiceManager | undefined;
   #reloading: Promise<readonly string[]> = Promise.resolve([]);
   readonly #stopping = new AbortController();
@@ -117,6 +119,7 @@ class RunningDaemon implements Daemon {
     const node = await this.#openNode(metrics);
     this.#node = node;
     this.#parts.push({ name: 'node', close: async () => await node.close() });
+    this.#keeper = await node.keepCache(() => this.#config.cache);
     this.#parts.push({ name: 'credentials', close: async () => await this.#credentials?.close() });
 
     this.#service = new ServiceManager({
@@ -301,6 +304,8 @@ class RunningDaemon implements Daemon {
     this.#config = config;
     this.#unpacking?.reload();
     this.#node?.laziness.reload();
+    // Nobody waits for it: there may be much to remove.
+    void this.#keeper?.check();
     const isServed = this.#metricsServer !== undefined || config.metrics.address === undefined;
     if (address !== config.metrics.address || !isServed) await this.#serveMetrics(config);
     // What was missing may be there now.

@@ -4,8 +4,11 @@ import { readEnvironment } from '../config/environment.ts';
 import type { Environment } from '../config/environment.ts';
 import { preparePaths } from '../config/paths.ts';
 import type { NodePaths } from '../config/paths.ts';
+import type { CacheSettings } from '../config/cache-bounds.ts';
+import type { CacheKeeper } from '../image/cache-keeper.ts';
+import type { CacheReport } from '../image/cache-report.ts';
 import { pruneCache, cacheEntries, removeCached } from '../image/cache-service.ts';
-import type { CacheEntry, CacheRemoval } from '../image/cache-service.ts';
+import type { CacheDeps, CacheEntry, CacheRemoval } from '../image/cache-service.ts';
 import { ContentStore } from '../image/content-store.ts';
 import { ContentFetcher } from '../image/content.ts';
 import type { InspectedImage, OpenImageOptions } from '../image/image.ts';
@@ -25,6 +28,7 @@ import { LayerDirectories } from '../layer/layer-paths.ts';
 import { LayerStore } from '../layer/layer-store.ts';
 import { LinkTable } from '../layer/link-table.ts';
 import { fetchSlots } from '../layer/permits.ts';
+import { statFs } from '../native/sys.ts';
 import { createLog } from '../observe/log.ts';
 import type { Logger } from '../observe/log.ts';
 import type { MountRow } from '../state/mounts.ts';
@@ -156,6 +160,7 @@ export class Node {
   readonly #parts: NodeParts;
   #imageDeps: OpenImageDeps;
   #unpacker: Promise<Unpacker> | undefined;
+  #keeper: Promise<CacheKeeper> | undefined;
 
   constructor(parts: NodeParts) {
     const { paths, state, layers, log, origins, downloadsPerImage, indexes } = parts;
@@ -267,14 +272,40 @@ export class Node {
 
   /** Removes layers by digest or unique prefix of one; `all` for every layer that nobody uses. Errors: ImageError. */
   removeCached(which: readonly string[] | 'all'): Promise<CacheRemoval> {
-    const { paths, state, layers } = this.#parts;
-    return removeCached({ root: paths.root, state, layers }, which);
+    return removeCached(this.#cacheDeps, which);
   }
 
   /** Removes whole layers, least recently used first, until the cache has at most `maxBytes` on disk. */
   pruneCache(maxBytes: number): Promise<CacheRemoval> {
+    return pruneCache(this.#cacheDeps, maxBytes);
+  }
+
+  /** How full the cache is, and what of it cannot go. */
+  async cacheReport(settings: CacheSettings): Promise<CacheReport> {
+    const { cacheReport } = await import('../image/cache-report.ts');
+    return await cacheReport(this.#cacheDeps, settings);
+  }
+
+  /** Keeps the cache within its bounds until the node is closed, unless another process does. The same one each time. */
+  keepCache(settings: () => CacheSettings): Promise<CacheKeeper> {
+    this.#keeper ??= this.#keepCache(settings);
+    return this.#keeper;
+  }
+
+  async #keepCache(settings: () => CacheSettings): Promise<CacheKeeper> {
+    const { CacheKeeper } = await import('../image/cache-keeper.ts');
+    const { DiskStock } = await import('../image/disk-stock.ts');
+    const { root } = this.paths;
+    const stock = new DiskStock(this.#cacheDeps);
+    const log = this.#parts.log.child({ component: 'cache' });
+    const keeper = new CacheKeeper({ root, settings, stock, space: () => statFs(root), log });
+    keeper.start();
+    return keeper;
+  }
+
+  get #cacheDeps(): CacheDeps {
     const { paths, state, layers } = this.#parts;
-    return pruneCache({ root: paths.root, state, layers }, maxBytes);
+    return { root: paths.root, state, layers };
   }
 
   /** Everything of an image into an ordinary directory. Errors: ImageError, OciError, UnpackError; the signal's reason. */
@@ -310,6 +341,7 @@ export class Node {
 
   /** Idempotent. Images must be closed before. */
   async close(): Promise<void> {
+    await (await this.#keeper?.catch(() => undefined))?.close();
     // One that could not be opened has nothing to close.
     const unpacker = await this.#unpacker?.catch(() => undefined);
     await unpacker?.close();

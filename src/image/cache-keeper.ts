@@ -130,6 +130,7 @@ export class CacheKeeper {
   /** The settings have changed, or somebody wants to know it now: measures, and makes room where that is needed. Never rejects. */
   async check(): Promise<void> {
     while (this.#checking !== undefined) await this.#checking;
+    if (this.#closing.signal.aborted) return;
     this.#measuredAt = -Infinity;
     await this.#run();
   }

@@ -37,7 +37,7 @@ export interface CacheRemoval {
   readonly freedBytes: number;
 }
 
-interface CacheDeps {
+export interface CacheDeps {
   readonly root: string;
   readonly state: State;
   readonly layers: LayerStore;
@@ -92,10 +92,12 @@ export async function pruneCache(deps: CacheDeps, maxBytes: number): Promise<Cac
   return await removeWhile(deps, entries, (freed) => total - freed > maxBytes);
 }
 
-async function removeWhile(
+/** In the order given, for as long as `more` says so; of layers only those that `mayGo` and nobody uses. */
+export async function removeWhile(
   deps: CacheDeps,
   entries: readonly CacheEntry[],
   more: (freed: number) => boolean,
+  mayGo: (entry: CacheEntry) => boolean = () => true,
 ): Promise<CacheRemoval> {
   await sweepRemoved(deps.root);
   const compressed = new CompressedStore(deps.root);
@@ -109,7 +111,8 @@ async function removeWhile(
   }
   for (const entry of entries) {
     if (!more(freedBytes)) break;
-    if (!entry.kept && (await deps.layers.remove(entry.digest))) {
+    if (!entry.kept && mayGo(entry) && (await deps.layers.remove(entry.digest))) {
+      deps.state.layerSources.delete(entry.digest);
       removed.push(entry.digest);
       freedBytes += entry.diskBytes;
     } else busy.push(entry.digest);

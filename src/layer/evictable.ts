@@ -5,7 +5,7 @@ export interface Evictable {
   readonly layer: Digest;
   /** Stream offset of every span and, last, the end of the stream. */
   readonly spanStarts: Float64Array;
-  /** Nothing of it can be evicted. */
+  /** It is of use only as a whole: nothing of it can be evicted. */
   readonly complete: boolean;
   /** Can be passed on by itself. */
   readonly isPresent: (span: number) => boolean;

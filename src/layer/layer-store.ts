@@ -1,5 +1,5 @@
 // All layers of a node: opens them, making what is missing (an index file, or the whole layer), and removes them.
-import { rm, stat } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { openNodeIndex } from '../index/node-index.ts';
 import type { NodeIndex } from '../index/node-index.ts';
 import type { IndexProvenance } from '../index/node-index-format.ts';
@@ -13,12 +13,15 @@ import type { Semaphore } from '../util/semaphore.ts';
 import type { BlobSource } from './blob-source.ts';
 import { diskError } from './disk-error.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
+import type { Evictable } from './evictable.ts';
+import { fileIdentity } from './file-identity.ts';
 import type { WholeLayer } from './keep-whole.ts';
 import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
 import { preparedRow, rowOf } from './layer-rows.ts';
 import { Layer } from './layer.ts';
 import { LinkTable } from './link-table.ts';
 import { tryBuildLock, withBuildLock } from './build-lock.ts';
+import { withCache } from './with-cache.ts';
 
 interface RemoteIndexHead {
   /** Of the index manifest. */
@@ -142,7 +145,7 @@ export class LayerStore {
     const { descriptor, reason } = layer;
     const paths = this.paths(descriptor.digest);
     const kept = await tryBuildLock(paths, async () => {
-      if ((await identity(paths.index)) !== undefined) return false;
+      if ((await fileIdentity(paths.index)) !== undefined) return false;
       const { keepWhole } = await import('./keep-whole.ts');
       await keepWhole(paths, layer, { signal: options.signal });
       this.#o.table.put(preparedRow(layer, { format: 'node', source: reason }, reason));
@@ -161,6 +164,11 @@ export class LayerStore {
       return true;
     });
     return removed === true;
+  }
+
+  /** Runs `use` on the block cache of a layer, whoever serves it; undefined where there is none. Errors: as `withCache`. */
+  withCache<T>(layer: Digest, use: (evictable: Evictable) => Promise<T> | T): Promise<T | undefined> {
+    return withCache(layer, this.paths(layer), use);
   }
 
   /** Bytes that turned out wrong are not opened again: the layer is made anew from its blob, where nobody uses it. */
@@ -184,7 +192,7 @@ export class LayerStore {
 
   async #openPrepared(request: OpenLayerRequest, paths: LayerPaths): Promise<Layer | undefined> {
     const { table } = this.#o;
-    const before = await identity(paths.index);
+    const before = await fileIdentity(paths.index);
     if (before === undefined) return undefined;
     const index = await this.#openIndex(paths);
     if (index === undefined) return undefined;
@@ -199,7 +207,7 @@ export class LayerStore {
         fingerprint: index.fingerprint,
       });
       // Between reading the index and holding the lock somebody may have removed the layer and made it anew.
-      const changed = (await identity(paths.index)) !== before;
+      const changed = (await fileIdentity(paths.index)) !== before;
       if (changed || !servable(index, cache)) {
         await cache.close();
         await index.close();
@@ -267,7 +275,7 @@ export class LayerStore {
 
   /** With the build lock held, and with code that a layer which is here needs nothing of: makes the index file, and the whole layer where there is no other way. */
   async #prepare(request: OpenLayerRequest, paths: LayerPaths, distrusted: string | undefined): Promise<void> {
-    if ((await identity(paths.index)) !== undefined) return;
+    if ((await fileIdentity(paths.index)) !== undefined) return;
     // What a process left that was killed while it downloaded the layer.
     await rm(paths.building, { force: true });
     // What one left that was killed before it had made the index file.
@@ -301,12 +309,4 @@ export class LayerStore {
 /** A layer that has no spans to fetch is worth something only when it is whole. */
 function servable(index: NodeIndex, cache: LayerCache): boolean {
   return index.info.decoder !== 'sequential' || cache.presentSpans === index.spans.count;
-}
-
-/** Tells a file from a later one at its place, also where inode numbers are used again at once. */
-async function identity(path: string): Promise<string | undefined> {
-  return await stat(path, { bigint: true }).then(
-    ({ ino, ctimeNs }) => `${ino} ${ctimeNs}`,
-    () => undefined,
-  );
 }

@@ -1,6 +1,9 @@
 import type { Command } from 'commander';
 import type { CacheRemoval } from '../../image/cache-service.ts';
+import { configuredLimit } from '../../config/cache-bounds.ts';
 import { statFs } from '../../native/sys.ts';
+import { cacheLines } from '../cache-text.ts';
+import { cacheSettings } from '../cache-settings.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
@@ -8,16 +11,23 @@ import { humanBytes, localMinute, percent, shortDigest } from '../human.ts';
 import { parseSize } from '../options.ts';
 import { withNode } from '../with-node.ts';
 
-/** Share of the filesystem that the cache may take when nobody says otherwise. */
-const defaultShare = 0.8;
-
 export function define(command: Command, context: CliContext): void {
+  command
+    .description('Without a command: how full the cache is, what it may take, and what of it cannot go.')
+    .action(async () => await show(context));
   defineLs(command.command('ls').description('List the layers in the cache, least recently used first.'), context);
   defineRm(command.command('rm').description('Remove layers by digest, or by the beginning of one.'), context);
   definePrune(
     command.command('prune').description('Remove layers, least recently used first, until the cache is small enough.'),
     context,
   );
+}
+
+async function show(context: CliContext): Promise<void> {
+  const settings = await cacheSettings(context);
+  const report = await withNode(context, (node) => node.cacheReport(settings));
+  if (context.options.json) await context.output.value(report);
+  else await context.output.lines(cacheLines(report));
 }
 
 function defineLs(command: Command, context: CliContext): void {
@@ -67,10 +77,11 @@ function defineRm(command: Command, context: CliContext): void {
 
 function definePrune(command: Command, context: CliContext): void {
   command
-    .option('--max-size <size>', 'what may stay, e.g. 20GiB (default: 80 % of the filesystem)', parseSize)
+    .option('--max-size <size>', 'what may stay, e.g. 20GiB (default: `cache.limit` of the configuration)', parseSize)
     .action(async (options: { maxSize?: number }) => {
+      const { limit: usual } = await cacheSettings(context);
       const removal = await withNode(context, (node) => {
-        const limit = options.maxSize ?? Math.floor(statFs(node.paths.root).totalBytes * defaultShare);
+        const limit = options.maxSize ?? configuredLimit(usual, statFs(node.paths.root).totalBytes);
         return node.pruneCache(limit);
       });
       await say(context, removal);

@@ -1,0 +1,37 @@
+import type { Evictable } from '../layer/evictable.ts';
+import type { Digest } from '../oci/digest.ts';
+import { cacheEntries, removeWhile } from './cache-service.ts';
+import type { CacheDeps, CacheRemoval } from './cache-service.ts';
+import { cacheUsage } from './cache-usage.ts';
+import type { CacheStock } from './make-room.ts';
+
+/** ms after its last use in which a layer that nobody has open stays: whoever made it may be about to open it. */
+const graceMs = 30_000;
+
+/** The cache of a state directory. */
+export class DiskStock implements CacheStock {
+  readonly #d: CacheDeps;
+
+  constructor(deps: CacheDeps) {
+    this.#d = deps;
+  }
+
+  async usedBytes(): Promise<number> {
+    return (await cacheUsage(this.#d.root)).total;
+  }
+
+  async removeWhole(more: (freedBytes: number) => boolean): Promise<CacheRemoval> {
+    const { root, state } = this.#d;
+    const before = Date.now() - graceMs;
+    return await removeWhile(this.#d, await cacheEntries(root, state), more, ({ usedAt }) => usedAt < before);
+  }
+
+  async lazyLayers(): Promise<readonly Digest[]> {
+    const { root, state } = this.#d;
+    return (await cacheEntries(root, state)).map(({ digest }) => digest);
+  }
+
+  async withLazy<T>(layer: Digest, use: (evictable: Evictable) => Promise<T> | T): Promise<T | undefined> {
+    return await this.#d.layers.withCache(layer, use);
+  }
+}
