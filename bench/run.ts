@@ -1,4 +1,4 @@
-// npm run bench [-- QUESTION...] [--json FILE]: every figure is a ratio measured in this run, or a figure of memory.
+// npm run bench [-- QUESTION...] [--json FILE] [--full] [--profile]: every figure is a ratio measured in this run, or a figure of memory.
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { coldFile } from './cold-file.ts';
@@ -8,6 +8,7 @@ import { metadata } from './metadata.ts';
 import { mountMemory } from './mount-memory.ts';
 import { peelIndex } from './peel-index.ts';
 import { reads } from './reads.ts';
+import { readiness } from './readiness.ts';
 import { registryBlobs } from './registry-blobs.ts';
 import { registryRanges } from './registry-ranges.ts';
 import { snapshotterPrepare } from './snapshotter-prepare.ts';
@@ -27,9 +28,17 @@ const questions = [
   snapshotterPrepare,
   unpack,
   peelIndex,
+  readiness,
 ];
 
-const { values, positionals } = parseArgs({ options: { json: { type: 'string' } }, allowPositionals: true });
+const { values, positionals } = parseArgs({
+  options: {
+    json: { type: 'string' },
+    full: { type: 'boolean', default: false },
+    profile: { type: 'boolean', default: false },
+  },
+  allowPositionals: true,
+});
 const chosen =
   positionals.length === 0 ? questions : questions.filter((question) => positionals.includes(question.name));
 if (chosen.length === 0) {
@@ -40,7 +49,7 @@ requireRoot();
 const results: Record<string, unknown> = {};
 for (const question of chosen) {
   process.stderr.write(`${question.name}: ${question.asks}\n`);
-  const rows = await question.run();
+  const rows = await question.run(values);
   results[question.name] = rows;
   printTable(question.name, rows);
 }

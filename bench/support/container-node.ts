@@ -8,6 +8,7 @@ import type { ShapedRegistry } from './shaped-registry.ts';
 const home = `${workDir}/node`;
 const socket = `${home}/containerd.sock`;
 const snapshots = `${home}/run/snapshotter.sock`;
+const metrics = `${home}/run/metrics.sock`;
 
 const containerdConfig = `version = 2
 root = "${home}/containerd"
@@ -37,14 +38,15 @@ export class ContainerNode {
     this.#processes = processes;
   }
 
-  static async start(registry: ShapedRegistry, mode: SnapshotterMode = 'lazy'): Promise<ContainerNode> {
+  /** `settings`: further tables of the daemon's configuration. */
+  static async start(registry: ShapedRegistry, mode: SnapshotterMode = 'lazy', settings = ''): Promise<ContainerNode> {
     await clear();
     for (const dir of ['peel', 'run', 'containerd', 'state'])
       mkdirSync(`${home}/${dir}`, { recursive: true, mode: 0o700 });
     writeFileSync(`${home}/containerd.toml`, containerdConfig);
     writeFileSync(
       `${home}/peel.toml`,
-      `root = "${home}/peel"\nrun_dir = "${home}/run"\n[snapshotter]\nmode = "${mode}"\n[registry]\ncerts_dirs = ["${registry.certsDir}"]\n`,
+      `root = "${home}/peel"\nrun_dir = "${home}/run"\n[metrics]\naddress = "unix:${metrics}"\n[snapshotter]\nmode = "${mode}"\n[registry]\ncerts_dirs = ["${registry.certsDir}"]\n${settings}`,
     );
     const daemon = start('peel', process.execPath, [cli, 'daemon', '--config', `${home}/peel.toml`]);
     await waitFor(`test -S ${snapshots}`, 'peel');
@@ -67,6 +69,16 @@ export class ContainerNode {
     const status = JSON.parse(text) as { snapshotter?: { deferrals: Record<string, number> } };
     if (status.snapshotter === undefined) throw new Error(`the daemon says nothing of snapshots: ${text}`);
     return status.snapshotter.deferrals;
+  }
+
+  /** What the daemon counts: the sum of a metric over those of its labels that contain `label`; undefined where it has no such metric. */
+  async counted(name: string, label = ''): Promise<number | undefined> {
+    const text = await output('curl', ['-sf', '--unix-socket', metrics, 'http://daemon/metrics']);
+    const values = text.split('\n').flatMap((line) => {
+      const [, counted, labels = '', value] = /^(\w+)(\{.*\})? (\S+)$/.exec(line) ?? [];
+      return counted === name && labels.includes(label) ? [Number(value)] : [];
+    });
+    return values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0);
   }
 
   /** As people do it: containerd's own pull, or the one that lets a lazy snapshotter do its work. */

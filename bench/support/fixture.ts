@@ -30,14 +30,15 @@ async function sha256(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** Builds an image from the folders that `fill` (a shell script, run in an empty folder) makes: one layer for each `layer-*`. */
-export async function fixture(name: string, fill: string): Promise<Fixture> {
+/** Builds an image from the folders that `fill` (a shell script, run in an empty folder, or what is given its path) makes: one layer for each `layer-*`. */
+export async function fixture(name: string, fill: string | ((source: string) => Promise<void>)): Promise<Fixture> {
   const home = `${workDir}/fixtures/${name}`;
   if (!existsSync(home)) {
     const fresh = `${home}.new`;
     rmSync(fresh, { recursive: true, force: true });
     mkdirSync(`${fresh}/source`, { recursive: true });
-    await shell(`cd ${fresh}/source && ${fill}`);
+    if (typeof fill === 'string') await shell(`cd ${fresh}/source && ${fill}`);
+    else await fill(`${fresh}/source`);
     await writeLayout(fresh, name);
     rmSync(`${fresh}/source`, { recursive: true });
     renameSync(fresh, home);

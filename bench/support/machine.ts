@@ -16,16 +16,22 @@ export function dropCaches(): void {
   writeFileSync('/proc/sys/vm/drop_caches', '3');
 }
 
-let probeBinary: string | undefined;
+const compiled = new Set<string>();
 
-/** Runs tools/probe.cpp (compiled on first use) and returns its JSON line. */
-export function probe(...args: string[]): Promise<Record<string, number>> {
-  if (probeBinary === undefined) {
+/** Path of what tools/NAME.cpp is compiled to, on first use. */
+export function tool(name: string, ...flags: readonly string[]): string {
+  const binary = `${workDir}/${name}`;
+  if (!compiled.has(name)) {
     mkdirSync(workDir, { recursive: true });
-    probeBinary = `${workDir}/probe`;
-    execFileSync('g++', ['-std=c++20', '-O2', '-o', probeBinary, `${checkout}/bench/tools/probe.cpp`]);
+    execFileSync('g++', ['-std=c++20', '-O2', ...flags, '-o', binary, `${checkout}/bench/tools/${name}.cpp`]);
+    compiled.add(name);
   }
-  return output(probeBinary, args).then((text) => JSON.parse(text) as Record<string, number>);
+  return binary;
+}
+
+/** Runs tools/probe.cpp and returns its JSON line. */
+export function probe(...args: string[]): Promise<Record<string, number>> {
+  return output(tool('probe'), args).then((text) => JSON.parse(text) as Record<string, number>);
 }
 
 /** Standard output of a child process; rejects with its standard error when it fails. */

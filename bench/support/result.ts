@@ -19,10 +19,17 @@ export interface Figure {
   readonly aim?: string;
 }
 
+export interface RunOptions {
+  /** Everything that is asked, however long it takes. */
+  readonly full: boolean;
+  /** Also with profiles that were recorded on another node. */
+  readonly profile: boolean;
+}
+
 export interface Question {
   readonly name: string;
   readonly asks: string;
-  run(): Promise<readonly (Ratio | Figure)[]>;
+  run(options: RunOptions): Promise<readonly (Ratio | Figure)[]>;
 }
 
 export function median(values: readonly number[]): number {

@@ -32,16 +32,29 @@ export class ShapedRegistry {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     const registry = new ShapedRegistry(child);
-    mkdirSync(`${registry.certsDir}/${registry.host}`, { recursive: true });
-    const url = `http://${registry.host}`;
+    await registry.answers(registry.host);
+    return registry;
+  }
+
+  /** Another address of the same machine, as it stands in a reference. */
+  addressOf(port: number): string {
+    return `${there}:${port}`;
+  }
+
+  /** The command line that runs a command beside the registry. */
+  inside(...command: readonly string[]): [string, ...string[]] {
+    return ['ip', 'netns', 'exec', namespace, ...command];
+  }
+
+  /** Resolves when a registry answers at `host`, and says in `certsDir` that it speaks plain HTTP. */
+  async answers(host: string): Promise<void> {
+    const url = `http://${host}`;
+    mkdirSync(`${this.certsDir}/${host}`, { recursive: true });
     writeFileSync(
-      `${registry.certsDir}/${registry.host}/hosts.toml`,
+      `${this.certsDir}/${host}/hosts.toml`,
       `server = "${url}"\n[host."${url}"]\ncapabilities = ["pull", "resolve", "push"]\n`,
     );
-    await shell(
-      `for i in $(seq 100); do curl -sf http://${registry.host}/v2/ >/dev/null && exit 0; sleep 0.1; done; exit 1`,
-    );
-    return registry;
+    await shell(`for i in $(seq 100); do curl -sf ${url}/v2/ >/dev/null && exit 0; sleep 0.1; done; exit 1`);
   }
 
   /** What the registry may send. */

@@ -47,6 +47,11 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/index-group.ts'),
   },
   {
+    name: 'profile',
+    summary: 'list, show, push and remove what starts of images touch',
+    load: () => import('./commands/profile.ts'),
+  },
+  {
     name: 'copy',
     summary: 'copy an image between registries, layouts and archives',
     load: () => import('./commands/copy.ts'),

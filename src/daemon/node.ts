@@ -14,6 +14,7 @@ import type { LoadedImage } from '../image/loaded-image.ts';
 import { mountSystem } from '../image/mount-system.ts';
 import { openImage } from '../image/open-image.ts';
 import type { IndexPolicy, OpenImageDeps } from '../image/open-image.ts';
+import { ProfileService } from '../image/profile-service.ts';
 import type { ServedMount, ServeMountDeps, ServeMountOptions } from '../image/serve-mount.ts';
 import { TreeBuilder } from '../image/tree-builder.ts';
 import type { UnpackedImage, UnpackImageOptions } from '../image/unpack-image.ts';
@@ -21,6 +22,8 @@ import type { MountStatus, UmountOptions } from '../image/umount.ts';
 import { listMounts, umount } from '../image/umount.ts';
 import { LayerDirectories } from '../layer/layer-paths.ts';
 import { LayerStore } from '../layer/layer-store.ts';
+import { LinkTable } from '../layer/link-table.ts';
+import { fetchSlots } from '../layer/permits.ts';
 import { createLog } from '../observe/log.ts';
 import type { Logger } from '../observe/log.ts';
 import type { MountRow } from '../state/mounts.ts';
@@ -28,7 +31,7 @@ import { openState } from '../state/state.ts';
 import type { State } from '../state/state.ts';
 import { UnpackError } from '../unpack/errors.ts';
 import type { Unpacker } from '../unpack/unpacker.ts';
-import { Semaphore } from '../util/semaphore.ts';
+import type { Semaphore } from '../util/semaphore.ts';
 import { Origins } from './origins.ts';
 import type { OriginsOptions } from './origins.ts';
 import type { RegistryAccess } from './registry-access.ts';
@@ -63,6 +66,11 @@ export interface Downloads {
   readonly perImage: number;
 }
 
+/** One image alone may use the line to its registry as far as an image may. */
+function requestsPerLink({ perImage }: Downloads): number {
+  return Math.max(8, perImage);
+}
+
 const defaultDownloads: Downloads = { perNode: 16, perImage: 8 };
 const readDeadlineMs = 60_000;
 
@@ -75,11 +83,13 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
   const directories = await LayerDirectories.open(paths.root, paths.runDir);
   const state = openState(paths.root);
   const downloads = options.downloads ?? defaultDownloads;
-  const slots = new Semaphore(downloads.perNode);
+  const slots = fetchSlots(downloads.perNode);
+  const links = new LinkTable({ requests: requestsPerLink(downloads) });
   const layers = new LayerStore({
     directories,
     table: state.layers,
     slots,
+    links,
     log: log.child({ component: 'layer' }),
     readDeadlineMs: options.readDeadlineMs ?? readDeadlineMs,
     onMiss: options.onMiss,
@@ -93,7 +103,19 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
     });
     const { openUnpacker, indexes } = options;
     const downloadsPerImage = downloads.perImage;
-    return new Node({ paths, uid, log, state, layers, slots, origins, downloadsPerImage, indexes, openUnpacker });
+    return new Node({
+      paths,
+      uid,
+      log,
+      state,
+      layers,
+      slots,
+      links,
+      origins,
+      downloadsPerImage,
+      indexes,
+      openUnpacker,
+    });
   } catch (error) {
     state.close();
     throw error;
@@ -107,6 +129,7 @@ interface NodeParts {
   readonly state: State;
   readonly layers: LayerStore;
   readonly slots: Semaphore;
+  readonly links: LinkTable;
   readonly origins: Origins;
   readonly downloadsPerImage: number;
   readonly indexes: NodeOptions['indexes'];
@@ -116,6 +139,7 @@ interface NodeParts {
 export class Node {
   readonly paths: NodePaths;
   readonly indexes: IndexService;
+  readonly profiles: ProfileService;
   readonly #parts: NodeParts;
   #imageDeps: OpenImageDeps;
   #unpacker: Promise<Unpacker> | undefined;
@@ -138,6 +162,7 @@ export class Node {
       indexes,
     };
     this.indexes = new IndexService({ openOrigin, state, content, store, log });
+    this.profiles = new ProfileService({ openOrigin, state, content });
   }
 
   /** Errors: ImageError, OciError. The caller closes it. */
@@ -167,6 +192,7 @@ export class Node {
   /** Counts from now on; what is under way or open goes on as it began. */
   setLimits({ downloads, readDeadlineMs }: { readonly downloads: Downloads; readonly readDeadlineMs: number }): void {
     this.#parts.slots.resize(downloads.perNode);
+    this.#parts.links.setRequests(requestsPerLink(downloads));
     this.#parts.layers.readDeadlineMs = readDeadlineMs;
     this.#imageDeps = { ...this.#imageDeps, downloadsPerImage: downloads.perImage };
   }

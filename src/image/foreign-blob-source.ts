@@ -12,6 +12,7 @@ import { ImageError } from './errors.ts';
 export function foreignBlobSource(registry: BlobSource, descriptor: Descriptor): BlobSource {
   return {
     name: registry.name,
+    host: registry.host,
     readRange: (start, end, options) =>
       elsewhere(
         () => registry.readRange(start, end, options),

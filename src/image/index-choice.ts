@@ -6,8 +6,6 @@ import type { Digest } from '../oci/digest.ts';
 /** By the annotation `org.opencontainers.image.created`, or in the order in which the registry lists them. */
 export type IndexChoice = 'newest' | 'oldest' | 'registry';
 
-export const createdAnnotation = 'org.opencontainers.image.created';
-
 export interface IndexCandidate {
   readonly digest: Digest;
   /** RFC 3339, as the annotation says it; undefined or anything else when it does not. */

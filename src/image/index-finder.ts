@@ -10,6 +10,7 @@ import type { IndexMode } from './image.ts';
 import type { IndexChoice } from './index-choice.ts';
 import { allFormats } from './index-formats.ts';
 import type { IndexFormats } from './index-formats.ts';
+import type { ListedReferrers } from './index-referrers.ts';
 import { IndexSearch } from './index-search.ts';
 import type { Origin } from './origin.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -28,6 +29,8 @@ export interface Discovery {
    * for, and once for all layers. Errors: the signal's reason.
    */
   readonly candidate: (position: number) => Promise<FoundIndex | undefined>;
+  /** What the registry has beside the image; undefined as long as it was not asked. */
+  readonly listed: () => ListedReferrers | undefined;
 }
 
 export interface FindOptions {
@@ -73,8 +76,8 @@ export class IndexFinder {
       const why = isDigest(mode) && warnings.length > 0 ? warnings.join('; ') : [reason, ...warnings].join('; ');
       throw new ImageError('ERR_IMAGE_INDEX', `${image.reference} has no usable index: ${why}`);
     }
-    const candidate = (position: number) => list.at(position);
-    if (found !== undefined) return { found, reason: '', warnings, candidate };
-    return { found, reason, warnings, candidate, ...(error === undefined ? {} : { error }) };
+    const more = { candidate: (position: number) => list.at(position), listed: () => search.listed };
+    if (found !== undefined) return { found, reason: '', warnings, ...more };
+    return { found, reason, warnings, ...more, ...(error === undefined ? {} : { error }) };
   }
 }

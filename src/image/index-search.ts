@@ -3,19 +3,19 @@ import { sociAnnotations } from '../index/soci-names.ts';
 import { errorMessage } from '../layer/errors.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
-import { parseManifestOrIndex } from '../oci/manifest.ts';
 import type { IndexKind, IndexTable } from '../state/indexes.ts';
 import { madeHere } from './assemble-index.ts';
 import type { ContentFetcher } from './content.ts';
+import { datedCandidates } from './dated-candidates.ts';
 import { indexKind, readIndexOf } from './found-index.ts';
 import type { FoundIndex } from './found-index.ts';
 import type { IndexMode } from './image.ts';
-import { createdAnnotation, orderCandidates, placeText } from './index-choice.ts';
-import type { IndexCandidate, IndexChoice } from './index-choice.ts';
+import { orderCandidates, placeText } from './index-choice.ts';
+import type { IndexChoice } from './index-choice.ts';
 import { switchedOff } from './index-formats.ts';
 import type { IndexFormats } from './index-formats.ts';
 import { listIndexes } from './index-referrers.ts';
-import type { ListedIndexes } from './index-referrers.ts';
+import type { ListedReferrers } from './index-referrers.ts';
 import type { Origin } from './origin.ts';
 import { isUnknown } from './registry-errors.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -47,13 +47,18 @@ export class IndexSearch {
   readonly #o: IndexSearchInit;
   readonly #tried = new Set<Digest>();
   readonly warnings: string[] = [];
-  #listed: ListedIndexes | undefined;
+  #listed: ListedReferrers | undefined;
   #asked = 0;
   /** Set when the registry could not be asked: there may be one that was not found. */
   error: unknown;
 
   constructor(init: IndexSearchInit) {
     this.#o = init;
+  }
+
+  /** What the registry has beside the image; undefined while it was not asked. */
+  get listed(): ListedReferrers | undefined {
+    return this.#listed;
   }
 
   /** Why there is none or none further, as half a sentence. */
@@ -106,9 +111,10 @@ export class IndexSearch {
   }
 
   async *#referrers(kind: IndexKind): AsyncGenerator<FoundIndex, void> {
-    const { choice, origin } = this.#o;
+    const { choice, content, origin, signal } = this.#o;
     const listed = (await this.#list())[kind];
-    const dated = choice === 'registry' || listed.length < 2 ? listed : await this.#dated(listed);
+    const dated =
+      choice === 'registry' || listed.length < 2 ? listed : await datedCandidates(content, origin, listed, { signal });
     for (const [position, candidate] of orderCandidates(dated, choice).slice(0, maxTried).entries()) {
       const place = placeText(candidate, { position, total: listed.length }, choice);
       const where = `referrer in ${origin.name}`;
@@ -117,8 +123,8 @@ export class IndexSearch {
     }
   }
 
-  /** Both kinds at once. What was not there is not remembered: one that is pushed meanwhile saves most of the layers. */
-  async #list(): Promise<ListedIndexes> {
+  /** All kinds at once. What was not there is not remembered: one that is pushed meanwhile saves most of the layers. */
+  async #list(): Promise<ListedReferrers> {
     if (this.#listed !== undefined) return this.#listed;
     const { origin, image, formats, signal } = this.#o;
     const kinds: IndexKind[] = [
@@ -130,25 +136,9 @@ export class IndexSearch {
     } catch (error) {
       signal?.throwIfAborted();
       if (!isUnknown(error)) this.error = error;
-      this.#listed = { peel: [], soci: [] };
+      this.#listed = { peel: [], soci: [], profile: [] };
     }
     return this.#listed;
-  }
-
-  /** Some registries list no annotations: the manifests have them. One that cannot be had is found out about when it is tried. */
-  async #dated(listed: readonly IndexCandidate[]): Promise<IndexCandidate[]> {
-    const { content, origin, signal } = this.#o;
-    const silent = listed.filter(({ created }) => created === undefined).slice(0, maxTried);
-    const times = new Map(
-      await Promise.all(
-        silent.map(async ({ digest }) => {
-          const manifest = await content.manifest(origin, digest, { signal }).catch(() => undefined);
-          return [digest, manifest && createdOf(manifest.bytes)] as const;
-        }),
-      ),
-    );
-    signal?.throwIfAborted();
-    return listed.map(({ digest, created }) => ({ digest, created: created ?? times.get(digest) }));
   }
 
   async *#use({ digest, source, kind }: Named): AsyncGenerator<FoundIndex, void> {
@@ -173,13 +163,5 @@ export class IndexSearch {
       return;
     }
     yield found;
-  }
-}
-
-function createdOf(bytes: Uint8Array): string | undefined {
-  try {
-    return parseManifestOrIndex(bytes).annotations[createdAnnotation];
-  } catch {
-    return undefined;
   }
 }

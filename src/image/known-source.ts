@@ -1,3 +1,4 @@
+import { hostOf } from '../layer/blob-source.ts';
 import type { BlobSource, SourceOptions } from '../layer/blob-source.ts';
 import { isFinalFetchError } from '../layer/fetch-errors.ts';
 import type { Descriptor } from '../oci/descriptor.ts';
@@ -50,6 +51,11 @@ export class KnownSource implements BlobSource {
   get name(): string {
     const where = this.#preferred ?? this.#repositories()[0]?.name;
     return where === undefined ? `layer ${this.#descriptor.digest}` : `${where}@${this.#descriptor.digest}`;
+  }
+
+  get host(): string | undefined {
+    const where = this.#preferred ?? this.#repositories()[0]?.name;
+    return where === undefined ? undefined : hostOf(where);
   }
 
   /** Errors: as `Reader.getBlobRange`; of several refusals the one that may pass. */

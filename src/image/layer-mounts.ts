@@ -3,13 +3,13 @@ import { mkdir, readdir, realpath, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
+import { fetchSlots } from '../layer/permits.ts';
 import { unmount } from '../native/mounts.ts';
 import type { Logger } from '../observe/log.ts';
 import type { SlotRow } from '../state/slots.ts';
 import type { State } from '../state/state.ts';
 import { forEach } from '../util/for-each.ts';
 import { KeyedLock } from '../util/keyed-lock.ts';
-import { Semaphore } from '../util/semaphore.ts';
 import { ImageError } from './errors.ts';
 import { KnownSource } from './known-source.ts';
 import type { LayerMounter, MountedLayer } from './layer-mounter.ts';
@@ -236,7 +236,7 @@ export class LayerMounts {
         diffId: known.diffId,
         source: new KnownSource({ sources: state.layerSources, openOrigin }, descriptor),
         findIndex: async () => ({ index: undefined, reason: 'not asked when a layer is restored' }),
-        slots: new Semaphore(downloads),
+        slots: fetchSlots(downloads),
         onWarning: (warning) => log.warn({ layer: row.layer }, warning),
       }),
     );

@@ -5,6 +5,7 @@ import type { Manifest } from '../oci/manifest.ts';
 import type { TarEntry } from '../tar/entry.ts';
 import type { Tree, TreeNode } from '../tree/tree.ts';
 import { ImageError } from './errors.ts';
+import type { FoundProfile } from './profile-finder.ts';
 import type { Image, LayerStatus } from './image.ts';
 import type { TreeBuilder } from './tree-builder.ts';
 
@@ -17,6 +18,14 @@ export interface LoadedImageInit {
   /** One per layer of the manifest; a layer that occurs twice is the same object twice. */
   readonly layers: readonly Layer[];
   readonly trees: TreeBuilder;
+  /** Looks for what starts of the image touch. */
+  readonly findProfile: (layers: readonly Layer[], options: FindProfileOptions) => Promise<FoundProfile | undefined>;
+}
+
+export interface FindProfileOptions {
+  /** Told once of each profile that is there and cannot be used. */
+  readonly onWarning: (warning: string) => void;
+  readonly signal?: AbortSignal | undefined;
 }
 
 interface CallOptions {
@@ -35,6 +44,7 @@ export class LoadedImage implements Image {
   /** Lowest first. */
   readonly openLayers: readonly Layer[];
   readonly #trees: TreeBuilder;
+  readonly #findProfile: LoadedImageInit['findProfile'];
   #tree: Promise<Tree> | undefined;
   #closed: Promise<void> | undefined;
 
@@ -46,6 +56,7 @@ export class LoadedImage implements Image {
     this.warnings = init.warnings;
     this.openLayers = init.layers;
     this.#trees = init.trees;
+    this.#findProfile = init.findProfile;
   }
 
   layers(): readonly LayerStatus[] {
@@ -71,6 +82,14 @@ export class LoadedImage implements Image {
   /** Path of the compiled tree, made when the node has not got it. Keeps nothing in memory. Errors: ERR_IMAGE_TREE. */
   treeFile(options: CallOptions = {}): Promise<string> {
     return this.#trees.compiled(this.openLayers, options);
+  }
+
+  /**
+   * What starts of the image touch, for its layers as they are open; undefined when nothing is known. May ask the registry that was asked for
+   * indexes, so a mount does not wait for it. Errors: those of a registry that cannot be asked; the signal's reason.
+   */
+  findProfile(options: FindProfileOptions): Promise<FoundProfile | undefined> {
+    return this.#findProfile(this.openLayers, options);
   }
 
   async read(node: TreeNode, offset: number, length: number, options: CallOptions = {}): Promise<Uint8Array> {

@@ -4,12 +4,12 @@ import { errorMessage } from '../layer/errors.ts';
 import { RegistryError } from '../registry/errors.ts';
 import type { LayerStore, OpenLayerRequest } from '../layer/layer-store.ts';
 import type { Layer } from '../layer/layer.ts';
+import { fetchSlots } from '../layer/permits.ts';
 import type { Logger } from '../observe/log.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { parseReference } from '../oci/reference.ts';
 import type { State } from '../state/state.ts';
-import { Semaphore } from '../util/semaphore.ts';
 import type { ContentFetcher } from './content.ts';
 import { ImageError } from './errors.ts';
 import type { IndexMode, OpenImageOptions } from './image.ts';
@@ -21,7 +21,9 @@ import type { IndexFormats } from './index-formats.ts';
 import { imageSource } from './known-source.ts';
 import { LoadedImage } from './loaded-image.ts';
 import { offeredIndex } from './offered-index.ts';
+import { countedLayers } from './counted-layers.ts';
 import type { OpenOrigin, Origin } from './origin.ts';
+import { ProfileFinder } from './profile-finder.ts';
 import { imageErrorFrom } from './registry-errors.ts';
 import { resolveImage } from './resolve.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -63,7 +65,9 @@ export async function openImage(
     signal,
   });
   const warnings = [...image.warnings];
-  const discover = discoverer(deps, origin, image, mode, warnings, signal);
+  let discovery: Promise<Discovery> | undefined;
+  const ask = discoverer(deps, origin, image, mode, warnings, signal);
+  const discover = () => (discovery = ask());
   // Who insists on an index wants to know before anything is downloaded, and also when nothing has to be.
   if (mode !== 'auto' && mode !== 'never') await discover();
   const layers = await openLayers(deps, origin, image, discover, warnings, options);
@@ -76,6 +80,15 @@ export async function openImage(
     warnings,
     layers,
     trees: deps.trees,
+    findProfile: async (open, { onWarning, signal: stop }) =>
+      await new ProfileFinder({ profiles: deps.state.profiles, content: deps.content }).find({
+        origin,
+        image: image.descriptor.digest,
+        layers: countedLayers(open),
+        listed: (await discovery)?.listed(),
+        onWarning,
+        signal: stop,
+      }),
   });
 }
 
@@ -114,7 +127,7 @@ async function openLayers(
   warnings: string[],
   options: OpenImageOptions,
 ): Promise<Layer[]> {
-  const slots = new Semaphore(deps.downloadsPerImage);
+  const slots = fetchSlots(deps.downloadsPerImage);
   // One layer that fails ends the downloads of the others.
   const failing = new AbortController();
   const signal = options.signal === undefined ? failing.signal : AbortSignal.any([options.signal, failing.signal]);

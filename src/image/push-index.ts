@@ -1,10 +1,11 @@
-import { Readable } from 'node:stream';
-import { parseManifest } from '../oci/manifest.ts';
+import type { Blob } from '../index/blob.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
+import { parseManifest } from '../oci/manifest.ts';
 import type { ContentFetcher } from './content.ts';
 import { ImageError } from './errors.ts';
 import type { Origin } from './origin.ts';
-import { imageErrorFrom } from './registry-errors.ts';
+import { pushArtifact } from './push-artifact.ts';
 
 /** Whether an index was made on this node: one that was only found has none of its blobs here. */
 export async function isWholeHere(content: ContentFetcher, index: Digest): Promise<boolean> {
@@ -28,20 +29,25 @@ export async function pushIndex(
   const manifest = await content.local(index);
   if (manifest === undefined) throw new ImageError('ERR_IMAGE_INDEX', `index ${index} was not made on this node`);
   const { config, layers, mediaType } = parseManifest(manifest.bytes);
-  try {
-    for (const descriptor of [config, ...layers]) {
-      const blob = await content.local(descriptor.digest);
-      if (blob === undefined)
-        throw new ImageError(
-          'ERR_IMAGE_INDEX',
-          `index ${index} was not made on this node: it lacks ${descriptor.digest}`,
-        );
-      await origin.registry.pushBlob(origin.repository, descriptor, () => Readable.from([Buffer.from(blob.bytes)]), {
-        signal,
-      });
-    }
-    await origin.registry.pushManifest(origin.repository, undefined, manifest.bytes, mediaType, { signal });
-  } catch (error) {
-    throw imageErrorFrom(error, `${origin.name} (pushing index ${index})`);
+  const artifact = {
+    manifest: { ...manifest, descriptor: { ...manifest.descriptor, mediaType } },
+    blobs: blobsOf(content, index, [config, ...layers]),
+  };
+  await pushArtifact(origin, artifact, { what: `index ${index}`, signal });
+}
+
+async function* blobsOf(
+  content: ContentFetcher,
+  index: Digest,
+  descriptors: readonly Descriptor[],
+): AsyncGenerator<Blob> {
+  for (const descriptor of descriptors) {
+    const blob = await content.local(descriptor.digest);
+    if (blob === undefined)
+      throw new ImageError(
+        'ERR_IMAGE_INDEX',
+        `index ${index} was not made on this node: it lacks ${descriptor.digest}`,
+      );
+    yield { descriptor, bytes: blob.bytes };
   }
 }

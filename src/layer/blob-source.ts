@@ -10,6 +10,8 @@ export interface SourceOptions {
 export interface BlobSource {
   /** For messages: registry, repository and digest, without secrets. */
   readonly name: string;
+  /** Sources with the same one share a line: the registry's host. Default `name`: it has a line of its own. */
+  readonly host?: string | undefined;
   /** Blob bytes [start, end), fewer only when the blob ends before. Errors: as `Reader.getBlobRange`. */
   readRange(start: number, end: number, options?: SourceOptions): Promise<BlobReader>;
   /** The whole blob from its first byte, verified while streaming. Errors: as `Reader.getBlob`. */
@@ -36,8 +38,15 @@ export function registryBlobSource(
   const { digest } = descriptor;
   return {
     name: `${name}@${digest}`,
+    host: hostOf(name),
     readRange: (start, end, options) => registry.getBlobRange(repository, digest, start, end, options),
     readAll: (options) => registry.getBlob(repository, digest, options),
     blob: (other) => registryBlobSource(registry, repository, name, other),
   };
+}
+
+/** `name`: registry and repository as a person would write them. */
+export function hostOf(name: string): string {
+  const [host = name] = name.split('/');
+  return host;
 }

@@ -17,6 +17,7 @@ import type { WholeLayer } from './keep-whole.ts';
 import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
 import { preparedRow, rowOf } from './layer-rows.ts';
 import { Layer } from './layer.ts';
+import { LinkTable } from './link-table.ts';
 import { tryBuildLock, withBuildLock } from './build-lock.ts';
 
 interface RemoteIndexHead {
@@ -83,6 +84,8 @@ export interface LayerStoreOptions {
   readonly table: LayerTable;
   /** Requests of this process at once, over all images. */
   readonly slots: Semaphore;
+  /** To the registries; default its own ones. */
+  readonly links?: LinkTable | undefined;
   readonly log: Logger;
   readonly readDeadlineMs: number;
   /** Called with the number of spans that a reader wants and that are not here. */
@@ -96,9 +99,11 @@ export class LayerStore {
   /** For layers that are opened from now on. */
   readDeadlineMs: number;
   readonly #o: LayerStoreOptions;
+  readonly #links: LinkTable;
 
   constructor(options: LayerStoreOptions) {
     this.#o = options;
+    this.#links = options.links ?? new LinkTable();
     this.readDeadlineMs = options.readDeadlineMs;
   }
 
@@ -229,7 +234,9 @@ export class LayerStore {
       index,
       cache,
       source,
-      slots: [slots, this.#o.slots],
+      imageSlots: slots,
+      nodeSlots: this.#o.slots,
+      links: this.#links,
       readDeadlineMs: this.readDeadlineMs,
       table,
       log: request.log ?? log,

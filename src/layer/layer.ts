@@ -17,7 +17,9 @@ import type { FetchClass } from './fetch-class.ts';
 import { SpanFetcher } from './fetcher.ts';
 import { fillLayer, type FillOptions } from './fill-layer.ts';
 import { LayerActivity } from './layer-activity.ts';
+import type { SpanFetch } from './layer-activity.ts';
 import type { LayerPaths } from './layer-paths.ts';
+import type { LinkTable } from './link-table.ts';
 import { SyncSchedule } from './sync-schedule.ts';
 import { openWindows } from './open-windows.ts';
 import type { WindowStore } from './window-store.ts';
@@ -31,7 +33,10 @@ export interface LayerInit {
   readonly index: NodeIndex;
   readonly cache: LayerCache;
   readonly source: BlobSource;
-  readonly slots: readonly Semaphore[];
+  /** Requests at once of the image, and of the process. */
+  readonly imageSlots: Semaphore;
+  readonly nodeSlots: Semaphore;
+  readonly links: LinkTable;
   readonly readDeadlineMs: number;
   readonly table: LayerTable;
   readonly log: Logger;
@@ -73,17 +78,21 @@ export class Layer {
     this.spans = init.index.spans;
     this.fingerprint = init.index.fingerprint;
     this.cache = init.cache;
-    this.#windows = openWindows(init);
+    const link = init.links.of(init.source);
+    this.#windows = openWindows({ ...init, link });
     this.#syncs = new SyncSchedule(() => init.cache.sync(), init.log);
     this.#fetcher = new SpanFetcher({
       layer: init.descriptor.digest,
       spans: init.index.spans,
       sink: init.cache,
       source: init.source,
-      slots: init.slots,
+      slots: [init.imageSlots, link.slots, init.nodeSlots],
+      link,
+      decodeBytes: init.links.decodeBytes,
+      clock: init.links.clock,
       log: init.log,
       readDeadlineMs: init.readDeadlineMs,
-      onLanded: () => this.#landed(),
+      onFetched: (fetch) => this.#landed(fetch),
       onSuspect: (why) => this.#suspect(why),
     });
     init.cache.onMiss((spans) => {
@@ -169,6 +178,11 @@ export class Layer {
     if (this.#isServed) this.#fetcher.want(spans, fetchClass);
   }
 
+  /** Takes back what was wanted as that and was not asked for yet. Never fails. */
+  forget(fetchClass: Exclude<FetchClass, 'demand'>): void {
+    this.#fetcher.forget(fetchClass);
+  }
+
   /** The tar members as the index has them; read from disk and not kept. Errors: IndexError. */
   entries(): readonly TarEntry[] {
     return this.#init.index.entries;
@@ -190,8 +204,9 @@ export class Layer {
     await this.#init.index.close();
   }
 
-  #landed(): void {
+  #landed(fetch: SpanFetch): void {
     this.#syncs.spanLanded();
+    this.activity.fetched(fetch);
     this.#completeIfWhole();
   }
 

@@ -5,6 +5,7 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import { otherBlob } from './blob-source.ts';
 import type { BlobSource } from './blob-source.ts';
 import type { LayerPaths } from './layer-paths.ts';
+import type { Link } from './link.ts';
 import { WindowStore } from './window-store.ts';
 
 export interface OpenWindowsInit {
@@ -12,12 +13,20 @@ export interface OpenWindowsInit {
   readonly paths: Pick<LayerPaths, 'windows'>;
   /** Of the layer. */
   readonly source: BlobSource;
+  readonly link: Link;
   readonly log: Logger;
   readonly readDeadlineMs: number;
 }
 
 /** Gives an index whose windows are elsewhere what fetches them; undefined when it has them itself. The caller closes it. */
-export function openWindows({ index, paths, source, log, readDeadlineMs }: OpenWindowsInit): WindowStore | undefined {
+export function openWindows({
+  index,
+  paths,
+  source,
+  link,
+  log,
+  readDeadlineMs,
+}: OpenWindowsInit): WindowStore | undefined {
   const { windows } = index;
   if (windows === undefined) return undefined;
   const descriptor: Descriptor = { mediaType: peelWindowsType, digest: windows.digest, size: windows.size };
@@ -25,6 +34,7 @@ export function openWindows({ index, paths, source, log, readDeadlineMs }: OpenW
     path: paths.windows,
     windows,
     source: otherBlob(source, descriptor, windows.from),
+    link,
     log,
     stallMs: readDeadlineMs / 3,
   });

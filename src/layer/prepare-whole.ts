@@ -35,7 +35,7 @@ export async function prepareWhole(
 ): Promise<void> {
   await mkdir(paths.dir, { recursive: true, mode: 0o700 });
   const temporary = paths.building;
-  const permits = await acquireAll(options.slots, request.signal);
+  const permits = await acquireAll(options.slots, { signal: request.signal });
   const started = performance.now();
   let data: FileHandle | undefined;
   try {

@@ -11,8 +11,8 @@ export interface BlobRange {
 export interface ReceiveOptions<Range extends BlobRange> {
   /** Ends the transfer at once. */
   readonly signal: AbortSignal;
-  /** Called with every piece that arrives. */
-  readonly alive: () => void;
+  /** Called with the length of every piece that arrives. */
+  readonly arrived: (bytes: number) => void;
   /** Called with the bytes of each range, in order; the transfer pauses until it resolves. */
   readonly take: (range: Range, data: Uint8Array) => Promise<void>;
 }
@@ -24,7 +24,7 @@ export interface ReceiveOptions<Range extends BlobRange> {
 export async function receiveRun<Range extends BlobRange>(
   { source, blobSize }: { readonly source: BlobSource; readonly blobSize: number },
   ranges: readonly Range[],
-  { signal, alive, take }: ReceiveOptions<Range>,
+  { signal, arrived, take }: ReceiveOptions<Range>,
 ): Promise<void> {
   const start = ranges[0]?.blobStart ?? 0;
   const end = ranges.at(-1)?.blobEnd ?? 0;
@@ -35,7 +35,7 @@ export async function receiveRun<Range extends BlobRange>(
     const bytes = new SpanAssembler(start);
     let next = 0;
     for await (const chunk of reader.body as AsyncIterable<Uint8Array>) {
-      alive();
+      arrived(chunk.length);
       bytes.push(chunk);
       for (let range = ranges[next]; range !== undefined; range = ranges[next]) {
         const data = bytes.take(range.blobStart, range.blobEnd);

@@ -7,46 +7,61 @@ export interface RunLimits {
   readonly maxGap: number;
 }
 
-export const defaultRunLimits: RunLimits = { maxBytes: 8 << 20, maxGap: 64 << 10 };
+/** Which spans a request may bring. */
+export interface RunWishes {
+  /** What the request is made for. */
+  has(span: number): boolean;
+  /** What others want less urgently: taken along where it costs little. */
+  isCompanion?(span: number): boolean;
+}
+
+/** Bytes of companions beyond the last wanted span of a run, to either side. */
+const companionBytes = 128 << 10;
 
 /**
  * The wanted spans that one request should bring, ascending: `seed` and its wanted neighbours on both sides, as far as gaps
- * and size allow. `wanted` must contain `seed`.
+ * and size allow, and companions between and beside them. `wishes` must have `seed`.
  */
-export function chooseRun(
-  spans: SpanTable,
-  wanted: { has(span: number): boolean },
-  seed: number,
-  limits: RunLimits,
-): number[] {
+export function chooseRun(spans: SpanTable, wishes: RunWishes, seed: number, limits: RunLimits): number[] {
   const { blobStart, blobEnd } = spans.span(seed);
-  const after = extend(spans, wanted, seed, limits.maxBytes - (blobEnd - blobStart), limits.maxGap, 1);
-  const before = extend(spans, wanted, seed, limits.maxBytes - (blobEnd - blobStart) - after.bytes, limits.maxGap, -1);
+  const budget = limits.maxBytes - (blobEnd - blobStart);
+  const after = extend(spans, wishes, seed, { budget, maxGap: limits.maxGap, step: 1 });
+  const before = extend(spans, wishes, seed, { budget: budget - after.bytes, maxGap: limits.maxGap, step: -1 });
   return [...before.spans.reverse(), seed, ...after.spans];
+}
+
+interface Extent {
+  readonly budget: number;
+  readonly maxGap: number;
+  readonly step: 1 | -1;
 }
 
 function extend(
   spans: SpanTable,
-  wanted: { has(span: number): boolean },
+  wishes: RunWishes,
   seed: number,
-  budget: number,
-  maxGap: number,
-  step: 1 | -1,
+  { budget, maxGap, step }: Extent,
 ): { spans: number[]; bytes: number } {
   const from = spans.span(seed);
   const taken: number[] = [];
   let bytes = 0;
+  // Since the last span that is taken, and since the last one that the request is made for.
   let gap = 0;
+  let aside = 0;
   for (let at = seed + step; at >= 0 && at < spans.count; at += step) {
     const span = spans.span(at);
+    const size = span.blobEnd - span.blobStart;
     const reach = step > 0 ? span.blobEnd - from.blobEnd : from.blobStart - span.blobStart;
     if (reach > budget) break;
-    if (wanted.has(at)) {
+    const isWanted = wishes.has(at);
+    aside = isWanted ? 0 : aside + size;
+    if (aside > Math.max(maxGap, companionBytes)) break;
+    if (isWanted || wishes.isCompanion?.(at) === true) {
       taken.push(at);
       bytes = reach;
       gap = 0;
     } else {
-      gap += span.blobEnd - span.blobStart;
+      gap += size;
       if (gap > maxGap) break;
     }
   }

@@ -9,6 +9,7 @@ import { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorMessage } from './errors.ts';
+import type { Link } from './link.ts';
 import { receiveRun } from './receive-run.ts';
 import { WindowFile } from './window-file.ts';
 import { WindowFrames } from './window-frames.ts';
@@ -21,6 +22,8 @@ export interface WindowStoreOptions {
   readonly windows: RemoteWindows;
   /** The windows blob. */
   readonly source: BlobSource;
+  /** That of the layer: what is asked for here is outstanding there. */
+  readonly link?: Link | undefined;
   readonly log: Logger;
   /** ms without a byte after which a request is given up. */
   readonly stallMs: number;
@@ -202,7 +205,7 @@ export class WindowStore implements WindowSource {
   async #receive(run: readonly Flight[], take: (flight: Flight, bytes: Uint8Array) => Promise<void>): Promise<void> {
     // It may have been closed between the permit and this.
     this.#closing.signal.throwIfAborted();
-    const { source, stallMs, windows } = this.#o;
+    const { source, stallMs, windows, link } = this.#o;
     const ending = new AbortController();
     const { signal } = ending;
     const stall = setTimeout(
@@ -217,15 +220,20 @@ export class WindowStore implements WindowSource {
       blobStart: this.#frames.start(flight.frame),
       blobEnd: this.#frames.end(flight.frame),
     }));
+    const transfer = link?.accompany((ranges.at(-1)?.blobEnd ?? 0) - (ranges[0]?.blobStart ?? 0));
     try {
       await receiveRun({ source, blobSize: windows.size }, ranges, {
         signal,
-        alive: () => stall.refresh(),
+        arrived: (bytes) => {
+          stall.refresh();
+          transfer?.received(bytes);
+        },
         take: ({ flight }, bytes) => take(flight, bytes),
       });
     } catch (error) {
       throw signal.aborted ? signal.reason : error;
     } finally {
+      transfer?.end();
       this.#closing.signal.removeEventListener('abort', onClosing);
       clearTimeout(stall);
     }

@@ -14,6 +14,7 @@ import { resolveImage } from '../image/resolve.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
+import { fetchSlots } from '../layer/permits.ts';
 import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -119,7 +120,7 @@ export class ImageSession {
     this.#d = deps;
     this.#labels = labels;
     this.image = formatReference(labels.reference);
-    this.slots = new Semaphore(deps.downloadsPerImage);
+    this.slots = fetchSlots(deps.downloadsPerImage);
     this.#turns = new Semaphore(deps.downloadsPerImage);
     this.#unpacks = deps.unpacking && new SessionUnpacks(deps.unpacking, this.image);
     setMaxListeners(0, this.#ending.signal);

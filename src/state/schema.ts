@@ -167,9 +167,10 @@ export const migrations: readonly string[] = [
     image      TEXT NOT NULL,                     -- manifest digest
     layer      TEXT NOT NULL,
     index_id   TEXT NOT NULL,                     -- digest of the index manifest whose spans are counted
+    format     TEXT NOT NULL,                     -- of that index: peel, soci-v1 or soci-v2
     span_count INTEGER NOT NULL,                  -- of that index, to tell another one by
     runs       INTEGER NOT NULL,                  -- starts that are merged in it
-    spans      TEXT NOT NULL,                     -- JSON: [[span, runs that touched it, mean place in their order], ...] in the order to fetch
+    spans      TEXT NOT NULL,                     -- JSON: [[span, runs that touched it, mean place in their order], ...]
     source     TEXT NOT NULL,                     -- recorded, or where it was found
     updated_at INTEGER NOT NULL,                  -- ms since the epoch
     PRIMARY KEY (image, layer, index_id)

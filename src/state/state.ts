@@ -5,6 +5,7 @@ import { IndexTable } from './indexes.ts';
 import { LayerSourceTable } from './layer-sources.ts';
 import { LayerTable } from './layers.ts';
 import { MountTable } from './mounts.ts';
+import { ProfileTable } from './profiles.ts';
 import { SecretTable } from './secrets.ts';
 import { SlotTable } from './slots.ts';
 import { SnapshotTable } from './snapshots.ts';
@@ -19,6 +20,7 @@ export interface State {
   readonly layers: LayerTable;
   readonly layerSources: LayerSourceTable;
   readonly mounts: MountTable;
+  readonly profiles: ProfileTable;
   readonly secrets: SecretTable;
   readonly slots: SlotTable;
   readonly snapshots: SnapshotTable;
@@ -40,6 +42,7 @@ export function openState(root: string): State {
     layers: new LayerTable(db),
     layerSources: new LayerSourceTable(db),
     mounts: new MountTable(db),
+    profiles: new ProfileTable(db),
     secrets: new SecretTable(db),
     slots: new SlotTable(db),
     snapshots: new SnapshotTable(db),

@@ -52,6 +52,7 @@ async function offers(found: readonly FoundIndex[], descriptor: Descriptor): Pro
     reason: 'no index: the registry has none',
     warnings: [],
     candidate: async (position) => found[position],
+    listed: () => undefined,
   };
   const lab = await ImageLab.start();
   const deps = (await lab.node()).imageDeps;

@@ -67,7 +67,7 @@ function rig({ window, answer, readDeadlineMs = 5_000, slots = new Semaphore(8) 
     log: silentLog(),
     readDeadlineMs,
     limits: { maxBytes: 4 * spanSize, maxGap: 0 },
-    onLanded: () => {},
+    onFetched: () => {},
     onSuspect: (why) => suspects.push(why),
   });
   onTestFinished(() => fetcher.close());

@@ -72,7 +72,7 @@ function rig(answer: Answer, options: { readDeadlineMs?: number; present?: (span
     log: silentLog(),
     readDeadlineMs: options.readDeadlineMs ?? 5_000,
     limits: { maxBytes: 4 * spanSize, maxGap: 0 },
-    onLanded: () => {},
+    onFetched: () => {},
     onSuspect: (why) => suspects.push(why),
   });
   const settled = async (...wanted: number[]) => {

@@ -107,6 +107,36 @@ export function heldBack(
   };
 }
 
+/** Sends the blob, or the range of it that is asked for, up to the first of `stops`, and goes on to the next one with every `step`. */
+export function stepwise(
+  { bytes }: { readonly bytes: Buffer },
+  stops: readonly number[],
+): { readonly fault: Fault; step(): void } {
+  const responses: (() => void)[] = [];
+  let stop = 0;
+  return {
+    fault: (request, response) => {
+      const { start, end } = partOf(request, bytes.length);
+      let at = start;
+      const send = (): void => {
+        if (response.writableEnded) return;
+        const until = Math.max(at, Math.min(end, stops[stop] ?? end));
+        response.write(bytes.subarray(at, until));
+        at = until;
+        if (at === end) response.end();
+      };
+      beginPart(request, response, bytes.length);
+      response.flushHeaders();
+      send();
+      responses.push(send);
+    },
+    step: () => {
+      stop += 1;
+      for (const send of responses) send();
+    },
+  };
+}
+
 function beginPart(request: IncomingMessage, response: ServerResponse, size: number): void {
   const { start, end } = partOf(request, size);
   const isPart = request.headers.range !== undefined;

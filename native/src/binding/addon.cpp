@@ -6,6 +6,7 @@
 #include "binding/mounts.hpp"
 #include "binding/stream_indexer.hpp"
 #include "binding/sys.hpp"
+#include "binding/tree_extents.hpp"
 #include "binding/tree_writer.hpp"
 
 namespace {
@@ -18,6 +19,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   peel::exportMounts(env, exports);
   peel::exportSys(env, exports);
   peel::exportStreamIndexer(env, exports);
+  peel::exportTreeExtents(env, exports);
   peel::exportTreeWriter(env, exports);
   return exports;
 }

@@ -61,6 +61,7 @@ class Image {
   uint32_t devices() const { return super_.extraDevices; }
   uint64_t blockSize() const { return uint64_t{1} << super_.blkszbits; }
   uint64_t inodes() const { return super_.inos; }
+  uint64_t size() const { return size_; }
 
   int inode(uint64_t nid, Inode& out) const;
 

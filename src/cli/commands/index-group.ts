@@ -1,20 +1,19 @@
 import { type Command, Option } from 'commander';
 import type { Node } from '../../daemon/node.ts';
-import { isDigest } from '../../oci/digest.ts';
-import { parsePlatform } from '../../oci/platform.ts';
-import { type AccessOptions, addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { formatName, printCreated, printShown } from '../index-text.ts';
 import { parsePeelSpanSize, parseSize, parseSpanSize } from '../options.ts';
-import { checkReference, imageArgument, usage } from '../with-image.ts';
+import {
+  addPlatformOption,
+  addPlatformOptions,
+  checkTarget,
+  chosenPlatforms,
+  type PlatformOptions,
+} from '../platform-choice.ts';
+import { checkReference, imageArgument } from '../with-image.ts';
 import { withNode } from '../with-node.ts';
-
-interface PlatformOptions extends AccessOptions {
-  readonly platform?: string;
-  readonly allPlatforms?: true;
-}
 
 interface CreateOptions extends PlatformOptions {
   readonly push?: true;
@@ -77,7 +76,7 @@ function defineCreate(command: Command, context: CliContext): void {
       checkReference(reference);
       checkSpanSizes(options);
       const wish = {
-        ...choice(context, options),
+        ...chosenPlatforms(context, options),
         format: options.format,
         spanSize: options.spanSize,
         peelSpanSize: options.peelSpanSize,
@@ -105,7 +104,7 @@ function defineLs(command: Command, context: CliContext): void {
         const rows =
           reference === undefined
             ? local
-            : (await indexes.listRemote(reference, choice(context, options))).map((row) => ({
+            : (await indexes.listRemote(reference, chosenPlatforms(context, options))).map((row) => ({
                 ...row,
                 source: 'registry',
               }));
@@ -127,7 +126,8 @@ function defineShow(command: Command, context: CliContext): void {
   addPlatformOption(command)
     .argument('<image-or-index>', 'an image reference, or the digest of an index that this node knows')
     .action(async (target: string, options: PlatformOptions) => {
-      const show = (node: Node) => node.indexes.show(checkTarget(target), choice(context, options));
+      const show = (node: Node) =>
+        node.indexes.show(checkTarget(target, 'peel index ls'), chosenPlatforms(context, options));
       const reports = await withNode(context, show, options);
       if (context.options.json) await context.output.value(reports);
       else await printShown(context, reports);
@@ -140,7 +140,7 @@ function definePush(command: Command, context: CliContext): void {
     .argument('<image>', imageArgument)
     .action(async (reference: string, options: PlatformOptions) => {
       checkReference(reference);
-      const push = (node: Node) => node.indexes.push(reference, choice(context, options));
+      const push = (node: Node) => node.indexes.push(reference, chosenPlatforms(context, options));
       const pushed = await withNode(context, push, options);
       if (context.options.json) await context.output.value(pushed);
       else
@@ -154,7 +154,8 @@ function defineRm(command: Command, context: CliContext): void {
   addPlatformOptions(command)
     .argument('<image-or-index>', 'an image reference, or the digest of an index')
     .action(async (target: string, options: PlatformOptions) => {
-      const remove = (node: Node) => node.indexes.remove(checkTarget(target), choice(context, options));
+      const remove = (node: Node) =>
+        node.indexes.remove(checkTarget(target, 'peel index ls'), chosenPlatforms(context, options));
       const removed = await withNode(context, remove, options);
       if (context.options.json) await context.output.value({ removed });
       else await context.output.lines(removed.map((digest) => `removed ${digest}`));
@@ -162,36 +163,9 @@ function defineRm(command: Command, context: CliContext): void {
   example(command, 'peel index rm localhost:5000/app:1');
 }
 
-function addPlatformOption(command: Command): Command {
-  return addAccessOptions(command).option(
-    '--platform <platform>',
-    'os/architecture[/variant] to choose from an image index',
-  );
-}
-
-function addPlatformOptions(command: Command): Command {
-  return addPlatformOption(command).option('--all-platforms', 'every image of an image index');
-}
-
-function choice(context: CliContext, { platform, allPlatforms }: PlatformOptions) {
-  if (platform !== undefined && allPlatforms) throw new UsageError('give --platform or --all-platforms, not both');
-  return {
-    platform: platform === undefined ? undefined : usage(() => parsePlatform(platform)),
-    allPlatforms,
-    signal: context.signal,
-  };
-}
-
 function checkSpanSizes({ format, spanSize, peelSpanSize }: CreateOptions): void {
   if (format === 'soci' && peelSpanSize !== undefined)
     throw new UsageError('--peel-span-size is for a peel index: give --span-size with --format soci');
   if (format === 'peel' && spanSize !== undefined)
     throw new UsageError('--span-size is for SOCI: give --peel-span-size with --format peel');
-}
-
-/** What tables show of a digest is no reference, though it looks like one. */
-function checkTarget(target: string): string {
-  if (isDigest(target)) return target;
-  if (/^sha(256|512):/.test(target)) throw new UsageError(`${target} is not a whole digest; peel index ls shows them`);
-  return checkReference(target);
 }

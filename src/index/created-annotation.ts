@@ -1,0 +1,2 @@
+/** When something was made, as an RFC 3339 time (OCI image spec, annotations.md). */
+export const createdAnnotation = 'org.opencontainers.image.created';

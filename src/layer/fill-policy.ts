@@ -1,0 +1,131 @@
+// Which layers of a node may be filled now, and how fast.
+import { type DayHours, isWithin } from '../config/limits.ts';
+import { Deferred } from '../util/deferred.ts';
+import { type FillClock, sleepOr, systemFillClock } from './fill-clock.ts';
+import { FillPlace } from './fill-place.ts';
+
+export interface FillLimits {
+  /** Bytes of blob per second, of all layers; 0: as many as come. */
+  readonly bandwidth: number;
+  /** Undefined: always. */
+  readonly hours: DayHours | undefined;
+}
+
+export interface FillPolicyOptions {
+  readonly limits: FillLimits;
+  /** How many layers are filled at the same time; default 2. */
+  readonly layersAtOnce?: number | undefined;
+  readonly clock?: FillClock | undefined;
+}
+
+/** Whatever changes without telling is looked at so often, ms. */
+const pollMs = 1000;
+
+/** One for the node. The layers touched last are filled first. */
+export class FillPolicy {
+  readonly clock: FillClock;
+  readonly #layersAtOnce: number;
+  /** In the order of arrival. */
+  readonly #places = new Set<FillPlace>();
+  #limits: FillLimits;
+  #allowed: () => string | undefined = () => undefined;
+  #changed = new Deferred<void>();
+  /** Bytes; below zero after a span that was larger than what there was. */
+  #tokens = 0;
+  #countedAt: number;
+
+  constructor({ limits, layersAtOnce = 2, clock = systemFillClock }: FillPolicyOptions) {
+    this.clock = clock;
+    this.#limits = limits;
+    this.#layersAtOnce = layersAtOnce;
+    this.#tokens = limits.bandwidth;
+    this.#countedAt = clock.now();
+  }
+
+  /** Counts at once, also for those who wait. */
+  configure(limits: FillLimits): void {
+    this.#count();
+    this.#limits = limits;
+    this.#tokens = Math.min(this.#tokens, limits.bandwidth);
+    this.#wake();
+  }
+
+  /** `allowed`: why nothing may be filled now, like "cache is full", or undefined. It is asked often. */
+  setAllowed(allowed: () => string | undefined): void {
+    this.#allowed = allowed;
+    this.#wake();
+  }
+
+  /** Why no layer is filled now; undefined when they may be. */
+  get reason(): string | undefined {
+    const { hours } = this.#limits;
+    if (hours !== undefined && !isWithin(hours, this.clock.minute())) return 'not at this hour';
+    return this.#allowed();
+  }
+
+  /** Bytes that one turn is for. */
+  get turnBytes(): number {
+    const { bandwidth } = this.#limits;
+    return bandwidth === 0 ? Infinity : Math.max(1, bandwidth / 4);
+  }
+
+  /** A layer that is to be filled; it leaves with `leave()`. */
+  enter(): FillPlace {
+    const place: FillPlace = new FillPlace({
+      turn: (signal) => this.#turn(place, signal),
+      spend: (bytes) => void (this.#tokens -= this.#limits.bandwidth === 0 ? 0 : bytes),
+      changed: () => this.#wake(),
+      leave: () => {
+        this.#places.delete(place);
+        this.#wake();
+      },
+    });
+    this.#places.add(place);
+    return place;
+  }
+
+  async #turn(place: FillPlace, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      signal.throwIfAborted();
+      const waitMs = this.#waitMs(place);
+      if (waitMs === 0) return;
+      await sleepOr(this.clock, waitMs, this.#changed.promise, signal);
+    }
+  }
+
+  #waitMs(place: FillPlace): number {
+    if (this.reason !== undefined || !this.#isFirst(place)) return pollMs;
+    const { bandwidth } = this.#limits;
+    if (bandwidth === 0) return 0;
+    this.#count();
+    return this.#tokens > 0 ? 0 : Math.min(pollMs, Math.ceil((1000 * -this.#tokens) / bandwidth) + 1);
+  }
+
+  #isFirst(place: FillPlace): boolean {
+    let ahead = 0;
+    let arrivedBefore = true;
+    for (const other of this.#places) {
+      if (other === place) arrivedBefore = false;
+      else if (
+        !other.rests &&
+        (other.touchedAt > place.touchedAt || (arrivedBefore && other.touchedAt === place.touchedAt))
+      )
+        ahead += 1;
+    }
+    return ahead < this.#layersAtOnce;
+  }
+
+  /** What was not used for a second is lost. */
+  #count(): void {
+    const now = this.clock.now();
+    const { bandwidth } = this.#limits;
+    this.#tokens = Math.min(bandwidth, this.#tokens + ((now - this.#countedAt) * bandwidth) / 1000);
+    this.#countedAt = now;
+  }
+
+  #wake(): void {
+    const changed = this.#changed;
+    this.#changed = new Deferred();
+    changed.resolve();
+  }
+}
