@@ -1,5 +1,6 @@
 // Everything the daemon counts, in Prometheus' text format. Labels are closed sets: nothing from outside ever becomes one.
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { LayerMetrics } from './layer-metrics.ts';
 
 /** How a layer snapshot was answered: served, unpacked, found, or why it was left to containerd. */
 export const prepareCodes = [
@@ -46,6 +47,8 @@ export interface LeaseGauge {
 const seconds = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 
 export class DaemonMetrics {
+  /** Of fetching layers and of the cache. */
+  readonly layers: LayerMetrics;
   readonly #registry: Registry;
   readonly #prepares: Counter<'code'>;
   readonly #prepareSeconds: Histogram<'code'>;
@@ -77,6 +80,7 @@ export class DaemonMetrics {
     this.#fetched = new prom.Counter(name('fetched_bytes_total', 'Bytes of bodies that registries sent.'));
     for (const code of prepareCodes) this.#prepares.inc({ code }, 0);
     this.#addGauges(prom, name);
+    this.layers = new LayerMetrics(prom, name);
     prom.collectDefaultMetrics({ register: this.#registry });
   }
 
@@ -101,6 +105,7 @@ export class DaemonMetrics {
 
   async text(): Promise<string> {
     this.#found = this.#look?.();
+    this.layers.refresh();
     return await this.#registry.metrics();
   }
 
