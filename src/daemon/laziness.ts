@@ -1,6 +1,7 @@
 // What goes on behind everything that one process serves lazily, put together.
 import { parseDayHours } from '../config/limits.ts';
 import type { DaemonConfig } from '../config/schema.ts';
+import type { CacheKeeper } from '../image/cache-keeper.ts';
 import { LazyLayers } from '../image/lazy-layers.ts';
 import type { LazyService } from '../image/serve-lazily.ts';
 import { StartRecorder } from '../image/start-recorder.ts';
@@ -45,6 +46,12 @@ export class Laziness implements LazyService {
   }
 
   readonly profiles = (): boolean => this.#o.config().profile.use;
+
+  /** From now on the fill ends where the cache is full. */
+  keptBy(keeper: CacheKeeper): void {
+    this.lazy.keptBy(keeper);
+    this.policy.setAllowed(() => keeper.fillAllowed());
+  }
 
   /** The configuration is another one; what is attached already keeps its read-ahead. */
   reload(): void {

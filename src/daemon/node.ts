@@ -299,6 +299,7 @@ export class Node {
     const stock = new DiskStock(this.#cacheDeps);
     const log = this.#parts.log.child({ component: 'cache' });
     const keeper = new CacheKeeper({ root, settings, stock, space: () => statFs(root), log });
+    this.#parts.laziness.keptBy(keeper);
     keeper.start();
     return keeper;
   }

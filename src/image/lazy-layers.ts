@@ -8,6 +8,7 @@ import { ReadAhead } from '../layer/read-ahead.ts';
 import type { ReadAheadStats } from '../layer/read-ahead.ts';
 import { treeExtents } from '../native/tree-extents.ts';
 import type { Logger } from '../observe/log.ts';
+import type { CacheKeeper } from './cache-keeper.ts';
 
 export interface LazySettings {
   readonly readAhead: { readonly enabled: boolean; readonly budget: number };
@@ -40,19 +41,31 @@ export interface AttachedLayer {
 
 interface Entry {
   readonly layer: Layer;
+  /** The keeper's look at it. */
+  readonly unwatch: (() => void) | undefined;
+  readonly unprotect: (() => void)[];
   readonly readAhead: ReadAhead | undefined;
   fill: LayerFill | undefined;
   users: number;
 }
 
+/** For so long what a profile names stays in the cache, read or not, ms. */
+const protectedMs = 300_000;
+
 export class LazyLayers {
   readonly #d: LazyLayersDeps;
   readonly #entries = new Map<Layer, Entry>();
+  #keeper: Pick<CacheKeeper, 'watch' | 'protect'> | undefined;
   /** Of layers that are not served any more. */
   readonly #before = { fetchedBytes: 0, usedBytes: 0 };
 
   constructor(deps: LazyLayersDeps) {
     this.#d = deps;
+  }
+
+  /** Who keeps the cache within its bounds learns from the layers that are attached from now on. */
+  keptBy(keeper: Pick<CacheKeeper, 'watch' | 'protect'>): void {
+    this.#keeper = keeper;
   }
 
   attach(layer: Layer, options: AttachOptions): AttachedLayer {
@@ -63,6 +76,8 @@ export class LazyLayers {
     return {
       prefer: (spans) => {
         layer.want(spans, 'profile');
+        const unprotect = this.#keeper?.protect(layer.descriptor.digest, spans);
+        if (unprotect !== undefined) this.#endLater(entry, unprotect);
         entry.fill?.prefer(spans);
       },
       detach: () => (ended ??= this.#detach(entry)),
@@ -87,7 +102,8 @@ export class LazyLayers {
     const readAhead = enabled && !layer.complete ? new ReadAhead({ layer, budget }) : undefined;
     readAhead?.start();
     if (readAhead !== undefined) void this.#learnFiles(readAhead, tree, device);
-    const entry: Entry = { layer, readAhead, fill: undefined, users: 0 };
+    const unwatch = this.#keeper?.watch(layer);
+    const entry: Entry = { layer, unwatch, unprotect: [], readAhead, fill: undefined, users: 0 };
     this.#entries.set(layer, entry);
     return entry;
   }
@@ -100,6 +116,12 @@ export class LazyLayers {
     } catch (error) {
       this.#d.log.debug({ error: errorMessage(error) }, 'read-ahead does not know the files of a layer');
     }
+  }
+
+  /** When the start must be over, or the layer is not served any more. */
+  #endLater(entry: Entry, unprotect: () => void): void {
+    entry.unprotect.push(unprotect);
+    setTimeout(unprotect, protectedMs).unref();
   }
 
   #startFill(layer: Layer): LayerFill {
@@ -116,6 +138,8 @@ export class LazyLayers {
     const stats = entry.readAhead?.stats();
     this.#before.fetchedBytes += stats?.fetchedBytes ?? 0;
     this.#before.usedBytes += stats?.usedBytes ?? 0;
+    entry.unwatch?.();
+    for (const unprotect of entry.unprotect) unprotect();
     entry.readAhead?.stop();
     entry.layer.forget('read-ahead');
     entry.layer.forget('profile');
