@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FileMap, type FilePlace } from '../../src/layer/file-map.ts';
 import { rounds } from '../support/fixtures.ts';

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FileMap } from '../../src/layer/file-map.ts';
 import { ReadAhead } from '../../src/layer/read-ahead.ts';
@@ -48,6 +48,13 @@ describe('ReadAhead of files', () => {
     layer.touch(5);
     expect(spansOf(layer)).toEqual([4, 6, 7]);
     expect(layer.wanted.every(({ fetchClass }) => fetchClass === 'read-ahead')).toBe(true);
+  });
+
+  it('does not ask for what is here', () => {
+    const { layer } = started(100, { files: [4.5 * 256 * kib, 7.5 * 256 * kib] });
+    layer.present.add(6);
+    layer.touch(5);
+    expect(spansOf(layer)).toEqual([4, 7]);
   });
 
   it('takes a file of up to 4 MiB whole when its first span is read, a larger one not', () => {
@@ -126,7 +133,10 @@ describe('ReadAhead of neighbours and regions', () => {
 });
 
 describe('ReadAhead and what it costs', () => {
-  const trace = fc.array(fc.oneof(fc.nat(499), fc.constant(-1)), { maxLength: 300 });
+  // A touch; below zero, what is on its way lands, or another class brings a span.
+  const trace = fc.array(fc.oneof(fc.nat(499), fc.constant(-1), fc.integer({ min: -501, max: -2 })), {
+    maxLength: 300,
+  });
   const runs = fc.array(fc.tuple(fc.nat(450), fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 3 })), {
     maxLength: 12,
   });
@@ -143,11 +153,15 @@ describe('ReadAhead and what it costs', () => {
         ];
         const read = new Set<number>();
         const asked = new Set<number>();
+        const otherwise = new Set<number>();
         let seen = 0;
         for (const touch of touches) {
           const before = new Set(layer.present);
           if (touch === -1) layer.landAll();
-          else if (touch < 500) {
+          else if (touch < 0 && !before.has(-2 - touch)) {
+            layer.land(-2 - touch, 'profile');
+            otherwise.add(-2 - touch);
+          } else if (touch >= 0 && touch < 500) {
             layer.touch(touch);
             read.add(touch);
           }
@@ -157,7 +171,7 @@ describe('ReadAhead and what it costs', () => {
             asked.add(span);
           }
           seen = layer.wanted.length;
-          const unread = [...asked].filter((span) => !read.has(span)).length * 128 * kib;
+          const unread = [...asked].filter((span) => !read.has(span) && !otherwise.has(span)).length * 128 * kib;
           if (unread > budget) expect.fail(`${unread} bytes are not read`);
           expect(ahead.stats().openBytes).toBe(unread);
         }
