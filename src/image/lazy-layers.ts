@@ -126,7 +126,7 @@ export class LazyLayers {
 
   #startFill(layer: Layer): LayerFill {
     const { policy, log } = this.#d;
-    const fill = new LayerFill({ layer, policy, log });
+    const fill = new LayerFill({ layer, policy, log, name: layer.descriptor.digest });
     fill.start();
     return fill;
   }

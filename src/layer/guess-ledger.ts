@@ -43,7 +43,7 @@ export class GuessLedger {
     return this.#overall.value;
   }
 
-  /** Bytes of blob that were asked for or fetched and are not read. */
+  /** Bytes of blob that were asked for or fetched and are not read, less what right guesses made up for. */
   get charged(): number {
     return this.#charged;
   }
@@ -76,6 +76,7 @@ export class GuessLedger {
     if (open !== undefined) {
       this.#remove(span, open);
       for (const accuracy of this.#accuraciesOf(open)) accuracy.right(open.bytes);
+      this.#forgive(open.bytes);
     } else if (wrong !== undefined) {
       this.#remove(span, wrong);
       for (const accuracy of this.#accuraciesOf(wrong)) accuracy.rightAfterAll(wrong.bytes);
@@ -116,6 +117,16 @@ export class GuessLedger {
       this.#wrong.set(span, entry);
       for (const accuracy of this.#accuraciesOf(entry)) accuracy.wrong(entry.bytes);
       forgetOldest(this.#wrong);
+    }
+  }
+
+  /** So many bytes were guessed right: as many of those that were wrong are forgotten, or the budget would be gone for good some day. */
+  #forgive(bytes: number): void {
+    let left = bytes;
+    for (const [span, entry] of this.#wrong) {
+      if (entry.bytes > left) return;
+      left -= entry.bytes;
+      this.#remove(span, entry);
     }
   }
 
