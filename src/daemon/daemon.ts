@@ -7,6 +7,7 @@ import type { NodePaths } from '../config/paths.ts';
 import type { DaemonConfig } from '../config/schema.ts';
 import type { ServiceEnvironment } from '../config/service-environment.ts';
 import { socketPaths } from '../config/sockets.ts';
+import { StartRecorder } from '../image/start-recorder.ts';
 import { errorMessage } from '../layer/errors.ts';
 import { makeUndumpable } from '../native/sys.ts';
 import type { LogRing } from '../observe/log-ring.ts';
@@ -117,6 +118,8 @@ class RunningDaemon implements Daemon {
     const node = await this.#openNode(metrics);
     this.#node = node;
     this.#parts.push({ name: 'node', close: async () => await node.close() });
+    const starts = new StartRecorder({ starts: node.state.starts, log: log.child({ component: 'start' }) });
+    this.#parts.push({ name: 'starts', close: async () => await starts.close() });
     this.#parts.push({ name: 'credentials', close: async () => await this.#credentials?.close() });
 
     this.#service = new ServiceManager({
@@ -143,6 +146,7 @@ class RunningDaemon implements Daemon {
       listenFd: service.listenFds.get('snapshotter'),
       unpacker: unpacking.unpacker,
       localBlobs: unpacking.localBlobs,
+      onStart: (start) => void starts.begin(start),
       onBuilt: unpacking.onBuilt,
     });
     this.#parts.push({ name: 'snapshotter', close: async () => await this.#snapshotter?.close() });
