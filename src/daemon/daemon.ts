@@ -12,6 +12,7 @@ import type { CacheKeeper } from '../image/cache-keeper.ts';
 import { makeUndumpable } from '../native/sys.ts';
 import type { LogRing } from '../observe/log-ring.ts';
 import type { AdjustableLog } from '../observe/log.ts';
+import type { LayerGauges } from '../observe/layer-metrics.ts';
 import { DaemonMetrics } from '../observe/metrics.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { restartKeys } from './config-changes.ts';
@@ -120,6 +121,7 @@ class RunningDaemon implements Daemon {
     this.#node = node;
     this.#parts.push({ name: 'node', close: async () => await node.close() });
     this.#keeper = await node.keepCache(() => this.#config.cache);
+    node.laziness.countedBy(metrics.layers.activity);
     this.#parts.push({ name: 'credentials', close: async () => await this.#credentials?.close() });
 
     this.#service = new ServiceManager({
@@ -146,6 +148,7 @@ class RunningDaemon implements Daemon {
       listenFd: service.listenFds.get('snapshotter'),
       unpacker: unpacking.unpacker,
       localBlobs: unpacking.localBlobs,
+      onStart: (start) => void node.laziness.recorder.begin(start),
       onBuilt: unpacking.onBuilt,
     });
     this.#parts.push({ name: 'snapshotter', close: async () => await this.#snapshotter?.close() });
@@ -258,6 +261,7 @@ class RunningDaemon implements Daemon {
   }
 
   #observe(metrics: DaemonMetrics, mounts: DaemonMounts): void {
+    metrics.layers.observe(() => this.#layerGauges());
     metrics.observe(() => {
       const found = this.#snapshotter?.gauges();
       return {
@@ -269,6 +273,18 @@ class RunningDaemon implements Daemon {
         ...(this.#unpacking?.gauges() ?? { leases: {}, unpackJobs: {} }),
       };
     });
+  }
+
+  #layerGauges(): LayerGauges {
+    const { fetchedBytes, usedBytes, filling } = this.#node?.laziness.lazy.stats() ?? {};
+    const { usedBytes: bytes, limitBytes, evictedBytes } = this.#keeper?.stats() ?? {};
+    return {
+      readAhead: { fetchedBytesTotal: fetchedBytes ?? 0, usedBytesTotal: usedBytes ?? 0 },
+      fillLayers: filling,
+      evictedBytesTotal: evictedBytes,
+      cache: bytes === undefined || limitBytes === undefined ? undefined : { bytes, limitBytes },
+      links: this.#node?.links(),
+    };
   }
 
   async #reload(): Promise<readonly string[]> {

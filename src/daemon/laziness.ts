@@ -7,6 +7,7 @@ import type { LazyService } from '../image/serve-lazily.ts';
 import { StartRecorder } from '../image/start-recorder.ts';
 import type { EndedStart } from '../image/start-recorder.ts';
 import { FillPolicy } from '../layer/fill-policy.ts';
+import type { LayerListener } from '../layer/layer-activity.ts';
 import type { Logger } from '../observe/log.ts';
 import type { State } from '../state/state.ts';
 import { recordedLayers } from '../image/counted-layers.ts';
@@ -51,6 +52,11 @@ export class Laziness implements LazyService {
   keptBy(keeper: CacheKeeper): void {
     this.lazy.keptBy(keeper);
     this.policy.setAllowed(() => keeper.fillAllowed());
+  }
+
+  /** Told of what happens to every layer that is served from now on. */
+  countedBy(listener: LayerListener): void {
+    this.lazy.watchedBy(({ activity }) => activity.observe(listener));
   }
 
   /** The configuration is another one; what is attached already keeps its read-ahead. */

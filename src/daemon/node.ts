@@ -202,6 +202,11 @@ export class Node {
     return this.#parts.state;
   }
 
+  /** To the registries that layers come from: bytes per second, and ms to the first byte. */
+  links(): { readonly bandwidth: number; readonly delayMs: number }[] {
+    return this.#parts.links.links.map(({ bandwidth, delayMs }) => ({ bandwidth, delayMs }));
+  }
+
   /** What goes on behind what is served lazily here. */
   get laziness(): Laziness {
     return this.#parts.laziness;

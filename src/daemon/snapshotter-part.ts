@@ -3,6 +3,7 @@ import type { DaemonConfig } from '../config/schema.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { inUserNamespace } from '../config/user-namespace.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
+import type { NewStart } from '../image/start-recorder.ts';
 import { bootId } from '../image/process-identity.ts';
 import { syncFilesystem } from '../native/sys.ts';
 import type { Logger } from '../observe/log.ts';
@@ -32,6 +33,8 @@ export interface SnapshotterContext {
   readonly unpacker?: Unpacker | undefined;
   /** Blobs that containerd has for one of its namespaces. */
   readonly localBlobs?: ((namespace: string) => LocalBlobs) | undefined;
+  /** Told of every container that is about to run above lazy layers. */
+  readonly onStart?: ((start: NewStart) => void) | undefined;
   /** Told of every layer that was decoded to unpack it. */
   readonly onBuilt?: ((built: BuiltLayer) => Promise<void>) | undefined;
 }
@@ -73,7 +76,7 @@ export async function startSnapshotter(context: SnapshotterContext): Promise<Sna
 }
 
 async function openLayers(context: SnapshotterContext, userXattr: boolean): Promise<SnapshotLayers> {
-  const { config, node, log, unpacker, localBlobs, onBuilt } = context;
+  const { config, node, log, unpacker, localBlobs, onStart, onBuilt } = context;
   const { content, openOrigin, layers: store } = node.imageDeps;
   const { mode, transport, whole_layer_limit: wholeLayerLimit } = config.snapshotter;
   const { formats, choice } = config.index;
@@ -87,6 +90,7 @@ async function openLayers(context: SnapshotterContext, userXattr: boolean): Prom
     userXattr,
     unpacker,
     localBlobs,
+    onStart,
     onBuilt,
     lazily: node.laziness,
     config: {

@@ -3,6 +3,7 @@ import { fetchClasses } from '../layer/fetch-class.ts';
 import type { FetchClass } from '../layer/fetch-class.ts';
 import type { SpanFetch, Stall } from '../layer/layer-activity.ts';
 import type { Layer } from '../layer/layer.ts';
+import { StartOrder } from '../layer/start-order.ts';
 import type { FetchedTotal, TracedFetch, TracedLayer, TracedStall } from './start-trace.ts';
 
 /** What is watched of a layer. */
@@ -10,7 +11,7 @@ export interface WatchedLayer extends Pick<Layer, 'descriptor' | 'spans' | 'acti
   readonly cache: Pick<Layer['cache'], 'isPresent'>;
 }
 
-/** Spans of a layer whose order and whose last transfer are kept: 16 GiB of stream at 256 KiB each. */
+/** Spans of a layer whose last transfer is kept: 16 GiB of stream at 256 KiB each. */
 const maxKept = 65_536;
 
 interface ClassTotal {
@@ -21,8 +22,6 @@ interface ClassTotal {
 
 export class LayerTrace {
   readonly layer: WatchedLayer;
-  /** Spans in the order they were first read. */
-  readonly order: number[] = [];
   readonly fetched: Readonly<Record<FetchClass, ClassTotal>> = emptyTotals();
   touchedSpans = 0;
   neededBytes = 0;
@@ -30,6 +29,7 @@ export class LayerTrace {
   retries = 0;
   /** ms of `performance.now()` at which everything began. */
   readonly #base: number;
+  readonly #order = new StartOrder();
   /** By span. */
   readonly #isPresent: Uint8Array;
   readonly #touchedAt: Float64Array;
@@ -56,11 +56,16 @@ export class LayerTrace {
     this.#missingBytes = bytes;
   }
 
+  /** Spans in the order they were first read. */
+  get order(): readonly number[] {
+    return this.#order.spans();
+  }
+
   touched(spans: Uint32Array, at: Float64Array): void {
+    this.#order.add(spans, at);
     for (const [i, span] of spans.entries()) {
       if (this.#touchedAt[span] !== Number.POSITIVE_INFINITY) continue;
       this.#touchedAt[span] = at[i] ?? 0;
-      if (this.order.length < maxKept) this.order.push(span);
       const bytes = this.#blobBytes(span);
       this.touchedSpans += 1;
       this.neededBytes += bytes;

@@ -41,8 +41,8 @@ export interface AttachedLayer {
 
 interface Entry {
   readonly layer: Layer;
-  /** The keeper's look at it. */
-  readonly unwatch: (() => void) | undefined;
+  /** What others do to look at it. */
+  readonly unwatch: readonly (() => void)[];
   readonly unprotect: (() => void)[];
   readonly readAhead: ReadAhead | undefined;
   fill: LayerFill | undefined;
@@ -55,7 +55,8 @@ const protectedMs = 300_000;
 export class LazyLayers {
   readonly #d: LazyLayersDeps;
   readonly #entries = new Map<Layer, Entry>();
-  #keeper: Pick<CacheKeeper, 'watch' | 'protect'> | undefined;
+  readonly #watchers: ((layer: Layer) => () => void)[] = [];
+  #protect: CacheKeeper['protect'] | undefined;
   /** Of layers that are not served any more. */
   readonly #before = { fetchedBytes: 0, usedBytes: 0 };
 
@@ -65,7 +66,13 @@ export class LazyLayers {
 
   /** Who keeps the cache within its bounds learns from the layers that are attached from now on. */
   keptBy(keeper: Pick<CacheKeeper, 'watch' | 'protect'>): void {
-    this.#keeper = keeper;
+    this.watchedBy((layer) => keeper.watch(layer));
+    this.#protect = (layer, spans) => keeper.protect(layer, spans);
+  }
+
+  /** `watch` is called with each layer that is attached from now on, and returns what ends it. */
+  watchedBy(watch: (layer: Layer) => () => void): void {
+    this.#watchers.push(watch);
   }
 
   attach(layer: Layer, options: AttachOptions): AttachedLayer {
@@ -76,7 +83,7 @@ export class LazyLayers {
     return {
       prefer: (spans) => {
         layer.want(spans, 'profile');
-        const unprotect = this.#keeper?.protect(layer.descriptor.digest, spans);
+        const unprotect = this.#protect?.(layer.descriptor.digest, spans);
         if (unprotect !== undefined) this.#endLater(entry, unprotect);
         entry.fill?.prefer(spans);
       },
@@ -102,7 +109,7 @@ export class LazyLayers {
     const readAhead = enabled && !layer.complete ? new ReadAhead({ layer, budget }) : undefined;
     readAhead?.start();
     if (readAhead !== undefined) void this.#learnFiles(readAhead, tree, device);
-    const unwatch = this.#keeper?.watch(layer);
+    const unwatch = this.#watchers.map((watch) => watch(layer));
     const entry: Entry = { layer, unwatch, unprotect: [], readAhead, fill: undefined, users: 0 };
     this.#entries.set(layer, entry);
     return entry;
@@ -138,7 +145,7 @@ export class LazyLayers {
     const stats = entry.readAhead?.stats();
     this.#before.fetchedBytes += stats?.fetchedBytes ?? 0;
     this.#before.usedBytes += stats?.usedBytes ?? 0;
-    entry.unwatch?.();
+    for (const unwatch of entry.unwatch) unwatch();
     for (const unprotect of entry.unprotect) unprotect();
     entry.readAhead?.stop();
     entry.layer.forget('read-ahead');

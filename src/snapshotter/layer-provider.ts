@@ -61,6 +61,16 @@ export interface DiskUsage {
   readonly inodes: number;
 }
 
+/** A container that is about to run above layers of an image. */
+export interface ContainerStart {
+  /** Of the layers that are served, lowest first. */
+  readonly slots: readonly number[];
+  /** Reference it was pulled by. */
+  readonly image: string;
+  /** Of the image's manifest, where that was told. */
+  readonly manifest: Digest | undefined;
+}
+
 export interface LayerProvider {
   /**
    * Makes the layer readable and mounted, and its slot durable, or unpacks it, or says why containerd has to. Calls for the same layer are
@@ -85,6 +95,8 @@ export interface LayerProvider {
   ): Promise<readonly (LowerNode | undefined)[]>;
   /** What the layer's cached bytes, index and tree take on disk now. */
   usage(slot: number): Promise<DiskUsage>;
+  /** Told when containerd has a directory for the container. Returns at once and never throws. */
+  starting(start: ContainerStart): void;
   /** No snapshot shows these any more: from now on their bytes are the first to be evicted. Cheap, touches no disk but the database. */
   released(slots: readonly number[]): void;
   /** Unmounts layers that no snapshot shows, and frees their trees and cached bytes unless somebody else uses them. */

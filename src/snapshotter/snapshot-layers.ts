@@ -7,6 +7,7 @@ import { isAnyFormatOn } from '../image/index-formats.ts';
 import type { IndexFormats } from '../image/index-formats.ts';
 import { kernelRefusal } from '../image/kernel-probe.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
+import { knownManifest } from '../image/known-manifest.ts';
 import { LayerMounter } from '../image/layer-mounter.ts';
 import type { LayerTransportChoice } from '../image/layer-mounter.ts';
 import { LayerMounts } from '../image/layer-mounts.ts';
@@ -17,7 +18,9 @@ import type { LazyService } from '../image/serve-lazily.ts';
 import type { LayerLease } from '../image/open-layers.ts';
 import type { OpenOrigin } from '../image/origin.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
+import type { NewStart } from '../image/start-recorder.ts';
 import { fuseDeviceRefusal } from '../image/transports/fuse-device.ts';
+import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
@@ -40,7 +43,14 @@ import { ImageSession } from './image-session.ts';
 import type { BuiltLayer, SessionUnpacking } from './image-session.ts';
 import { layerRef } from './layer-ref.ts';
 import { layerUsage } from './layer-usage.ts';
-import type { DiskUsage, LayerProvider, LayerWish, ProvideOutcome, RootAttributes } from './layer-provider.ts';
+import type {
+  ContainerStart,
+  DiskUsage,
+  LayerProvider,
+  LayerWish,
+  ProvideOutcome,
+  RootAttributes,
+} from './layer-provider.ts';
 import { SlotPins } from './slot-pins.ts';
 
 export interface SnapshotLayersConfig {
@@ -73,6 +83,8 @@ export interface SnapshotLayersDeps {
   readonly unpacker?: Unpacker | undefined;
   /** Blobs that containerd has for one of its namespaces. */
   readonly localBlobs?: ((namespace: string) => LocalBlobs) | undefined;
+  /** Told of every container that is about to run above layers that this process serves; those of them that it reads for others. */
+  readonly onStart?: ((start: NewStart) => void) | undefined;
   /** Told of every layer that was decoded to unpack it. Its errors are logged. */
   readonly onBuilt?: ((built: BuiltLayer) => Promise<void>) | undefined;
   /** What goes on behind lazily served layers; undefined: only what is read is fetched. */
@@ -223,6 +235,12 @@ export class SnapshotLayers implements LayerProvider {
     return await layerUsage(store.paths(row.layer).dir, tree?.path);
   }
 
+  starting(start: ContainerStart): void {
+    void this.#tellStart(start).catch((error: unknown) =>
+      this.#p.log.debug({ image: start.image, error: errorMessage(error) }, 'the start of a container is not recorded'),
+    );
+  }
+
   released(slots: readonly number[]): void {
     const { state } = this.#p;
     this.#pins.released(slots);
@@ -314,6 +332,17 @@ export class SnapshotLayers implements LayerProvider {
       if (this.#unpacks === undefined || !isTreeless(error)) throw error;
       return deferralOf(error);
     }
+  }
+
+  async #tellStart({ slots, image, manifest }: ContainerStart): Promise<void> {
+    const { mounts, state, content, openOrigin, onStart } = this.#p;
+    if (onStart === undefined) return;
+    const read = slots.map((slot) => mounts.get(slot)).filter((entry) => entry?.mounted.direct === false);
+    const layers = read.flatMap((entry) => (entry?.lease === undefined ? [] : [{ layer: entry.lease.layer }]));
+    if (layers.length === 0) return;
+    const known = { images: state.images, content, openOrigin };
+    const digest = manifest ?? (await knownManifest(known, image, { signal: this.#ending.signal }));
+    onStart({ reference: image, image: digest, layers });
   }
 
   /** The lease is the mount's; without one it is given back. */

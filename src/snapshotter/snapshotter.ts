@@ -1,8 +1,10 @@
+import { errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { LayerDirectory, SnapshotKind, SnapshotRow, SnapshotTable } from '../state/snapshots.ts';
 import { KeyedLock } from '../util/keyed-lock.ts';
 import { OnceMap } from '../util/once-map.ts';
 import { refLabel } from './committed-layer.ts';
+import { containerStart } from './container-start.ts';
 import { checkFree, createSnapshot, mountsOfRow } from './create-snapshot.ts';
 import type { SnapshotParts, SnapshotRequest } from './create-snapshot.ts';
 import { SnapshotDirectories } from './directories.ts';
@@ -88,7 +90,11 @@ export class Snapshotter {
   async prepare(request: SnapshotRequest, { signal, namespace }: CallOptions): Promise<Mount[]> {
     const checked = this.#checked(request);
     const chainId = checked.labels[refLabel];
-    if (chainId === undefined) return await this.#create('active', checked, signal);
+    if (chainId === undefined) {
+      const mounts = await this.#create('active', checked, signal);
+      this.#tellStart(checked.parent);
+      return mounts;
+    }
     checkFree(this.#parts.table, checked.key);
     const left = await provideLayer(
       {
@@ -214,6 +220,17 @@ export class Snapshotter {
   async #create(kind: 'view' | 'active', request: SnapshotRequest, signal: AbortSignal): Promise<Mount[]> {
     const options = { ...request, kind, signal, image: undefined, layer: undefined, reason: undefined };
     return await createSnapshot(this.#parts, options);
+  }
+
+  #tellStart(parent: string): void {
+    const { table, layers } = this.#parts;
+    try {
+      const start = containerStart(table, parent);
+      if (start !== undefined) layers.starting(start);
+    } catch (error) {
+      // The snapshot is there, whoever cannot be told.
+      this.#log.warn({ parent, error: errorMessage(error) }, 'nobody was told that a container starts');
+    }
   }
 
   #checked(request: SnapshotRequest): SnapshotRequest {

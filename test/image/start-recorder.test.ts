@@ -44,7 +44,10 @@ function recorder(options: Partial<StartRecorderOptions> = {}): { starts: StartR
 }
 
 function touch(layer: Layer, ...spans: number[]): void {
-  layer.activity.touched(Uint32Array.from(spans), new Float64Array(spans.length).fill(performance.now()));
+  layer.activity.touched(
+    Uint32Array.from(spans),
+    Float64Array.from(spans, (_, i) => performance.now() + i / 1000),
+  );
 }
 
 function fetched(

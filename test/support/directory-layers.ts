@@ -7,6 +7,7 @@ import { directoryNodes } from '../../src/snapshotter/directory-nodes.ts';
 import type { LowerNode } from '../../src/tree/lower-node.ts';
 import type { ByteString } from '../../src/util/byte-string.ts';
 import type {
+  ContainerStart,
   DiskUsage,
   LayerProvider,
   LayerWish,
@@ -30,6 +31,7 @@ export class DirectoryLayers implements LayerProvider {
   readonly #answers = new Map<string, Answer>();
   readonly wishes: LayerWish[] = [];
   readonly freed: number[] = [];
+  readonly starts: ContainerStart[] = [];
   /** Why slots are not mounted. */
   readonly refusals = new Map<number, string>();
   readonly roots = new Map<number, RootAttributes>();
@@ -93,6 +95,10 @@ export class DirectoryLayers implements LayerProvider {
 
   usage(slot: number): Promise<DiskUsage> {
     return Promise.resolve({ size: slot * 1000, inodes: slot });
+  }
+
+  starting(start: ContainerStart): void {
+    this.starts.push(start);
   }
 
   released(slots: readonly number[]): void {

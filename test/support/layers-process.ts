@@ -105,6 +105,11 @@ export class LayersProcess {
     return await this.call('status');
   }
 
+  /** What was told of containers that start; layers by their digests. */
+  async starts(): Promise<{ reference: string; image: string; layers: string[] }[]> {
+    return await this.call('starts');
+  }
+
   async sql(text: string, ...values: readonly unknown[]): Promise<void> {
     await this.call('sql', text, values);
   }
@@ -186,7 +191,10 @@ const program = `
   const unpacking = configSchema.parse({ unpack: { reserve: '1MiB' } });
   const node = { paths: { root }, state, imageDeps: { layers: store } };
   const unpacker = await openUnpacker({ node, config: () => unpacking, log });
+  const starts = [];
   const layers = await SnapshotLayers.open({
+    onStart: ({ layers, ...start }) =>
+      void starts.push({ ...start, layers: layers.map(({ layer }) => layer.descriptor.digest) }),
     root, runDir, state, store, openOrigin: origins.open, log, userXattr: false,
     unpacker,
     content: new ContentFetcher(new ContentStore(root), state.images),
@@ -206,6 +214,7 @@ const program = `
       const found = await layers.nodesAt(slot, below.map((each) => each ?? undefined), paths, { signal });
       return found.map((node) => node ?? null);
     },
+    starts: () => starts,
     sql: (text, values) => void db.prepare(text).run(...values),
   };
   for await (const line of createInterface({ input: process.stdin })) {
