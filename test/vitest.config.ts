@@ -1,26 +1,34 @@
+import { sep } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/**
- * Folders whose tests leave nothing in their process that another file could see. Their files run one after the other in processes that stay, which spares
- * a start and the loading of all modules for each of them.
- */
-const sharing = ['config', 'index', 'observe', 'oci', 'registry', 'state', 'tar', 'tree', 'util', 'unpack', 'layer'];
-const sharingFiles = sharing.map((folder) => `test/${folder}/**/*.test.ts`);
+/** Folders with tests of whole programs. They take long, and what starts last should not. */
+const long = ['native', 'daemon', 'e2e', 'snapshotter', 'cli', 'image'];
+
+/** The long tests first, otherwise as vitest does it. */
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isLong = ({ moduleId }: TestSpecification): boolean =>
+      long.some((folder) => moduleId.includes(`${sep}test${sep}${folder}${sep}`));
+    const sorted = await super.sort(files);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
 
 export default defineConfig({
   test: {
     root: new URL('..', import.meta.url).pathname,
+    include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/clean-machine.ts'],
     setupFiles: ['test/support/equal-bytes.ts'],
     pool: 'forks',
+    // Files run one after the other in processes that stay, which spares a start and the loading of all modules for each of them: a test leaves nothing
+    // in its process that another file could see.
+    isolate: false,
+    sequence: { sequencer: LongFirst },
     // More than the two processors of the smallest machine: many tests wait for other processes.
     maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // They run in the order of their names, so that the long tests of whole programs come first.
-    projects: [
-      { extends: true, test: { name: 'alone', include: ['test/**/*.test.ts'], exclude: sharingFiles } },
-      { extends: true, test: { name: 'sharing', include: sharingFiles, isolate: false } },
-    ],
   },
 });

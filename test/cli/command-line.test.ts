@@ -3,15 +3,24 @@ import { readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { fullProgram } from '../../src/cli/program.ts';
 import { verbs } from '../../src/cli/verbs.ts';
-import { peel, run, runOk } from '../support/run.ts';
-import { tempDir } from '../support/tmp.ts';
+import { peel as peelHere, run, runOk, type RunResult } from '../support/run.ts';
+import { keptTempDir, tempDir } from '../support/tmp.ts';
 
 function leaves(command: Command, words: string[]): { words: string[]; command: Command }[] {
   if (command.commands.length === 0) return [{ words, command }];
   return command.commands.flatMap((sub) => leaves(sub, [...words, sub.name()]));
+}
+
+const place = keptTempDir();
+afterAll(() => place[Symbol.dispose]());
+
+/** Apart from what the machine has: some commands look into the state directory before they know that they are wrong. */
+function peel(args: readonly string[]): Promise<RunResult> {
+  const env = { PEEL_ROOT: path.join(place.path, 'root'), PEEL_RUN_DIR: path.join(place.path, 'run') };
+  return peelHere(args, { env });
 }
 
 const commands = leaves(await fullProgram(), []);

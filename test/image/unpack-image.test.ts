@@ -21,6 +21,7 @@ import { run, runOk } from '../support/run.ts';
 import { sha256 } from '../support/image-lab.ts';
 
 import { layersOf } from '../support/test-registry.ts';
+import { runDirectoryIs } from '../support/run-directory.ts';
 import { keptTempDir } from '../support/tmp.ts';
 import { WatchedUnpacker } from '../support/watched-unpacker.ts';
 
@@ -30,9 +31,10 @@ const passwd = 'root:x:0:0::/root:\napp:x:1000:1001::/home/app:\n';
 let node: Node;
 let unpacker: WatchedUnpacker;
 let dirs = 0;
+let restoreRunDirectory = (): void => {};
 
 beforeAll(async () => {
-  process.env['PEEL_RUN_DIR'] = join(work.path, 'run');
+  runDirectoryIs(join(work.path, 'run'), (restore) => (restoreRunDirectory = restore));
   node = await openNode({ root: join(work.path, 'node'), logLevel: 'silent' });
   unpacker = new WatchedUnpacker(await openDefaultUnpacker(node), node.paths.root);
   const shell = await shellLayer(join(work.path, 'shell.tar'));
@@ -52,6 +54,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await unpacker.close();
   await node.close();
+  restoreRunDirectory();
   work[Symbol.dispose]();
 });
 

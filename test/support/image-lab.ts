@@ -20,6 +20,7 @@ import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import { TarReader } from '../../src/tar/reader.ts';
 import { nodeArchitecture } from './image-builder.ts';
 import { RegistryFront } from './registry-front.ts';
+import { runDirectoryIs } from './run-directory.ts';
 import { tempDir } from './tmp.ts';
 
 export type LabCompression = 'none' | 'gzip' | 'zstd';
@@ -66,7 +67,7 @@ export class ImageLab {
   async node(options: NodeOptions = {}): Promise<Node> {
     const root = options.root ?? join(this.dir, `node-${this.#nodes++}`);
     mkdirSync(root, { recursive: true });
-    process.env['PEEL_RUN_DIR'] = join(root, 'run');
+    runDirectoryIs(join(root, 'run'), onTestFinished);
     const node = await openNode({ logLevel: 'silent', readDeadlineMs: 10_000, ...options, root });
     onTestFinished(() => node.close());
     return node;
