@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SpanColumns } from '../../src/index/span-columns.ts';
 import { fetchClasses, urgency } from '../../src/layer/fetch-class.ts';

@@ -86,6 +86,36 @@ describe('Link', () => {
     (await background).cancel();
   });
 
+  it('only keeps the line busy beside a demand', async () => {
+    const link = new Link({ clock: new VirtualClock() });
+    const demand = link.demand().begin(MiB);
+    let isIn = false;
+    const other = link.admit('read-ahead', { signal, least: 1 }).then((ticket) => {
+      isIn = true;
+      return ticket;
+    });
+    demand.received(768 * KiB);
+    await Promise.resolve();
+    expect(isIn).toBe(false);
+    demand.received(1);
+    (await other).cancel();
+    demand.end();
+  });
+
+  it('promises a large span all that it needs', async () => {
+    const link = new Link({ clock: new VirtualClock() });
+    const first = await link.admit('profile', { signal, least: 4 * MiB });
+    let isIn = false;
+    const second = link.admit('profile', { signal, least: 4 * MiB }).then((ticket) => {
+      isIn = true;
+      return ticket;
+    });
+    await Promise.resolve();
+    expect(isIn).toBe(false);
+    first.cancel();
+    (await second).cancel();
+  });
+
   it('does not count what does not come', async () => {
     const link = new Link({ clock: new VirtualClock() });
     const stuck = link.accompany(3 * MiB);

@@ -1,5 +1,5 @@
 // The fetchers of some layers on one line, in virtual time: who gets it when.
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SpanColumns } from '../../src/index/span-columns.ts';
 import type { FetchClass } from '../../src/layer/fetch-class.ts';
