@@ -139,16 +139,30 @@ export class Layer {
     if (length === 0) return Buffer.alloc(0);
     this.#throwIfGone();
     try {
-      await untilAborted(this.cache.wait(offset, length), options.signal);
-      return await this.cache.read(offset, length);
+      for (;;) {
+        await untilAborted(this.cache.wait(offset, length), options.signal);
+        const bytes = await this.#readPresent(offset, length);
+        if (bytes !== undefined) return bytes;
+        options.signal?.throwIfAborted();
+      }
     } catch (cause) {
       options.signal?.throwIfAborted();
       throw this.#readError(cause);
     }
   }
 
+  /** Undefined when some of it was evicted since it was there. */
+  async #readPresent(offset: number, length: number): Promise<Buffer | undefined> {
+    try {
+      return await this.cache.read(offset, length);
+    } catch (error) {
+      if (errorCode(error) === 'EAGAIN') return undefined;
+      throw error;
+    }
+  }
+
   /**
-   * Brings all that is missing, the stream in order, and checks the whole: the layer is complete then.
+   * Brings all that is missing, the stream in order, and checks the whole: the layer is complete then. Nothing is evicted meanwhile.
    * Errors: ERR_LAYER_FETCH, ERR_LAYER_SHORT, ERR_LAYER_DISK, ERR_LAYER_DIGEST (not the diffID), ERR_LAYER_INDEX (the index is not of this blob),
    * ERR_LAYER_UNSUPPORTED, ERR_LAYER_CLOSED; the signal's reason.
    */
@@ -159,19 +173,36 @@ export class Layer {
       throw new LayerError('ERR_LAYER_UNSUPPORTED', `layer ${digest} cannot be checked against ${this.diffId}`);
     }
     this.#throwIfGone();
+    let unpin = (): void => {};
     try {
+      unpin = await this.cache.pin();
       const target = { spans: this.spans, bring: (span: number) => this.#fetcher.bring(span) };
       if (this.complete) options.onProgress?.(this.streamSize);
       else await fillLayer(target, options);
+      this.#completeIfWhole();
+      await untilAborted(this.#completing ?? Promise.resolve(), signal);
     } catch (cause) {
       signal.throwIfAborted();
       throw this.#fillError(cause);
+    } finally {
+      unpin();
     }
-    this.#completeIfWhole();
-    await untilAborted(this.#completing ?? Promise.resolve(), signal);
     this.#throwIfGone();
     if (!this.complete) {
       throw new LayerError('ERR_LAYER_DISK', `layer ${digest} under ${this.paths.dir} cannot be checked`);
+    }
+  }
+
+  /**
+   * Until the returned function is called nothing is evicted: for whoever reads the layer's file himself. Errors: ERR_LAYER_CLOSED,
+   * ERR_LAYER_DIGEST, ERR_LAYER_FETCH for what the system says.
+   */
+  async pin(): Promise<() => void> {
+    this.#throwIfGone();
+    try {
+      return await this.cache.pin();
+    } catch (cause) {
+      throw this.#readError(cause);
     }
   }
 
@@ -224,7 +255,10 @@ export class Layer {
   /** All spans are here: from now on the layer needs no registry, if it is what the config says. Never rejects. */
   async #complete(): Promise<void> {
     const { log, cache } = this.#init;
+    let unpin = (): void => {};
     try {
+      // What is evicted and fetched again between the two would be marked as checked, and was not.
+      unpin = await cache.pin();
       const found = digestFromSha256(await cache.digest());
       if (found === this.diffId) {
         await cache.markComplete();
@@ -238,7 +272,11 @@ export class Layer {
       // Readers that do not come through here must not get these bytes either.
       await cache.close();
     } catch (error) {
-      log.warn({ layer: this.descriptor.digest, error: errorMessage(error) }, 'cannot check the whole layer');
+      // Evicted before it was pinned: it is tried again when it is whole again.
+      if (errorCode(error) === 'ENODATA') this.#completing = undefined;
+      else log.warn({ layer: this.descriptor.digest, error: errorMessage(error) }, 'cannot check the whole layer');
+    } finally {
+      unpin();
     }
   }
 

@@ -44,6 +44,13 @@ export interface ReadStall {
   readonly error: string | undefined;
 }
 
+export interface Evicted {
+  /** Spans that were present and are not any more. */
+  readonly evicted: number;
+  /** Given back to the file system; blocks that a neighbour has bytes in stay. */
+  readonly bytes: number;
+}
+
 /** What native/src/binding/layer_cache.cpp exports; `handle` is opaque. */
 interface Native {
   layerCacheOpen(dir: string, live: string, size: number, starts: Float64Array, of: Uint8Array, ro: boolean): object;
@@ -79,6 +86,11 @@ interface Native {
   layerCacheMarkComplete(handle: object): Promise<void>;
   layerCacheDigest(handle: object): Promise<Buffer>;
   layerCacheVerify(handle: object, span: number): Promise<boolean>;
+  layerCacheEvict(handle: object, spans: Uint32Array): Promise<Evicted>;
+  layerCacheLastUsed(handle: object): Uint32Array;
+  layerCacheCoarseNow(): number;
+  layerCachePin(handle: object): Promise<object>;
+  layerCacheUnpin(pin: object): void;
   setInflateBackend(name: string): boolean;
   layerCacheRemove(dir: string, live: string): Promise<boolean>;
 }
@@ -241,6 +253,35 @@ export class LayerCache {
   /** Reads a span back and compares with the checksum made at decode; false: it was wrong and is not present any more. */
   async verify(span: number): Promise<boolean> {
     return this.#track(this.#native.layerCacheVerify(this.#handle, this.#span(span)));
+  }
+
+  /**
+   * Takes spans out while others read them, in this and other processes: such a read gets its bytes or waits until they are fetched
+   * again. Nothing is evicted of a layer that is complete, pinned, or in use by a process too old to notice. Rejects with EOPNOTSUPP
+   * where the file system cannot make holes, or another errno code; RangeError for spans that the layer does not have.
+   */
+  async evict(spans: Uint32Array): Promise<Evicted> {
+    for (const span of spans) this.#span(span);
+    return this.#track(this.#native.layerCacheEvict(this.#handle, spans));
+  }
+
+  /** For each span the second of `coarseNow` in which it was read last by anybody or came, 1 where that is not known, 0 when it is not present. */
+  lastUsed(): Uint32Array {
+    return this.#native.layerCacheLastUsed(this.#handle);
+  }
+
+  /** Seconds of the clock that `lastUsed` is in; it does not go back and is the same in all processes. */
+  coarseNow(): number {
+    return this.#native.layerCacheCoarseNow();
+  }
+
+  /**
+   * Until the returned function is called nothing is evicted, in any process. For whoever reads the data file himself. Waits for an eviction
+   * under way. Its holder keeps the layer open, also when the cache is closed. The function may be called more than once.
+   */
+  async pin(): Promise<() => void> {
+    const pin = await this.#track(this.#native.layerCachePin(this.#handle));
+    return () => this.#native.layerCacheUnpin(pin);
   }
 
   /** Waiters get EIO; work that runs is waited for. The files and the lock go with the last native user. Idempotent. */

@@ -45,7 +45,10 @@ export async function indexedPass(options: IndexedPassOptions): Promise<void> {
   const ending = new AbortController();
   const stop = () => ending.abort(signal.reason);
   signal.addEventListener('abort', stop, { once: true });
+  let unpin = (): void => {};
   try {
+    // The file is read from here and by the sink.
+    unpin = await layer.pin();
     await using data = await open(layer.paths.data, 'r');
     sink.begin(data.fd);
     const reached = new Mark();
@@ -65,6 +68,7 @@ export async function indexedPass(options: IndexedPassOptions): Promise<void> {
     throw passError(tarError(error, layer), layer.descriptor);
   } finally {
     signal.removeEventListener('abort', stop);
+    unpin();
   }
 }
 

@@ -24,6 +24,9 @@ struct CacheBox {
 };
 using CacheHandle = Handle<CacheBox>;
 
+using Pin = std::shared_ptr<const void>;
+constexpr napi_type_tag kPinTag = {0x7065656c4c617965u, 0x7243616368650002u};
+
 std::shared_ptr<CacheBox> boxOf(Napi::Value handle) { return CacheHandle::get(handle, kTag); }
 
 std::vector<uint64_t> offsetsArg(Napi::Value value) {
@@ -281,6 +284,61 @@ Napi::Value verify(const Napi::CallbackInfo& info) {
       });
 }
 
+// (handle, spans) -> Promise<{ evicted, bytes }>
+Napi::Value evict(const Napi::CallbackInfo& info) {
+  struct Job {
+    LayerCache::Evicted evicted;
+    int err = 0;
+  };
+  auto cache = layerCacheOf(info[0]);
+  if (!info[1].IsTypedArray() || info[1].As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    throw Napi::TypeError::New(info.Env(), "expected a Uint32Array");
+  }
+  auto numbers = info[1].As<Napi::Uint32Array>();
+  std::vector<uint32_t> spans(numbers.Data(), numbers.Data() + numbers.ElementLength());
+  for (uint32_t span : spans) {
+    if (span >= cache->spanCount()) throw Napi::RangeError::New(info.Env(), "no such span");
+  }
+  auto job = std::make_shared<Job>();
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(), [cache, job, spans] { job->err = cache->evict(spans, job->evicted); },
+      [job](Napi::Env env) -> Napi::Value {
+        if (job->err) throw errnoError(env, job->err, "evict");
+        Napi::Object result = Napi::Object::New(env);
+        result.Set("evicted", Napi::Number::New(env, job->evicted.spans));
+        result.Set("bytes", Napi::Number::New(env, static_cast<double>(job->evicted.bytes)));
+        return result;
+      });
+}
+
+Napi::Value lastUsed(const Napi::CallbackInfo& info) {
+  const std::vector<uint32_t> stamps = layerCacheOf(info[0])->lastUsed();
+  auto array = Napi::Uint32Array::New(info.Env(), stamps.size());
+  std::memcpy(array.Data(), stamps.data(), stamps.size() * sizeof(uint32_t));
+  return array;
+}
+
+Napi::Value coarseNow(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), LiveBits::coarseNow()); }
+
+// (handle) -> Promise<pin>, for unpin
+Napi::Value pin(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  auto held = std::make_shared<Pin>();
+  auto err = std::make_shared<int>(0);
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(), [cache, held, err] { *err = cache->pin(*held); },
+      [held, err](Napi::Env env) -> Napi::Value {
+        if (*err) throw errnoError(env, *err, "pin");
+        return Handle<Pin>::make(env, kPinTag, held);
+      });
+}
+
+Napi::Value unpin(const Napi::CallbackInfo& info) {
+  // Whatever else may hold the handle's box: the lock goes now.
+  if (auto held = Handle<Pin>::take(info[0], kPinTag)) held->reset();
+  return info.Env().Undefined();
+}
+
 // (dir, livePath, streamSize, spanStarts, fingerprint, stream, complete) -> Promise<boolean>: false when in use.
 Napi::Value adopt(const Napi::CallbackInfo& info) {
   auto options = std::make_shared<LayerCache::Options>(optionsArg(info));
@@ -336,6 +394,11 @@ void exportLayerCache(Napi::Env env, Napi::Object exports) {
       {"layerCacheMarkComplete", durable<&LayerCache::markComplete>},
       {"layerCacheDigest", digest},
       {"layerCacheVerify", verify},
+      {"layerCacheEvict", evict},
+      {"layerCacheLastUsed", lastUsed},
+      {"layerCacheCoarseNow", coarseNow},
+      {"layerCachePin", pin},
+      {"layerCacheUnpin", unpin},
       {"layerCacheRemove", removeLayer},
       {"setInflateBackend", setBackend},
   };

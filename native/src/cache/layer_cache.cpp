@@ -34,6 +34,11 @@ bool LayerCache::isSpanTable(const Options& options) {
 
 int LayerCache::open(const Options& options, std::shared_ptr<LayerCache>& out) {
   if (!isSpanTable(options)) return -EINVAL;
+  if (!options.readOnly && LiveBits::ofOlderVersion(options.livePath)) {
+    // Nobody uses the layer: what is not durable is lost, and the layer can be evicted from again.
+    LayerLock alone;
+    if (alone.tryExclusive(options.dir) == 0 && ::unlink(options.livePath.c_str()) < 0 && errno != ENOENT) return -errno;
+  }
   std::shared_ptr<LayerCache> cache(new LayerCache(options));
   if (int err = cache->lock_.takeShared(options.dir)) return err;
   if (int err = cache->lock_.beginLayout()) return err;
@@ -126,7 +131,7 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
   if (shut_.load(std::memory_order_acquire)) return -EIO;
   uint32_t first, last;
   if (!rangeOf(off, len, first, last)) return 0;
-  log_->touch(first, last);
+  use(first, last);
   if (allPresent(first, last)) return 0;
   std::vector<uint32_t> missing, fresh;
   std::shared_ptr<MissHandler> handler;
@@ -151,9 +156,18 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
 int LayerCache::read(uint64_t off, uint64_t len, uint8_t* to) {
   uint32_t first, last;
   if (!rangeOf(off, len, first, last)) return 0;
+  use(first, last);
+  for (;;) {
+    const uint64_t generation = live_.generation();
+    if (!allPresent(first, last)) return -EAGAIN;
+    if (int err = readFully(data_.get(), to, len, off)) return err;
+    if (live_.unchanged(generation)) return 0;
+  }
+}
+
+void LayerCache::use(uint32_t first, uint32_t last) {
   log_->touch(first, last);
-  if (!allPresent(first, last)) return -EAGAIN;
-  return readFully(data_.get(), to, len, off);
+  live_.use(first, last, LiveBits::coarseNow());
 }
 
 bool LayerCache::cancel(SpanWaiter* waiter) {

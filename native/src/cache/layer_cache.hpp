@@ -8,8 +8,10 @@
 #include <mutex>
 #include <string>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
+#include "cache/data_pins.hpp"
 #include "cache/layer_lock.hpp"
 #include "cache/live_bits.hpp"
 #include "cache/read_log.hpp"
@@ -23,8 +25,12 @@ namespace peel {
 // The block cache of one layer: a sparse file with the layer stream and the set of spans that are in it.
 //
 // Any number of LayerCache objects, in any number of processes, may be open on one directory. They share the live bits
-// (memory) and the data file; a bit is set after its bytes are written and is never cleared while anybody holds the
-// shared lock, so a read that ensure() approved stays valid for as long as the object lives.
+// (memory) and the data file. A bit is set after its bytes are written. It may be cleared at any time, by an eviction in any
+// process, so bytes count only when the generation is still the one of before the look at the bits:
+//
+//   generation() -> ensure() or covered() -> pread -> unchanged(generation), else from the start
+//
+// Whoever cannot ask afterwards (the kernel, a reader of the file) holds a pin. Nothing of a complete layer is evicted.
 //
 // Every method may be called from any thread. Nothing here waits for the network or for JavaScript.
 class LayerCache : public std::enable_shared_from_this<LayerCache> {
@@ -69,6 +75,9 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   // 1: parked, w will be resumed. <0: -errno (-EIO after shutdown).
   // Missing spans nobody asked for yet are reported once through the miss handler.
   int ensure(uint64_t off, uint64_t len, SpanWaiter* w);
+  uint64_t generation() const { return live_.generation(); }
+  bool unchanged(uint64_t generation) const { return live_.unchanged(generation); }
+
   // Bytes of the stream, all before streamSize. 0 or -errno: -EAGAIN when not all of them are present.
   int read(uint64_t off, uint64_t len, uint8_t* to);
   // true: w was parked and is removed, resume() will not be called. Its wait is logged with EINTR.
@@ -96,6 +105,22 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   int sync();
   // sync() with the complete flag; -ENODATA while a span is missing.
   int markComplete();
+  // While it is held nothing is evicted, in any process. 0 or -errno; waits for an eviction that runs.
+  int pin(std::shared_ptr<const void>& out);
+  // The data file once more, as a pin of its own: for as long as anybody, the kernel too, has this one open.
+  int openPinned(Fd& out) const;
+
+  struct Evicted {
+    uint32_t spans = 0;  // that were present
+    uint64_t bytes = 0;  // given back to the file system, blocks that are shared with a neighbour excluded
+  };
+  // Takes spans out, also while others read, in any order. 0 or -errno; nothing is evicted, and 0, when the layer is complete,
+  // pinned, or in use by a process that knows no eviction. -EOPNOTSUPP where files cannot have holes made.
+  int evict(std::vector<uint32_t> spans, Evicted& out);
+  // For each span the second (LiveBits::coarseNow) in which somebody read it last, or brought it; 1 when that is not known;
+  // 0: it is not present.
+  std::vector<uint32_t> lastUsed() const;
+
   // sha256 of the whole stream, trailing zeros included; -ENODATA while a span is missing.
   int digest(std::array<uint8_t, 32>& out);
 
@@ -115,10 +140,18 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   uint64_t paddedSize() const { return paddedSize(options_); }
   bool rangeOf(uint64_t off, uint64_t len, uint32_t& first, uint32_t& last) const;
   bool allPresent(uint32_t first, uint32_t last) const;
+  void use(uint32_t first, uint32_t last);
   void recordStall(const ParkedRead& read, int err);
   void resumeAll(const std::vector<ParkedRead>& reads, int err);
   void wake(uint32_t span);
-  int writePresent(bool complete);
+  enum class BitsMark : uint8_t { AsIs, Complete };
+  int writePresent(BitsMark mark);
+  int writeBits(BitsMark mark);
+  int digestData(std::array<uint8_t, 32>& out);
+  int evictAlone(const std::vector<uint32_t>& spans, Evicted& out);
+  int evictClaimed(const std::vector<uint32_t>& spans, const std::vector<uint32_t>& claimed, Evicted& out);
+  // The blocks of the data file that nothing but spans first..last has bytes in: from, to.
+  std::pair<uint64_t, uint64_t> wholeBlocks(uint32_t first, uint32_t last) const;
 
   Options options_;
   BitsIdentity identity_;
@@ -128,6 +161,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   Fd sums_;
   LiveBits live_;
   SpanClaims claims_;
+  DataPins pins_;
   const std::shared_ptr<ReadLog> log_;
 
   std::mutex mutex_;  // guards the three below, and closing

@@ -23,6 +23,8 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
   if (!live_.test(span)) {
     uint64_t at = spanStart(span);
     Xxh64 sum;
+    // Of an eviction that was killed between the bits and the generation readers do not know yet.
+    if (live_.evicting()) live_.nextGeneration();
     err = decodeSpan(
         input, size,
         [&](const uint8_t* bytes, size_t length) {
@@ -36,6 +38,7 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
     if (!err) err = writeFully(sums_.get(), &stored, sizeof stored, uint64_t{span} * sizeof stored);
     if (!err) {
       if (input.openEnded) live_.setTrailingZeros(result.trailingZeros);
+      live_.use(span, span, LiveBits::coarseNow());
       live_.set(span);
     } else if (result.failure == SpanFailure::None) {
       result.failure = SpanFailure::Disk;
@@ -51,41 +54,58 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
 
 int LayerCache::verify(uint32_t span) {
   if (span >= spanCount()) return -EINVAL;
-  if (!live_.test(span)) return -ENODATA;
-  uint64_t expected = 0;
-  Xxh64 sum;
-  int err = readFully(sums_.get(), &expected, sizeof expected, uint64_t{span} * sizeof expected);
-  if (!err) {
-    err = readRange(data_.get(), spanStart(span), spanStart(span) + spanSize(span),
-                    [&](const uint8_t* bytes, size_t length) { sum.update(bytes, length); });
+  for (;;) {
+    const uint64_t generation = live_.generation();
+    if (!live_.test(span)) return -ENODATA;
+    uint64_t expected = 0;
+    Xxh64 sum;
+    int err = readFully(sums_.get(), &expected, sizeof expected, uint64_t{span} * sizeof expected);
+    if (!err) {
+      err = readRange(data_.get(), spanStart(span), spanStart(span) + spanSize(span),
+                      [&](const uint8_t* bytes, size_t length) { sum.update(bytes, length); });
+    }
+    if (err && err != -ENODATA) return err;
+    if (!err && expected == sumOf(sum)) return 0;
+    if (!live_.unchanged(generation)) continue;
+    if (!options_.readOnly) {
+      live_.clear(span);
+      live_.nextGeneration();
+    }
+    return -EILSEQ;
   }
-  if (err && err != -ENODATA) return err;
-  if (!err && expected == sumOf(sum)) return 0;
-  if (!options_.readOnly) live_.clear(span);
-  return -EILSEQ;
 }
 
-int LayerCache::writePresent(bool complete) {
+int LayerCache::writePresent(BitsMark mark) {
   if (options_.readOnly) return -EROFS;
+  // Between the look at the bits and the new bitmap nothing may be evicted: it would come back.
+  if (int err = pins_.hold(data_.get())) return err;
+  const int err = mark == BitsMark::Complete && !live_.all() ? -ENODATA : writeBits(mark);
+  if (!err && mark == BitsMark::Complete) live_.setComplete();
+  pins_.release(data_.get());
+  return err;
+}
+
+int LayerCache::writeBits(BitsMark mark) {
   std::lock_guard lock(syncMutex_);
   // Taken before the sync: a bit that is set meanwhile may speak of bytes that are not on the disk yet.
   BitsContent content = live_.snapshot();
-  content.complete = content.complete || complete;
+  content.complete = content.complete || mark == BitsMark::Complete;
   if (::fdatasync(data_.get()) < 0 || ::fdatasync(sums_.get()) < 0) return -errno;
   return peel::writePresent(options_.dir + "/present", identity_, content);
 }
 
-int LayerCache::sync() { return writePresent(false); }
+int LayerCache::sync() { return writePresent(BitsMark::AsIs); }
 
-int LayerCache::markComplete() {
-  if (!live_.all()) return -ENODATA;
-  if (int err = writePresent(true)) return err;
-  live_.setComplete();
-  return 0;
-}
+int LayerCache::markComplete() { return writePresent(BitsMark::Complete); }
 
 int LayerCache::digest(std::array<uint8_t, 32>& out) {
-  if (!live_.all()) return -ENODATA;
+  if (int err = pins_.hold(data_.get())) return err;
+  const int err = live_.all() ? digestData(out) : -ENODATA;
+  pins_.release(data_.get());
+  return err;
+}
+
+int LayerCache::digestData(std::array<uint8_t, 32>& out) {
   Sha256 hash;
   int err = readRange(data_.get(), 0, options_.streamSize,
                       [&](const uint8_t* bytes, size_t length) { hash.update(bytes, length); });

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "sys/clock.hpp"
 #include "sys/fd.hpp"
 #include "sys/file_io.hpp"
 
@@ -17,8 +18,12 @@ namespace peel {
 namespace {
 
 constexpr char kMagic[8] = {'p', 'e', 'e', 'l', 'l', 'i', 'v', 'e'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+// Without generation and stamps: the same up to the end of the bits.
+constexpr uint32_t kOlderVersion = 1;
 constexpr uint32_t kComplete = 1;
+constexpr uint32_t kTrimmed = 2;
+constexpr uint32_t kEvicting = 4;
 constexpr size_t kHeaderSize = 256;
 
 size_t wordCount(uint32_t spans) { return (static_cast<size_t>(spans) + 63) / 64; }
@@ -41,15 +46,21 @@ struct LiveBits::Header {
   BitsIdentity identity;
   char boot[40];
   uint64_t trailingZeros;
+  uint64_t generation;
 };
 
 LiveBits::~LiveBits() {
   if (header_) ::munmap(header_, length_);
+  if (ownStamps_) ::munmap(stamps_, spanCount_ * sizeof(uint32_t));
+}
+
+size_t LiveBits::lengthOf(uint32_t version) const {
+  const size_t bits = kHeaderSize + wordCount(spanCount_) * sizeof(uint64_t);
+  return version == kOlderVersion ? bits : bits + spanCount_ * sizeof(uint32_t);
 }
 
 int LiveBits::open(const std::string& path, const BitsIdentity& identity, const std::function<BitsContent()>& initial) {
   spanCount_ = identity.spanCount;
-  length_ = kHeaderSize + wordCount(spanCount_) * sizeof(uint64_t);
   for (;;) {
     Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!fd.valid()) return -errno;
@@ -64,22 +75,24 @@ int LiveBits::open(const std::string& path, const BitsIdentity& identity, const 
         ::unlink(path.c_str());
         return err;
       }
-      return map(fd.get());
+      return map(fd.get(), kVersion);
     }
     Header header;
-    if (static_cast<size_t>(mine.st_size) != length_ || !readHeader(fd.get(), header) || header.identity != identity) {
+    if (!readHeader(fd.get(), header) || static_cast<size_t>(mine.st_size) != lengthOf(header.version) ||
+        header.identity != identity) {
       // Whoever has the old one mapped keeps it; it speaks of other bytes.
       if (::unlink(path.c_str()) < 0 && errno != ENOENT) return -errno;
       continue;
     }
-    return map(fd.get());
+    return map(fd.get(), header.version);
   }
 }
 
 // True for a finished file of this boot.
 bool LiveBits::readHeader(int fd, Header& header) {
   return readFully(fd, &header, sizeof header, 0) == 0 && std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 &&
-         header.version == kVersion && std::memcmp(header.boot, bootId().data(), sizeof header.boot) == 0;
+         (header.version == kVersion || header.version == kOlderVersion) &&
+         std::memcmp(header.boot, bootId().data(), sizeof header.boot) == 0;
 }
 
 bool LiveBits::ofAnotherIndex(const std::string& path, const BitsIdentity& identity) {
@@ -88,11 +101,22 @@ bool LiveBits::ofAnotherIndex(const std::string& path, const BitsIdentity& ident
   return fd.valid() && readHeader(fd.get(), header) && !header.identity.sameIndex(identity);
 }
 
+bool LiveBits::ofOlderVersion(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  Header header;
+  return fd.valid() && readHeader(fd.get(), header) && header.version == kOlderVersion;
+}
+
+bool LiveBits::evictable(const std::string& path) const {
+  struct stat there{};
+  return !ownStamps_ && ::stat(path.c_str(), &there) == 0 && there.st_ino == inode_ && there.st_dev == device_;
+}
+
 // The header is written last: a process that dies here leaves a file without magic, which the next one replaces.
 int LiveBits::fill(int fd, const BitsIdentity& identity, const BitsContent& content) {
   static_assert(sizeof(Header) <= kHeaderSize);
   // Without reserved pages a full run directory would answer a later store with SIGBUS.
-  if (int err = ::posix_fallocate(fd, 0, static_cast<off_t>(length_))) return -err;
+  if (int err = ::posix_fallocate(fd, 0, static_cast<off_t>(lengthOf(kVersion)))) return -err;
   std::vector<uint64_t> words(content.words);
   words.resize(wordCount(identity.spanCount));
   if (int err = writeFully(fd, words.data(), words.size() * sizeof(uint64_t), kHeaderSize)) return err;
@@ -108,11 +132,24 @@ int LiveBits::fill(int fd, const BitsIdentity& identity, const BitsContent& cont
   return writeFully(fd, &header, sizeof header, 0);
 }
 
-int LiveBits::map(int fd) {
+int LiveBits::map(int fd, uint32_t version) {
+  struct stat info{};
+  if (::fstat(fd, &info) < 0) return -errno;
+  inode_ = info.st_ino;
+  device_ = info.st_dev;
+  length_ = lengthOf(version);
   void* at = ::mmap(nullptr, length_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (at == MAP_FAILED) return -errno;
   header_ = static_cast<Header*>(at);
   words_ = reinterpret_cast<uint64_t*>(static_cast<char*>(at) + kHeaderSize);
+  stamps_ = reinterpret_cast<uint32_t*>(words_ + wordCount(spanCount_));
+  if (version == kOlderVersion) {
+    const size_t length = spanCount_ * sizeof(uint32_t);
+    void* own = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (own == MAP_FAILED) return -errno;
+    stamps_ = static_cast<uint32_t*>(own);
+    ownStamps_ = true;
+  }
   // The mapping keeps the open file, and with it the lock, beyond close().
   return ::flock(fd, LOCK_UN) < 0 ? -errno : 0;
 }
@@ -141,9 +178,11 @@ uint32_t LiveBits::count() const {
 
 bool LiveBits::all() const { return count() == spanCount_; }
 
-bool LiveBits::complete() const {
-  return std::atomic_ref<uint32_t>(header_->flags).load(std::memory_order_acquire) & kComplete;
+bool LiveBits::hasFlag(uint32_t flag) const {
+  return std::atomic_ref<uint32_t>(header_->flags).load(std::memory_order_acquire) & flag;
 }
+
+bool LiveBits::complete() const { return hasFlag(kComplete); }
 
 void LiveBits::setComplete() {
   std::atomic_ref<uint32_t>(header_->flags).fetch_or(kComplete, std::memory_order_acq_rel);
@@ -155,6 +194,52 @@ uint64_t LiveBits::trailingZeros() const {
 
 void LiveBits::setTrailingZeros(uint64_t bytes) {
   std::atomic_ref<uint64_t>(header_->trailingZeros).store(bytes, std::memory_order_release);
+}
+
+uint64_t LiveBits::generation() const {
+  return std::atomic_ref<uint64_t>(header_->generation).load(std::memory_order_acquire);
+}
+
+bool LiveBits::unchanged(uint64_t generation) const {
+#ifndef __SANITIZE_THREAD__  // It knows no fences, and nothing of what the kernel copies.
+  std::atomic_thread_fence(std::memory_order_acquire);
+#endif
+  return this->generation() == generation;
+}
+
+void LiveBits::nextGeneration() {
+  std::atomic_ref<uint64_t>(header_->generation).fetch_add(1, std::memory_order_acq_rel);
+}
+
+uint32_t LiveBits::coarseNow() {
+  return static_cast<uint32_t>(clockNs(CLOCK_MONOTONIC_COARSE) / 1'000'000'000) + 1;
+}
+
+uint32_t LiveBits::lastUsed(uint32_t span) const {
+  return std::atomic_ref<uint32_t>(stamps_[span]).load(std::memory_order_relaxed);
+}
+
+void LiveBits::use(uint32_t first, uint32_t last, uint32_t now) {
+  for (uint32_t span = first; span <= last; span++) {
+    std::atomic_ref<uint32_t> stamp(stamps_[span]);
+    // A store would take the cache line from all who read the same spans.
+    if (stamp.load(std::memory_order_relaxed) != now) stamp.store(now, std::memory_order_relaxed);
+  }
+}
+
+bool LiveBits::trimmed() const { return hasFlag(kTrimmed); }
+bool LiveBits::evicting() const { return hasFlag(kEvicting); }
+
+void LiveBits::beginEviction() {
+  std::atomic_ref<uint32_t> flags(header_->flags);
+  flags.fetch_or(kEvicting, std::memory_order_acq_rel);
+  flags.fetch_and(~kTrimmed, std::memory_order_acq_rel);
+}
+
+void LiveBits::endEviction() {
+  std::atomic_ref<uint32_t> flags(header_->flags);
+  flags.fetch_or(kTrimmed, std::memory_order_acq_rel);
+  flags.fetch_and(~kEvicting, std::memory_order_acq_rel);
 }
 
 BitsContent LiveBits::snapshot() const {

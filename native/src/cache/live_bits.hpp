@@ -29,7 +29,7 @@ struct BitsContent {
   std::vector<uint64_t> words;
 };
 
-// The live bitmap: a small file in the run directory, mapped shared by every process that has the layer open.
+// The live bitmap and when each span was last used: a small file in the run directory, mapped shared by every process that has the layer open.
 // It is worth as much as the page cache is: it survives a process, not a boot.
 class LiveBits {
  public:
@@ -39,11 +39,16 @@ class LiveBits {
   LiveBits& operator=(const LiveBits&) = delete;
 
   // Maps `path`, made from `initial()` when there is none of this identity and this boot. 0 or -errno.
-  // The caller holds the layer's shared lock, so nobody removes the file meanwhile.
+  // The caller holds the layer's shared lock, so nobody removes the file meanwhile. A file of version 1 is shared with the
+  // older processes that may use it: nothing can be evicted then, because they would not notice.
   int open(const std::string& path, const BitsIdentity& identity, const std::function<BitsContent()>& initial);
 
   // Whether the file at `path` is of this boot and of another index: somebody may be using the same data file.
   static bool ofAnotherIndex(const std::string& path, const BitsIdentity& identity);
+  // Whether the file at `path` is of a version whose readers know nothing of eviction.
+  static bool ofOlderVersion(const std::string& path);
+  // Whether everybody who opens the layer shares this file, and everybody who has it open looks at the generation.
+  bool evictable(const std::string& path) const;
 
   bool test(uint32_t span) const;
   void set(uint32_t span);    // releases what the caller wrote before
@@ -56,15 +61,39 @@ class LiveBits {
   void setTrailingZeros(uint64_t bytes);
   BitsContent snapshot() const;
 
+  // Grows after bits were cleared and before their bytes go. Bytes that were read between a look at the bits and unchanged()
+  // are right if the generation was taken before both.
+  uint64_t generation() const;
+  bool unchanged(uint64_t generation) const;
+  void nextGeneration();
+
+  // Seconds of coarseNow(), at least 1; 0 where nobody used the span since the file was made.
+  static uint32_t coarseNow();
+  uint32_t lastUsed(uint32_t span) const;
+  void use(uint32_t first, uint32_t last, uint32_t now);
+
+  // Whether spans that are not present take no space: known once somebody has evicted to the end.
+  bool trimmed() const;
+  // Somebody evicts, or was killed while he did.
+  bool evicting() const;
+  void beginEviction();
+  void endEviction();
+
  private:
   struct Header;
+  bool hasFlag(uint32_t flag) const;
+  size_t lengthOf(uint32_t version) const;
   int fill(int fd, const BitsIdentity& identity, const BitsContent& content);
   static bool readHeader(int fd, Header& header);
-  int map(int fd);
+  int map(int fd, uint32_t version);
 
   Header* header_ = nullptr;
   uint64_t* words_ = nullptr;
+  uint32_t* stamps_ = nullptr;
   size_t length_ = 0;
+  bool ownStamps_ = false;  // a mapping of our own
+  uint64_t inode_ = 0;
+  uint64_t device_ = 0;
   uint32_t spanCount_ = 0;
 };
 

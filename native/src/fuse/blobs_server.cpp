@@ -173,12 +173,17 @@ int BlobsServer::open(int deviceFd, uint64_t node, OpenOut& out) {
 void BlobsServer::decide(int deviceFd, Blob& blob) const {
   blob.mode = Mode::Plain;
   if (!blob.passthrough || !canPassthrough_) return;
-  const int fd = blob.cache->dataFd();
+  // The kernel keeps this one open, and the layer pinned with it, until the last file that reads it is closed.
+  Fd fd;
+  if (blob.cache->openPinned(fd) != 0 || !blob.cache->complete()) return;
   struct stat st;
-  if (::fstat(fd, &st) < 0) return;
+  if (::fstat(fd.get(), &st) < 0) return;
   // The kernel now sees the file's own end: it must reach to the end of the last block.
-  if (static_cast<uint64_t>(st.st_size) < blob.size && ::ftruncate(fd, static_cast<off_t>(blob.size)) < 0) return;
-  const int id = openBacking(deviceFd, fd);
+  if (static_cast<uint64_t>(st.st_size) < blob.size &&
+      ::ftruncate(blob.cache->dataFd(), static_cast<off_t>(blob.size)) < 0) {
+    return;
+  }
+  const int id = openBacking(deviceFd, fd.get());
   // Refused (no CAP_SYS_ADMIN, or a filesystem that is stacked itself): served by us, never an error.
   if (id <= 0) return;
   blob.backingId = id;

@@ -21,8 +21,9 @@ uint8_t* answerBuffer(size_t size) {
 
 PendingRead::Progress PendingRead::advance(int& err) {
   while (next_ < plan.segments.size()) {
-    const ReadSegment& segment = plan.segments[next_];
+    ReadSegment& segment = plan.segments[next_];
     if (segment.cache) {
+      segment.generation = segment.cache->generation();
       // From the moment ensure() parks, another thread may own this object: nothing below may touch it then.
       self_ = shared_from_this();
       const int state = segment.cache->ensure(segment.streamOffset, segment.length, this);
@@ -38,6 +39,17 @@ PendingRead::Progress PendingRead::advance(int& err) {
   return Progress::Ready;
 }
 
+PendingRead::Progress PendingRead::gather(int& err) {
+  for (;;) {
+    const Progress progress = advance(err);
+    if (progress != Progress::Ready) return progress;
+    err = collect(plan, answerBuffer(plan.size));
+    if (err) return Progress::Failed;
+    if (isCurrent(plan)) return Progress::Ready;
+    next_ = 0;
+  }
+}
+
 void PendingRead::resume(int err) {
   const std::shared_ptr<PendingRead> self = std::move(self_);
   if (err == 0) {
@@ -45,7 +57,7 @@ void PendingRead::resume(int err) {
       std::lock_guard lock(home_->mutex_);
       if (done_) return;
     }
-    if (advance(err) == Progress::Parked) {
+    if (gather(err) == Progress::Parked) {
       // An INTERRUPT or the end of the session may have claimed it meanwhile, when there was nothing to cancel yet.
       std::unique_lock lock(home_->mutex_);
       if (!done_) return;
@@ -69,7 +81,7 @@ bool ParkedReads::start(const std::shared_ptr<PendingRead>& read) {
   read->done_ = false;
   read->listed_ = false;
   int err = 0;
-  if (read->advance(err) == PendingRead::Progress::Parked) {
+  if (read->gather(err) == PendingRead::Progress::Parked) {
     list(read);
     return true;
   }
@@ -101,8 +113,7 @@ void ParkedReads::release() {
 
 void ParkedReads::answer(PendingRead& read, int err) {
   const uint32_t size = read.plan.size;
-  uint8_t* buffer = answerBuffer(size);
-  if (err == 0) err = collect(read.plan, buffer);
+  const uint8_t* buffer = answerBuffer(size);
   // Kept for the next request, it must not keep the layer; and not after the answer, when somebody may want to remove it.
   read.plan.clear();
   if (err == 0) {

@@ -37,6 +37,8 @@ class PendingRead final : public SpanWaiter, public std::enable_shared_from_this
   friend class ParkedReads;
   enum class Progress { Ready, Parked, Failed };
   Progress advance(int& err);
+  /** advance(), and when Ready the answer in this thread's buffer, which nothing evicted meanwhile has spoilt. */
+  Progress gather(int& err);
   void cancel();
 
   std::shared_ptr<ParkedReads> home_;
@@ -69,6 +71,7 @@ class ParkedReads : public std::enable_shared_from_this<ParkedReads> {
   friend class PendingRead;
   bool claim(PendingRead& read);
   void release();
+  /** With err 0: what this thread gathered. */
   void answer(PendingRead& read, int err);
   void list(const std::shared_ptr<PendingRead>& read);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "sys/file_io.hpp"
@@ -23,6 +24,12 @@ int collect(const ReadPlan& plan, uint8_t* to) {
   }
   std::memset(to + filled, 0, plan.size - filled);
   return 0;
+}
+
+bool isCurrent(const ReadPlan& plan) {
+  return std::all_of(plan.segments.begin(), plan.segments.end(), [](const ReadSegment& segment) {
+    return !segment.cache || segment.cache->unchanged(segment.generation);
+  });
 }
 
 }  // namespace peel::fuse

@@ -14,6 +14,7 @@ struct ReadSegment {
   std::shared_ptr<LayerCache> cache;  // null: the bytes are in memory
   uint64_t streamOffset;
   const uint8_t* bytes;
+  uint64_t generation = 0;  // of the cache, before its spans were found present
 };
 
 struct ReadPlan {
@@ -28,8 +29,11 @@ struct ReadPlan {
 
 /**
  * Copies every segment into `to` (plan.size bytes); all spans must be present. 0, or an errno: EIO where the data file
- * ends early.
+ * ends early. The bytes count only if the plan isCurrent() afterwards.
  */
 int collect(const ReadPlan& plan, uint8_t* to);
+
+/** Whether nothing was evicted from any of the caches since each segment's generation was noted. */
+bool isCurrent(const ReadPlan& plan);
 
 }  // namespace peel::fuse
