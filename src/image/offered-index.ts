@@ -19,7 +19,7 @@ interface OfferDeps {
 }
 
 /** A zTOC of a huge layer with small spans, or a table of millions of files; more than any real one. */
-const maxIndexBytes = 256 << 20;
+export const maxIndexBytes = 256 << 20;
 
 /**
  * Bytes of a layer that a peel index leaves out, from which on the image's other indexes are worth a look: what such an index cannot describe, SOCI

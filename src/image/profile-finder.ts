@@ -15,6 +15,7 @@ import type { IndexCandidate } from './index-choice.ts';
 import { listKind } from './index-referrers.ts';
 import type { ListedReferrers } from './index-referrers.ts';
 import type { Origin } from './origin.ts';
+import { prefetchProfile } from './prefetch-profile.ts';
 import { isUnknown } from './registry-errors.ts';
 
 export interface ProfileFinderDeps {
@@ -64,7 +65,8 @@ export class ProfileFinder {
       const layers = await this.#use(search, digest, source);
       if (layers !== undefined) return this.#keep(search, layers, source);
     }
-    return undefined;
+    const prefetch = await prefetchProfile(this.#d.content, search);
+    return prefetch && this.#keep(search, prefetch.layers, prefetch.source);
   }
 
   #known({ image, layers }: ProfileSearch): FoundProfile | undefined {

@@ -2,17 +2,21 @@
 import { createPeelProfile } from '../index/peel-profile-writer.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
+import type { IndexTable } from '../state/indexes.ts';
 import { profileOrder } from '../state/profile-merge.ts';
 import { recordedHere } from '../state/profiles.ts';
 import type { CountedLayer, ProfileRow, ProfileTable } from '../state/profiles.ts';
 import { chooseImages } from './choose-images.ts';
 import type { ChooseImages, ChooseImagesDeps } from './choose-images.ts';
 import { ImageError } from './errors.ts';
+import type { Origin } from './origin.ts';
 import { pushArtifact } from './push-artifact.ts';
+import type { Artifact } from './push-artifact.ts';
 import type { ResolvedImage } from './resolve.ts';
+import { sociProfile } from './soci-profile.ts';
 
 export interface ProfileServiceDeps extends ChooseImagesDeps {
-  readonly state: ChooseImagesDeps['state'] & { readonly profiles: ProfileTable };
+  readonly state: ChooseImagesDeps['state'] & { readonly profiles: ProfileTable; readonly indexes: IndexTable };
 }
 
 /** What is known of the starts of one image, newest first by the last start. */
@@ -32,8 +36,16 @@ export interface ProfileLayerReport extends CountedLayer {
   readonly spans: readonly number[];
 }
 
+export interface PushProfile extends ChooseImages {
+  /** Default `peel`: a profile. `soci`: the image's SOCI index once more, with lists of the spans to fetch first. */
+  readonly format?: 'peel' | 'soci' | 'both' | undefined;
+}
+
 export interface PushedProfile {
+  /** Manifest digest. */
   readonly image: Digest;
+  readonly format: 'peel' | 'soci';
+  /** Of the profile or the SOCI index. */
   readonly profile: Digest;
 }
 
@@ -58,7 +70,7 @@ export class ProfileService {
   }
 
   /** Publishes what this node's own starts touched beside the image. Errors: ERR_IMAGE_PROFILE when there is nothing; ImageError. */
-  async push(reference: string, options: ChooseImages = {}): Promise<PushedProfile[]> {
+  async push(reference: string, options: PushProfile = {}): Promise<PushedProfile[]> {
     const { origin, images } = await chooseImages(this.#d, reference, options);
     const pushed: PushedProfile[] = [];
     let known: ProfileRow | undefined;
@@ -67,14 +79,7 @@ export class ProfileService {
       known ??= rows[0];
       const own = inOrder(image, rows).filter(({ source }) => source === recordedHere);
       if (own.length === 0) continue;
-      const { manifest, blobs } = createPeelProfile({
-        subject: image.descriptor,
-        recordedAt: Math.max(...own.map(({ updatedAt }) => updatedAt)),
-        layers: own.map(layerReport),
-      });
-      const { digest } = manifest.descriptor;
-      await pushArtifact(origin, { manifest, blobs }, { what: `profile ${digest}`, signal: options.signal });
-      pushed.push({ image: image.descriptor.digest, profile: digest });
+      pushed.push(...(await this.#pushImage(origin, image, own, options)));
     }
     if (pushed.length > 0) return pushed;
     if (known === undefined) throw noProfile(reference);
@@ -82,6 +87,35 @@ export class ProfileService {
       'ERR_IMAGE_PROFILE',
       `this node recorded no start of ${reference}; it knows a profile from elsewhere (${known.source})`,
     );
+  }
+
+  async #pushImage(
+    origin: Origin,
+    image: ResolvedImage,
+    rows: readonly ProfileRow[],
+    { format = 'peel', signal }: PushProfile,
+  ): Promise<PushedProfile[]> {
+    const { content, state } = this.#d;
+    const recordedAt = Math.max(...rows.map(({ updatedAt }) => updatedAt));
+    const layers = rows.map(layerReport);
+    const pushed: PushedProfile[] = [];
+    const push = async (artifact: Artifact, kind: PushedProfile['format']): Promise<Digest> => {
+      const { digest } = artifact.manifest.descriptor;
+      await pushArtifact(origin, artifact, { what: `profile ${digest}`, signal });
+      pushed.push({ image: image.descriptor.digest, format: kind, profile: digest });
+      return digest;
+    };
+    const renamed: ProfileLayerReport[] = [];
+    if (format !== 'peel') {
+      const deps = { content, indexes: state.indexes };
+      const { artifact, from } = await sociProfile(deps, { origin, image, signal }, layers, recordedAt);
+      const index = await push(artifact, 'soci');
+      // Who finds that index reads the layers by it, whose spans are those of the one it was made of.
+      for (const each of layers) if (each.index === from) renamed.push({ ...each, index, format: 'soci-v1' });
+    }
+    if (format !== 'soci')
+      await push(createPeelProfile({ subject: image.descriptor, recordedAt, layers: [...layers, ...renamed] }), 'peel');
+    return pushed;
   }
 
   /** Forgets profiles on this node; the registry's copies stay. Returns the images. Errors: ERR_IMAGE_PROFILE; ImageError. */

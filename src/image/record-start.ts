@@ -90,7 +90,12 @@ async function recordOn(
     return image;
   };
   const mount = await serveMount(
-    { ...deps, openImage },
+    // This start is recorded here, and not as one of those that anybody's mount is.
+    {
+      ...deps,
+      openImage,
+      lazily: deps.lazily && { lazy: deps.lazily.lazy, profiles: deps.lazily.profiles, recorder: undefined },
+    },
     // Only root can give the container a place for its changes. The native server is the one that sees every read.
     {
       ...options,

@@ -173,4 +173,47 @@ describe('a profile of an image', () => {
     expect(await node.profiles.remove(reference)).toEqual([digest]);
     await expect(node.profiles.show(reference)).rejects.toThrow(/no profile/);
   });
+
+  it('is said in the form of SOCI, and used by who finds the new index', async () => {
+    const here = await world();
+    const first = await here.lab.node();
+    const layer = await recorded(here, [30, 31, 5, 6]);
+    first.state.profiles.merge(here.image.digest, [layer], 1_750_000_000_000);
+    const [pushed] = await first.profiles.push(here.image.reference, { format: 'soci' });
+    const manifest = await here.lab.registry.getManifest(here.lab.repository, pushed?.profile as Digest);
+    const text = Buffer.from(manifest.bytes).toString();
+    expect(text).toMatch(
+      /^\{"schemaVersion":2,"mediaType":"[^"]+","config":\{"mediaType":"application\/vnd.amazon.soci.index.v1\+json"/,
+    );
+    expect(text).toContain('"org.opencontainers.image.created":"2025-06-15T15:06:40.000Z"');
+    expect(text).not.toContain('artifactType');
+    const { loaded, find, warnings } = await opened(await here.lab.node(), here);
+    expect(loaded.openLayers[0]?.row.indexDigest).toBe(pushed?.profile);
+    expect(await find()).toEqual({
+      source: `SOCI index ${pushed?.profile}`,
+      orders: new Map([[here.layer, [30, 31, 5, 6]]]),
+    });
+    expect(warnings).toEqual([]);
+    await loaded.close();
+    // A profile that is pushed with it counts the spans of both.
+    await first.profiles.push(here.image.reference, { format: 'both' });
+    const second = await opened(await here.lab.node(), here);
+    const profile = await second.find();
+    expect(profile?.source).toMatch(/^referrer in /);
+    expect(profile?.orders.get(here.layer)).toEqual([30, 31, 5, 6]);
+    expect(second.warnings).toEqual([]);
+    await second.loaded.close();
+  });
+
+  it('counts spans of another size when it is said by an index that has these', async () => {
+    const here = await world();
+    const first = await here.lab.node();
+    const layer = await recorded(here, [30, 31, 4, 6]);
+    first.state.profiles.merge(here.image.digest, [layer]);
+    await here.lab.pushIndex(here.image, { spanSize: 4 * spanSize, created: '2020-01-01T00:00:00Z' });
+    await first.profiles.push(here.image.reference, { format: 'soci' });
+    const { loaded, find } = await opened(await here.lab.node(), here);
+    expect((await find())?.orders.get(here.layer)).toEqual([7, 1]);
+    await loaded.close();
+  });
 });

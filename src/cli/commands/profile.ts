@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Node } from '../../daemon/node.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
@@ -12,6 +12,10 @@ import {
 import { printProfile, printProfiles } from '../profile-text.ts';
 import { checkReference, imageArgument } from '../with-image.ts';
 import { withNode } from '../with-node.ts';
+
+interface PushOptions extends PlatformOptions {
+  readonly format: 'peel' | 'soci' | 'both';
+}
 
 const target = '<image>';
 const targetArgument = 'an image reference, or the digest of an image manifest';
@@ -57,12 +61,27 @@ function defineShow(command: Command, context: CliContext): void {
 function definePush(command: Command, context: CliContext): void {
   addPlatformOptions(command)
     .argument('<image>', imageArgument)
-    .action(async (reference: string, options: PlatformOptions) => {
+    .addOption(
+      new Option(
+        '--format <format>',
+        "peel: a profile; soci: the image's SOCI index once more, with what is to be fetched first, for every SOCI snapshotter",
+      )
+        .choices(['peel', 'soci', 'both'])
+        .default('peel'),
+    )
+    .action(async (reference: string, options: PushOptions) => {
       checkReference(reference);
-      const push = (node: Node) => node.profiles.push(reference, chosenPlatforms(context, options));
+      const wish = { ...chosenPlatforms(context, options), format: options.format };
+      const push = (node: Node) => node.profiles.push(reference, wish);
       const pushed = await withNode(context, push, options);
       if (context.options.json) await context.output.value(pushed);
-      else await context.output.lines(pushed.map(({ profile, image }) => `pushed profile ${profile} for ${image}`));
+      else
+        await context.output.lines(
+          pushed.map(
+            ({ profile, image, format }) =>
+              `pushed ${format === 'peel' ? 'profile' : 'SOCI index'} ${profile} for ${image}`,
+          ),
+        );
     });
   example(command, 'peel profile push localhost:5000/app:1');
 }
