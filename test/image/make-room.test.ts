@@ -85,6 +85,24 @@ describe('makeRoom', () => {
     );
   });
 
+  it('evicts no more than is needed', async () => {
+    const bytes = 40_960;
+    const used = fc.array(fc.integer({ min: 1, max: 900 }), { minLength: 1, maxLength: 60 });
+    await fc.assert(
+      fc.asyncProperty(fc.array(used, { minLength: 1, maxLength: 4 }), fc.nat(300), async (times, left) => {
+        const layers = times.map((seconds, n) => {
+          const spans = seconds.map((lastUsed) => ({ bytes, lastUsed, present: true, claimed: false }));
+          return { digest: digest(n), usedAt: n, compressedBytes: 0, idle: false, complete: false, spans };
+        });
+        const stock = new CacheSituation(layers, now);
+        const before = await stock.usedBytes();
+        const { usedBytes } = await makeRoom(stock, { bytes: left * 9_999, recentSeconds, isProtected: () => false });
+        expect(usedBytes).toBe(Math.min(before, Math.floor((left * 9_999) / bytes) * bytes));
+      }),
+      { numRuns: rounds(1_000, 50, 0.15) },
+    );
+  });
+
   it('removes no more whole layers than are needed, the least recently used first', async () => {
     const spans = () => [{ bytes: 40_960, lastUsed: 1, present: true, claimed: false }];
     const layers = [3, 1, 2].map((usedAt) => ({
