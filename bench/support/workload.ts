@@ -24,12 +24,13 @@ export interface Workload {
 
 interface Touch {
   readonly file: ImageFile;
-  readonly way: 'w' | 'm';
+  /** See tools/reader.cpp. */
+  readonly way: 'w' | 'm' | 'a';
 }
 
-/** Files below this size are what a directory has many of. */
-const smallBytes = 1 << 20;
-/** What a program reads of a shared object that it maps: see tools/reader.cpp. */
+/** From this size on programs are mapped, and a part of the other files as well. */
+const mappedBytes = 128 << 10;
+/** What a program reads of a file that it maps. */
 const mappedShare = 0.5;
 
 export async function imageFiles(root: string): Promise<ImageFile[]> {
@@ -68,10 +69,10 @@ export function workload(files: readonly ImageFile[], share: number, seed: numbe
 function touchesOf(files: readonly ImageFile[], isWhole: boolean, random: () => number): Touch[] {
   const isScanned = random() < 0.5;
   const chosen = isScanned ? files : shuffled(files, random).slice(0, Math.ceil(files.length * (isWhole ? 1 : 0.4)));
-  return chosen.map((file) => ({
-    file,
-    way: !isWhole && file.isProgram && file.size >= smallBytes / 4 && random() < 0.7 ? 'm' : 'w',
-  }));
+  return chosen.map((file) => {
+    const isMapped = file.size >= mappedBytes && random() < (file.isProgram ? 0.8 : 0.3);
+    return { file, way: !isMapped ? 'w' : isWhole ? 'a' : 'm' };
+  });
 }
 
 function byDirectory(files: readonly ImageFile[]): ImageFile[][] {
