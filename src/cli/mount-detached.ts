@@ -69,6 +69,7 @@ function spawnServer(
     ...flag('platform', options.platform),
     ...flag('upper', options.upper),
     ...(options.rw ? ['--rw'] : []),
+    ...(options.readAhead ? [] : ['--no-read-ahead']),
     ...(options.fill ? ['--fill'] : []),
     ...accessFlags,
     '--',

@@ -37,6 +37,7 @@ async function serve(context: CliContext, wish: MountWish, reporter: MountReport
       dir,
       transport: options.transport,
       writable: options.rw === true,
+      readAhead: options.readAhead,
       fill: options.fill === true,
       upper: options.upper,
       logPath: options.logFile,

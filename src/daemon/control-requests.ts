@@ -46,6 +46,7 @@ export const mountRequest = z
     transport: z.enum(['auto', 'kernel', 'native', 'fuse-native']).default('auto'),
     writable: z.boolean().default(false),
     upper: absolutePath.optional(),
+    readAhead: z.boolean().default(true),
     fill: z.boolean().default(false),
     index: indexMode.prefault('auto'),
     pull: z.enum(['always', 'missing', 'never']).default('always'),

@@ -27,6 +27,8 @@ export interface AttachOptions {
   /** Path of the compiled tree that shows the layer, and which of its devices the layer is: where files begin and end. */
   readonly tree: () => Promise<string>;
   readonly device: number;
+  /** Whether what is likely to be read next is to come before it is. */
+  readonly readAhead: boolean;
   /** Whether all of it is to come in the end. */
   readonly fill: boolean;
 }
@@ -104,9 +106,9 @@ export class LazyLayers {
     return { fetchedBytes, usedBytes, filling };
   }
 
-  #begin(layer: Layer, { tree, device }: AttachOptions): Entry {
+  #begin(layer: Layer, { tree, device, readAhead: isWanted }: AttachOptions): Entry {
     const { enabled, budget } = this.#d.settings().readAhead;
-    const readAhead = enabled && !layer.complete ? new ReadAhead({ layer, budget }) : undefined;
+    const readAhead = isWanted && enabled && !layer.complete ? new ReadAhead({ layer, budget }) : undefined;
     readAhead?.start();
     if (readAhead !== undefined) void this.#learnFiles(readAhead, tree, device);
     const unwatch = this.#watchers.map((watch) => watch(layer));

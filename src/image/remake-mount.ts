@@ -30,7 +30,11 @@ export async function remakeMount(
       row.upper === undefined ? undefined : await prepareWritable(mountDir, { upper: dirname(row.upper) }, deps.uid);
     const mounting: Mounting = { id: row.id, dir, mountDir, image, writable, earlier: row };
     const mount = (transport: TransportChoice) =>
-      mountImage(deps, { transport, logPath: undefined, daemon: true, fill: row.fill, signal }, mounting);
+      mountImage(
+        deps,
+        { transport, logPath: undefined, daemon: true, readAhead: row.readAhead, fill: row.fill, signal },
+        mounting,
+      );
     try {
       return await mount(row.transport as TransportChoice);
     } catch (error) {

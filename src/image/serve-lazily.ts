@@ -18,6 +18,8 @@ export interface ServeLazilyOptions {
   readonly image: LoadedImage;
   /** Where it is mounted. */
   readonly dir: string;
+  /** Whether anything comes before it is read: what is likely to be next, and what a profile names. */
+  readonly readAhead: boolean;
   readonly fill: boolean;
   readonly log: Logger;
 }
@@ -25,7 +27,7 @@ export interface ServeLazilyOptions {
 /** To be called when the image is mounted. Returns what ends it, before the image is closed; never rejects. */
 export function serveLazily(
   { lazy, recorder, profiles }: LazyService,
-  { image, dir, fill, log }: ServeLazilyOptions,
+  { image, dir, readAhead, fill, log }: ServeLazilyOptions,
 ): () => Promise<void> {
   const started = recorder?.begin({
     reference: image.reference,
@@ -37,10 +39,10 @@ export function serveLazily(
   const attached = new Map<Digest, AttachedLayer>();
   for (const [device, layer] of image.openLayers.entries()) {
     const { digest } = layer.descriptor;
-    if (!attached.has(digest)) attached.set(digest, lazy.attach(layer, { tree, device, fill }));
+    if (!attached.has(digest)) attached.set(digest, lazy.attach(layer, { tree, device, readAhead, fill }));
   }
   const ending = new AbortController();
-  const preferring = profiles() ? prefer(image, attached, log, ending.signal) : Promise.resolve();
+  const preferring = readAhead && profiles() ? prefer(image, attached, log, ending.signal) : Promise.resolve();
   return async () => {
     ending.abort(new DOMException('the mount ends', 'AbortError'));
     await preferring;

@@ -30,6 +30,8 @@ export interface ServeMountOptions extends OpenImageOptions {
   readonly upper: string | undefined;
   /** Where this process logs, for `peel mounts`. */
   readonly logPath: string | undefined;
+  /** False: only what is read is fetched, neither what is likely to be next nor what a profile names; default true. */
+  readonly readAhead?: boolean | undefined;
   /** All of the image is fetched in the end, with what reads leave of the link. */
   readonly fill?: boolean | undefined;
   /** This process is the daemon, which makes the mount again when it starts the next time. */
@@ -105,7 +107,7 @@ export interface Mounting {
 /** Puts the open image at its place. Errors: ImageError; nothing is mounted then, and the image is still open. */
 export async function mountImage(
   deps: ServeMountDeps,
-  options: Pick<ServeMountOptions, 'transport' | 'logPath' | 'daemon' | 'fill' | 'signal'>,
+  options: Pick<ServeMountOptions, 'transport' | 'logPath' | 'daemon' | 'readAhead' | 'fill' | 'signal'>,
   mounting: Mounting,
 ): Promise<ServedMount> {
   const { dir, image, writable, mountDir, id, earlier } = mounting;
@@ -133,13 +135,16 @@ export async function mountImage(
       log: options.logPath,
       mountedAt: earlier?.mountedAt ?? Date.now(),
       daemon: options.daemon === true,
+      readAhead: options.readAhead !== false,
       fill: options.fill === true,
       error: undefined,
       layers: [...new Set(image.openLayers.map((layer) => layer.descriptor.digest))],
     };
     deps.mounts.put(row);
     const endLazily =
-      deps.lazily === undefined ? async () => {} : serveLazily(deps.lazily, { image, dir, fill: row.fill, log });
+      deps.lazily === undefined
+        ? async () => {}
+        : serveLazily(deps.lazily, { image, dir, readAhead: row.readAhead, fill: row.fill, log });
     // After the answer: whoever waits for the mount need not wait for this.
     setImmediate(() => log.info({ dir, reference: row.reference, transport: transport.name, why }, 'mounted'));
     void releaseMemory().catch((error: unknown) =>

@@ -22,6 +22,8 @@ export interface MountRow {
   readonly mountedAt: number;
   /** Served by the daemon, which makes it again when it starts. */
   readonly daemon: boolean;
+  /** What is likely to be read next is fetched before it is. */
+  readonly readAhead: boolean;
   /** All of the image is fetched in the end. */
   readonly fill: boolean;
   /** Why the daemon could not make it again. */
@@ -45,6 +47,7 @@ interface RawRow {
   log: string | null;
   mounted_at: number;
   daemon: number;
+  read_ahead: number;
   fill: number;
   error: string | null;
 }
@@ -60,8 +63,8 @@ export class MountTable {
   /** In the place of an earlier one with its id. */
   put(row: MountRow): void {
     const mount = this.#db.prepare(
-      `INSERT INTO mounts (id, dir, reference, digest, transport, why, writable, upper, pid, pid_start, boot, log, mounted_at, daemon, fill, error)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO mounts (id, dir, reference, digest, transport, why, writable, upper, pid, pid_start, boot, log, mounted_at, daemon, read_ahead, fill, error)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     const pin = this.#db.prepare('INSERT OR IGNORE INTO mount_layers (mount, layer) VALUES (?, ?)');
     this.#db.transaction(() => {
@@ -81,6 +84,7 @@ export class MountTable {
         row.log ?? null,
         row.mountedAt,
         row.daemon ? 1 : 0,
+        row.readAhead ? 1 : 0,
         row.fill ? 1 : 0,
         row.error ?? null,
       );
@@ -135,6 +139,7 @@ export class MountTable {
       log: row.log ?? undefined,
       mountedAt: row.mounted_at,
       daemon: row.daemon !== 0,
+      readAhead: row.read_ahead !== 0,
       fill: row.fill !== 0,
       error: row.error ?? undefined,
       layers: layers.map(({ layer }) => parseDigest(layer)),

@@ -186,6 +186,7 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX starts_image ON starts (image, started_at);
 
+  ALTER TABLE mounts ADD COLUMN read_ahead INTEGER NOT NULL DEFAULT 1; -- what is likely to be read next is fetched before it is
   ALTER TABLE mounts ADD COLUMN fill INTEGER NOT NULL DEFAULT 0; -- all of the image is fetched in the end
   `,
 ];

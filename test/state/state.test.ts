@@ -36,6 +36,7 @@ const mount = {
   why: 'w',
   writable: false,
   fill: true,
+  readAhead: false,
   upper: undefined,
   pid: 1,
   pidStart: '1',

@@ -12,6 +12,7 @@ export interface MountOptions extends ImageOptions {
   readonly foreground?: true;
   readonly transport: 'auto' | 'kernel' | 'native' | 'fuse-native';
   readonly rw?: true;
+  readonly readAhead: boolean;
   readonly fill?: true;
   readonly upper?: string;
   /** Set by the process that waits for this one. */
@@ -38,6 +39,7 @@ export function define(command: Command, context: CliContext): void {
         .choices(['auto', 'kernel', 'native', 'fuse-native'])
         .default('auto'),
     )
+    .option('--no-read-ahead', 'fetch only what is read, neither what is likely to be next nor what a profile names')
     .option('--fill', 'fetch the rest of the image in the background too, until no registry is needed')
     .option('--rw', 'writable: changes go to a directory beside the image')
     .option('--upper <dir>', 'with --rw: where the changes stay; without it they end with the mount', parseDirectory)
