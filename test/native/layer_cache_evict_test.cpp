@@ -20,6 +20,8 @@ namespace {
 // The call of the system at whose beginning this process kills itself; 0: none.
 std::atomic<int> killAt{0};
 thread_local bool dawdling = false;
+// Called once, in the middle of the next sync.
+std::function<void()> inSync;
 
 void step() {
   if (killAt > 0 && --killAt == 0) ::kill(::getpid(), SIGKILL);
@@ -36,6 +38,7 @@ int fallocate(int fd, int mode, off_t offset, off_t length) {
 // Nobody cuts the power here, and evictions come much faster without.
 int fdatasync(int) {
   step();
+  if (auto now = std::exchange(inSync, nullptr)) now();
   return 0;
 }
 int fsync(int) {
@@ -229,6 +232,22 @@ TEST(evicts_nothing_of_a_layer_that_is_complete_or_pinned) {
   CHECK_EQ(LayerCache::open(options, reader), 0);
   LayerCache::Evicted evicted;
   CHECK_EQ(reader->evict({1}, evicted), -EROFS);
+}
+
+TEST(a_sync_brings_nothing_back) {
+  CacheDir dir;
+  const Layer layer = testLayer();
+  auto cache = dir.open(layer), other = dir.open(layer);
+  putAll(*cache, layer);
+  inSync = [&] { evict(*other, {1}); };
+  CHECK_EQ(cache->sync(), 0);
+  CHECK(!inSync);
+  const bool stayed = cache->present(1);
+  cache.reset();
+  other.reset();
+  dir.reboot();
+  CHECK_EQ(dir.open(layer)->present(1), stayed);
+  allPresentRight(*dir.open(layer), layer);
 }
 
 TEST(last_use_is_shared) {
