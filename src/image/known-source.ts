@@ -24,6 +24,9 @@ interface GoesWith {
   readonly from?: string | undefined;
 }
 
+/** For so long what the database says is not asked for again, ms: every request asks. */
+const keptMs = 1000;
+
 interface Repository {
   readonly name: string;
   readonly open: () => Promise<Origin>;
@@ -40,6 +43,7 @@ export class KnownSource implements BlobSource {
   readonly #from: string | undefined;
   /** The repository that gave bytes last. */
   #preferred: string | undefined;
+  #known: { readonly references: readonly string[]; readonly at: number } | undefined;
 
   constructor(deps: KnownSourceDeps, descriptor: Descriptor, { layer, from }: GoesWith = {}) {
     this.#deps = deps;
@@ -92,6 +96,8 @@ export class KnownSource implements BlobSource {
       }
     }
     const passing = failures.find((error) => !isFinalFetchError(error, 1));
+    // Another image may bring one that can be asked.
+    this.#known = undefined;
     throw (
       passing ??
       failures[0] ??
@@ -104,16 +110,24 @@ export class KnownSource implements BlobSource {
 
   /** Each once, in the order in which they are to be asked. */
   #repositories(): Repository[] {
-    const { sources, first, openOrigin } = this.#deps;
+    const { first, openOrigin } = this.#deps;
     const found = new Map<string, Repository['open']>();
     if (first !== undefined) found.set(first.name, async () => first);
-    for (const reference of [...sources.of(this.#layer), ...(this.#from === undefined ? [] : [this.#from])]) {
+    for (const reference of [...this.#references(), ...(this.#from === undefined ? [] : [this.#from])]) {
       const name = repositoryOf(reference);
       if (!found.has(name)) found.set(name, () => openOrigin(parseReference(reference)));
     }
     return [...found]
       .map(([name, open]) => ({ name, open }))
       .toSorted((a, b) => Number(b.name === this.#preferred) - Number(a.name === this.#preferred));
+  }
+
+  #references(): readonly string[] {
+    const now = performance.now();
+    if (this.#known !== undefined && now - this.#known.at <= keptMs) return this.#known.references;
+    const references = this.#deps.sources.of(this.#layer);
+    this.#known = references.length > 0 ? { references, at: now } : undefined;
+    return references;
   }
 }
 

@@ -18,7 +18,7 @@ const windowBytes = { start: 2 * MiB, min: 512 * KiB, max: 64 * MiB };
 const slackMs = 25;
 /** Room to find out that the link carries more. */
 const gain = 1.25;
-/** While a demand is under way the rest keeps the line busy, no more. */
+/** While a demand is under way the rest keeps the line busy, no more: the next demand finds no longer queue than that. */
 const besideDemandBytes = 256 * KiB;
 /** Of one request. */
 export const maxRunBytes = 8 * MiB;
@@ -183,7 +183,7 @@ export class Link {
     if (used === 0) return true;
     if (this.#demands === 0) return !this.#meter.isDelayStale && used < this.window;
     const { bandwidth, delayMs } = this.#meter;
-    return used < Math.min(this.window, Math.max(besideDemandBytes, bandwidth * delayMs * gain));
+    return used < Math.min(this.window, Math.max(besideDemandBytes, bandwidth * (delayMs + slackMs)));
   }
 
   /** ms until the class of the waiter has waited for too long. */

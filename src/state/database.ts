@@ -18,6 +18,7 @@ export function openDatabase(path: string, options: { busyTimeoutMs?: number } =
     db.pragma('foreign_keys = ON');
     db.pragma('cache_size = -512');
     migrate(db, path);
+    keepStatements(db);
     return db;
   } catch (cause) {
     db?.close();
@@ -25,6 +26,17 @@ export function openDatabase(path: string, options: { busyTimeoutMs?: number } =
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new StateError('ERR_STATE_OPEN', `cannot open the database ${path}: ${why}`, { cause });
   }
+}
+
+/** Compiling a statement takes longer than running it. None is used again while it iterates. */
+function keepStatements(db: Database): void {
+  const kept = new Map<string, Sqlite.Statement>();
+  const prepare = db.prepare.bind(db);
+  db.prepare = ((sql: string) => {
+    const statement = kept.get(sql) ?? prepare(sql);
+    kept.set(sql, statement);
+    return statement;
+  }) as Database['prepare'];
 }
 
 const clock = new Int32Array(new SharedArrayBuffer(4));

@@ -102,6 +102,23 @@ describe('Link', () => {
     demand.end();
   });
 
+  it('keeps as much outstanding beside a demand as comes until the next turn, whatever the delay', async () => {
+    const { link } = await measured();
+    const busy = (link.bandwidth / 1000) * (link.delayMs + 25);
+    const demand = link.demand().begin(MiB);
+    let isIn = false;
+    const other = link.admit('background', { signal, least: 1 }).then((ticket) => {
+      isIn = true;
+      return ticket;
+    });
+    demand.received(MiB - Math.ceil(busy) - 1);
+    await Promise.resolve();
+    expect(isIn).toBe(false);
+    demand.received(2);
+    (await other).cancel();
+    demand.end();
+  });
+
   it('promises a large span all that it needs', async () => {
     const link = new Link({ clock: new VirtualClock() });
     const first = await link.admit('profile', { signal, least: 4 * MiB });
