@@ -122,6 +122,14 @@ describe('ReadAhead of neighbours and regions', () => {
     expect(layer.wanted).toEqual([]);
   });
 
+  it('has nothing left to guess when every span was read', () => {
+    const { layer, ahead } = started(40);
+    for (const span of range(0, 40)) layer.touch(span);
+    layer.landAll();
+    expect(layer.wanted.every(({ span }) => span < 40)).toBe(true);
+    expect(ahead.stats().openBytes).toBe(0);
+  });
+
   it('takes the rest of the layer when most of it was read', () => {
     const { layer } = started(64, { files: [] });
     // Every other span is too little, and one more is most of it.
