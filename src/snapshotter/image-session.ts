@@ -13,6 +13,7 @@ import type { OpenOrigin, Origin } from '../image/origin.ts';
 import { resolveImage } from '../image/resolve.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
+import type { Layer } from '../layer/layer.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import { fetchSlots } from '../layer/permits.ts';
 import type { Logger } from '../observe/log.ts';
@@ -45,8 +46,8 @@ export interface SessionDeps {
   /** Bytes of blob; a layer that its image's index leaves out is downloaded whole up to this. */
   readonly wholeLayerLimit: number;
   readonly downloadsPerImage: number;
-  /** Whether what earlier starts read is asked for while the image is pulled. */
-  readonly useProfiles: boolean;
+  /** Has spans fetched that earlier starts read; undefined: nothing is asked for before it is read. */
+  readonly prefer: ((layer: Layer, spans: readonly number[]) => void) | undefined;
   /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
   readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
   /** Undefined: what cannot be served is containerd's. */
@@ -144,7 +145,7 @@ export class ImageSession {
     const opening = this.#opening(position);
     if (isFirst) {
       const all = [...image.manifest.layers.keys()].map((other) => this.#opening(other).promise);
-      if (this.#d.useProfiles) void this.#prefer(all).catch(() => {});
+      if (this.#d.prefer !== undefined) void this.#prefer(all).catch(() => {});
     }
     const found = await untilAborted(opening.promise, options.signal);
     // Of several that wait for it, the later ones open it once more, which costs them nothing.
