@@ -264,7 +264,11 @@ export class LayerMounts {
 
   /** All of a layer that containers may use comes in the end. */
   #attach(layer: Layer, tree: LayerTree): AttachedLayer | undefined {
-    return this.#d.lazy?.attach(layer, { tree: async () => tree.path, device: 0, readAhead: true, fill: true });
+    return this.#d.lazy?.attach(layer, {
+      tree: { path: async () => tree.path, device: 0 },
+      readAhead: true,
+      fill: true,
+    });
   }
 
   async #clear(slot: number, there: readonly MountInfo[]): Promise<void> {

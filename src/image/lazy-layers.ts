@@ -24,13 +24,18 @@ export interface LazyLayersDeps {
 }
 
 export interface AttachOptions {
-  /** Path of the compiled tree that shows the layer, and which of its devices the layer is: where files begin and end. */
-  readonly tree: () => Promise<string>;
-  readonly device: number;
+  /** Where files begin and end; undefined while the layer is shown nowhere. */
+  readonly tree: ShownBy | undefined;
   /** Whether what is likely to be read next is to come before it is. */
   readonly readAhead: boolean;
   /** Whether all of it is to come in the end. */
   readonly fill: boolean;
+}
+
+/** Path of the compiled tree that shows a layer, and which of its devices the layer is. */
+export interface ShownBy {
+  readonly path: () => Promise<string>;
+  readonly device: number;
 }
 
 /** Somebody's use of a layer that is served. */
@@ -48,6 +53,8 @@ interface Entry {
   readonly unprotect: (() => void)[];
   readonly readAhead: ReadAhead | undefined;
   fill: LayerFill | undefined;
+  /** Whether read-ahead knows the layer's files, or is about to. */
+  hasFiles: boolean;
   users: number;
 }
 
@@ -80,6 +87,7 @@ export class LazyLayers {
   attach(layer: Layer, options: AttachOptions): AttachedLayer {
     const entry = this.#entries.get(layer) ?? this.#begin(layer, options);
     entry.users += 1;
+    if (options.tree !== undefined) this.#learnFiles(entry, options.tree);
     if (options.fill && this.#d.settings().fill && !layer.complete) entry.fill ??= this.#startFill(layer);
     let ended: Promise<void> | undefined;
     return {
@@ -106,25 +114,28 @@ export class LazyLayers {
     return { fetchedBytes, usedBytes, filling };
   }
 
-  #begin(layer: Layer, { tree, device, readAhead: isWanted }: AttachOptions): Entry {
+  #begin(layer: Layer, { readAhead: isWanted }: AttachOptions): Entry {
     const { enabled, budget } = this.#d.settings().readAhead;
     const readAhead = isWanted && enabled && !layer.complete ? new ReadAhead({ layer, budget }) : undefined;
     readAhead?.start();
-    if (readAhead !== undefined) void this.#learnFiles(readAhead, tree, device);
     const unwatch = this.#watchers.map((watch) => watch(layer));
-    const entry: Entry = { layer, unwatch, unprotect: [], readAhead, fill: undefined, users: 0 };
+    const entry: Entry = { layer, unwatch, unprotect: [], readAhead, fill: undefined, hasFiles: false, users: 0 };
     this.#entries.set(layer, entry);
     return entry;
   }
 
-  /** Never rejects: without files only the order of spans tells what belongs together. */
-  async #learnFiles(readAhead: ReadAhead, tree: AttachOptions['tree'], device: number): Promise<void> {
-    try {
-      const extents = (await treeExtents(await tree()))[device];
+  /** Without files only the order of spans tells what belongs together. */
+  #learnFiles(entry: Entry, { path, device }: ShownBy): void {
+    const { readAhead } = entry;
+    if (readAhead === undefined || entry.hasFiles) return;
+    entry.hasFiles = true;
+    const learn = async () => {
+      const extents = (await treeExtents(await path()))[device];
       if (extents !== undefined) readAhead.useFiles(new FileMap(extents));
-    } catch (error) {
+    };
+    learn().catch((error: unknown) => {
       this.#d.log.debug({ error: errorMessage(error) }, 'read-ahead does not know the files of a layer');
-    }
+    });
   }
 
   /** When the start must be over, or the layer is not served any more. */

@@ -35,11 +35,11 @@ export function serveLazily(
     dir,
     layers: [...new Set(image.openLayers)].map((layer) => ({ layer })),
   });
-  const tree = () => image.treeFile();
+  const path = () => image.treeFile();
   const attached = new Map<Digest, AttachedLayer>();
   for (const [device, layer] of image.openLayers.entries()) {
     const { digest } = layer.descriptor;
-    if (!attached.has(digest)) attached.set(digest, lazy.attach(layer, { tree, device, readAhead, fill }));
+    if (!attached.has(digest)) attached.set(digest, lazy.attach(layer, { tree: { path, device }, readAhead, fill }));
   }
   const ending = new AbortController();
   const preferring = readAhead && profiles() ? prefer(image, attached, log, ending.signal) : Promise.resolve();

@@ -407,6 +407,7 @@ export class SnapshotLayers implements LayerProvider {
       onOpened,
       unpacking: this.#sessionUnpacking(labels),
       useProfiles: this.#p.lazily?.profiles() ?? false,
+      lazy: this.#p.lazily?.lazy,
       ...config,
     };
     const session = new ImageSession(deps, labels);
