@@ -28,7 +28,9 @@ export class DiskStock implements CacheStock {
 
   async lazyLayers(): Promise<readonly Digest[]> {
     const { root, state } = this.#d;
-    return (await cacheEntries(root, state)).map(({ digest }) => digest);
+    // What the kernel mounts by itself holds no lock on the file that it reads.
+    const direct = new Set(state.slots.list().flatMap((slot) => (slot.direct ? [slot.layer] : [])));
+    return (await cacheEntries(root, state)).map(({ digest }) => digest).filter((digest) => !direct.has(digest));
   }
 
   async withLazy<T>(layer: Digest, use: (evictable: Evictable) => Promise<T> | T): Promise<T | undefined> {

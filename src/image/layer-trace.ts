@@ -3,6 +3,7 @@ import { fetchClasses } from '../layer/fetch-class.ts';
 import type { FetchClass } from '../layer/fetch-class.ts';
 import type { SpanFetch, Stall } from '../layer/layer-activity.ts';
 import type { Layer } from '../layer/layer.ts';
+import { isHere } from '../layer/is-here.ts';
 import { StartOrder } from '../layer/start-order.ts';
 import type { FetchedTotal, TracedFetch, TracedLayer, TracedStall } from './start-trace.ts';
 
@@ -45,7 +46,7 @@ export class LayerTrace {
     this.#base = base;
     this.#touchedAt = new Float64Array(count).fill(Number.POSITIVE_INFINITY);
     this.#fetchedBy = new Uint8Array(count);
-    this.#isPresent = Uint8Array.from({ length: count }, (_, span) => (layer.cache.isPresent(span) ? 1 : 0));
+    this.#isPresent = Uint8Array.from({ length: count }, (_, span) => (isHere(layer.cache, span) ? 1 : 0));
     let [missing, bytes] = [0, 0];
     for (const [span, isPresent] of this.#isPresent.entries()) {
       if (isPresent) continue;

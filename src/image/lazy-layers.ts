@@ -49,7 +49,7 @@ export interface AttachedLayer {
 interface Entry {
   readonly layer: Layer;
   /** What others do to look at it. */
-  readonly unwatch: readonly (() => void)[];
+  readonly unwatch: (() => void)[];
   readonly unprotect: (() => void)[];
   readonly readAhead: ReadAhead | undefined;
   fill: LayerFill | undefined;
@@ -73,15 +73,16 @@ export class LazyLayers {
     this.#d = deps;
   }
 
-  /** Who keeps the cache within its bounds learns from the layers that are attached from now on. */
+  /** Who keeps the cache within its bounds learns from the layers that are attached. */
   keptBy(keeper: Pick<CacheKeeper, 'watch' | 'protect'>): void {
     this.watchedBy((layer) => keeper.watch(layer));
     this.#protect = (layer, spans) => keeper.protect(layer, spans);
   }
 
-  /** `watch` is called with each layer that is attached from now on, and returns what ends it. */
+  /** `watch` is called with each layer that is or will be attached, and returns what ends it. */
   watchedBy(watch: (layer: Layer) => () => void): void {
     this.#watchers.push(watch);
+    for (const { layer, unwatch } of this.#entries.values()) unwatch.push(watch(layer));
   }
 
   attach(layer: Layer, options: AttachOptions): AttachedLayer {

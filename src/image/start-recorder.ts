@@ -77,7 +77,15 @@ export class StartRecorder {
     this.#o = options;
   }
 
-  /** Watches the layers until the start is over; the clock of that runs from the first read on. */
+  /** How many starts are watched now. */
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /**
+   * Watches the layers until the start is over; the clock of that runs from the first read on. A container's start that reads nothing new within
+   * the longest time is none.
+   */
   begin(start: NewStart): RecordedStart {
     const fresh = new Set<WatchedLayer>();
     for (const { layer } of start.layers) {
@@ -131,15 +139,17 @@ class Recording implements RecordedStart {
   #look(): void {
     if (this.#isOver(performance.now())) {
       void this.end();
-    } else if (this.#observation.changes > this.#written) {
+    } else if (this.#observation.firstRead !== undefined && this.#observation.changes > this.#written) {
       this.#write({ over: false });
     }
   }
 
   #isOver(now: number): boolean {
-    const { firstRead, lastRead } = this.#observation;
-    if (firstRead === undefined || lastRead === undefined) return false;
+    const { base, firstRead, lastRead } = this.#observation;
     const { least, quiet, most } = this.#times;
+    // A mount is unmounted some day; of a container nobody says when it ends, and one that reads nothing new would be watched for ever.
+    if (firstRead === undefined || lastRead === undefined)
+      return this.#start.dir === undefined && now - base >= most;
     const lasted = now - firstRead;
     return lasted >= most || (lasted >= least && now - lastRead >= quiet);
   }
@@ -148,8 +158,10 @@ class Recording implements RecordedStart {
     clearInterval(this.#timer);
     this.#observation.stop();
     try {
-      if (this.#observation.firstRead !== undefined) this.#tellEnd();
-      for (let tries = 1; this.#observation.changes > 0 && !this.#write({ over: true }); tries += 1) {
+      // One that read nothing tells nothing, and would take the place of one that did.
+      if (this.#observation.firstRead === undefined) return;
+      this.#tellEnd();
+      for (let tries = 1; !this.#write({ over: true }); tries += 1) {
         if (tries >= lastTries) break;
         await sleep(50);
       }

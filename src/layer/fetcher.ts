@@ -9,12 +9,11 @@ import { systemClock } from '../util/clock.ts';
 import type { Clock } from '../util/clock.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { BlobSource } from './blob-source.ts';
-import { LayerError, errorCode, errorMessage } from './errors.ts';
+import { LayerError } from './errors.ts';
 import { fetchClasses, urgency } from './fetch-class.ts';
 import type { FetchClass } from './fetch-class.ts';
-import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
+import { FetchFailures } from './fetch-failures.ts';
 import { FetchQueue } from './fetch-queue.ts';
-import { decodeErrno, failureMessage, pauseAfter, sortFailed } from './fetch-trouble.ts';
 import type { SpanFetch } from './layer-activity.ts';
 import { Link, maxRunBytes, patienceMs } from './link.ts';
 import type { LinkTicket } from './link.ts';
@@ -55,9 +54,6 @@ export interface FetcherOptions {
 /** Requests of this layer at once, so that one unreachable layer cannot take all of an image's: for readers, and for all else. */
 const maxRequests = 6;
 
-/** Of one request, on every line about it. */
-type Miss = string;
-
 export class SpanFetcher {
   readonly #o: FetcherOptions;
   readonly #clock: Clock;
@@ -73,26 +69,33 @@ export class SpanFetcher {
   #seeking = 0;
   /** One of each other class waits for leave. */
   readonly #seekers = new Map<FetchClass, AbortController>();
-  readonly #pauses = new Set<() => void>();
+  readonly #failures: FetchFailures;
   #isPumping = false;
-  #lastFailure: string | undefined;
 
   constructor(options: FetcherOptions) {
     this.#o = options;
-    const { spans, sink, source, readDeadlineMs, clock = systemClock } = options;
+    const { spans, sink, source, readDeadlineMs, clock = systemClock, link = new Link({ clock }) } = options;
     this.#clock = clock;
-    this.#link = options.link ?? new Link({ clock });
+    this.#link = link;
     const decodeBytes = options.decodeBytes ?? new Semaphore(32 << 20);
     this.#parts = { spans, sink, source, clock, decodeBytes, readDeadlineMs, closing: this.#closing.signal };
     this.#wants = new SpanWants(readDeadlineMs);
     this.#queue = new FetchQueue(spans);
+    this.#failures = new FetchFailures({
+      ...options,
+      clock,
+      wants: this.#wants,
+      closing: this.#closing.signal,
+      arrived: (span) => this.#arrived(span),
+      enqueue: (want) => this.#enqueue(want),
+    });
     // Every request listens.
     setMaxListeners(0, this.#closing.signal);
   }
 
   /** Why reads failed last, for the message of the next error. */
   get lastFailure(): string | undefined {
-    return this.#lastFailure;
+    return this.#failures.last;
   }
 
   /** Spans that readers wait for; one already asked for is not asked for again. */
@@ -132,7 +135,7 @@ export class SpanFetcher {
   /** Ends all transfers; readers still waiting get EIO. */
   async close(): Promise<void> {
     this.#closing.abort(new LayerError('ERR_LAYER_CLOSED', `${this.#o.source.name} was closed`));
-    for (const cancel of this.#pauses) cancel();
+    this.#failures.close();
     await Promise.allSettled(this.#running);
     for (const { span, isDemand } of this.#wants.all()) {
       if (isDemand) this.#o.sink.fail(span, 'EIO');
@@ -275,119 +278,24 @@ export class SpanFetcher {
   }
 
   async #fetch(run: readonly Want[], permits: Permits, ticket: LinkTicket): Promise<void> {
-    const miss: Miss = randomUUID().slice(0, 8);
+    const miss = randomUUID().slice(0, 8);
     const started = this.#clock.now();
-    /** What came without its window, and why; asked for again together. */
-    const windowless = new Map<Want, unknown>();
-    const events: TransferEvents = {
-      landed: (want, { bytes, sentAt }) => this.#landed(want, bytes, sentAt),
-      decodeFailed: (want, error) => this.#decodeFailed(want, error, miss),
-      windowFailed: (want, error) => {
-        if (!this.#isWindowWrong(want, error, miss)) windowless.set(want, error);
-      },
-    };
-    const { left, failure, bytes } = await new SpanTransfer(this.#parts, run, events).run(permits, ticket);
+    const trouble = this.#failures.during(miss);
+    const landed: TransferEvents['landed'] = (want, facts) => this.#landed(want, facts);
+    const transfer = new SpanTransfer(this.#parts, run, { landed, ...trouble.events });
+    const { left, failure, bytes } = await transfer.run(permits, ticket);
     const { layer, source, log } = this.#o;
     const ms = Math.round(this.#clock.now() - started);
     log.debug({ miss, layer, spans: run.length - left.length, bytes, ms, source: source.name }, 'spans fetched');
-    if (failure !== undefined && left.length > 0) this.#retryOrFail(left, failure, miss);
-    if (windowless.size > 0) this.#retryWindowless(windowless, miss);
+    trouble.end(left, failure);
   }
 
-  #landed(want: Want, bytes: number, sentAt: number): void {
+  #landed(want: Want, { bytes, sentAt }: Parameters<TransferEvents['landed']>[1]): void {
     const { span, askedFor, askedAt, retries } = want;
     this.#wants.take(span);
     const source = this.#o.source.name;
     const landedAt = this.#clock.now();
     this.#o.onFetched({ span, fetchClass: askedFor, bytes, askedAt, sentAt, landedAt, retries, source });
     want.settled?.resolve();
-  }
-
-  /** What brings windows asked for a wrong one twice already. */
-  #isWindowWrong(want: Want, error: unknown, miss: Miss): boolean {
-    const { source } = this.#o;
-    if (!isWindowContentError(error)) return false;
-    this.#fail([want], 'EIO', error, miss);
-    this.#o.onSuspect(
-      `the window of span ${want.span} of ${source.name} is not as its index says: ${errorMessage(error)}`,
-    );
-    return true;
-  }
-
-  #retryWindowless(windowless: ReadonlyMap<Want, unknown>, miss: Miss): void {
-    const [error] = windowless.values();
-    for (const want of windowless.keys()) want.lacksWindow = true;
-    // Without the index the layer may be readable.
-    const message = `the windows of ${this.#o.source.name} cannot be had: ${errorMessage(error)}`;
-    const told = new LayerError('ERR_LAYER_INDEX', message, { cause: error });
-    this.#retryOrFail([...windowless.keys()], error, miss, told);
-  }
-
-  #decodeFailed(want: Want, error: unknown, miss: Miss): void {
-    const { source, log } = this.#o;
-    const { span } = want;
-    const errno = decodeErrno(want, error);
-    if (errno === undefined) {
-      const fields = { miss, span, blob: source.name, error: errorMessage(error) };
-      log.warn(fields, 'span is damaged, fetching it again');
-      // Whether it is the registry's fault is worth a request, but none that others wait behind.
-      if (want.isExtra) want.fetchClass = 'background';
-      want.isExtra = false;
-      this.#enqueue(want);
-      return;
-    }
-    this.#fail([want], errno, error, miss);
-    if (isSpanContentError(error)) {
-      this.#o.onSuspect(`span ${span} of ${source.name} does not match its index: ${errorMessage(error)}`);
-    }
-  }
-
-  /** `told`: to who waits for the spans other than through the sink. */
-  #retryOrFail(failed: readonly Want[], error: unknown, miss: Miss, told: unknown = error): void {
-    if (this.#closing.signal.aborted) return;
-    const now = this.#clock.now();
-    const { again, over } = sortFailed(
-      failed.filter(({ span }) => !this.#arrived(span)),
-      error,
-      now,
-    );
-    if (over.length > 0) this.#fail(over, 'EIO', error, miss, told);
-    if (errorCode(error) === 'ERR_LAYER_SHORT') this.#o.onSuspect(errorMessage(error));
-    if (again.length === 0) return;
-    const pause = pauseAfter(again, error, this.#clock.random());
-    this.#o.log.debug(
-      { miss, blob: this.#o.source.name, spans: again.length, pause, error: errorMessage(error) },
-      'fetch failed, trying again',
-    );
-    // A read must end at its deadline even when the pause would last longer.
-    const latest = Math.min(...again.map(({ deadline }) => deadline)) - now;
-    for (const want of again) want.state = 'resting';
-    const cancel = this.#clock.after(Math.min(pause, latest), () => {
-      this.#pauses.delete(cancel);
-      // Some may have become urgent meanwhile, and some forgotten.
-      const resting = again.filter((want) => want.state === 'resting' && this.#wants.get(want.span) === want);
-      if (pause >= latest) this.#retryOrFail(resting, error, miss, told);
-      else for (const want of resting) this.#enqueue(want);
-    });
-    this.#pauses.add(cancel);
-  }
-
-  /** Gives up. Where nobody waits, nobody is told. */
-  #fail(wants: readonly Want[], errno: string, error: unknown, miss: Miss, told: unknown = error): void {
-    const { source, sink, log } = this.#o;
-    const why = failureMessage(error, wants[0]);
-    const fields = { miss, blob: source.name, errno, error: why };
-    const read = wants.filter((want) => want.isDemand).map(({ span }) => span);
-    if (read.length > 0) {
-      this.#lastFailure = why;
-      log.error({ ...fields, spans: read.slice(0, 16), count: read.length }, 'reads fail');
-    }
-    if (read.length < wants.length) log.debug({ ...fields, count: wants.length - read.length }, 'spans are given up');
-    for (const want of wants) {
-      const { isDemand } = want;
-      this.#wants.take(want.span);
-      if (isDemand) sink.fail(want.span, errno);
-      want.settled?.reject(told);
-    }
   }
 }

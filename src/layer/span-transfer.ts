@@ -103,6 +103,8 @@ export class SpanTransfer {
     // A signal made of both would be remembered by the one that lives as long as the layer.
     const onClosing = () => this.#ending.abort(closing.reason);
     closing.addEventListener('abort', onClosing, { once: true });
+    // It may have been closed between the permits and this.
+    if (closing.aborted) onClosing();
     let failure: unknown;
     try {
       // Their requests are on their way before the one for the spans.

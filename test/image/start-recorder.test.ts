@@ -190,6 +190,32 @@ describe('a start', () => {
     await expect.poll(() => ended, { timeout: 5000 }).toEqual(['quiet', 'most', 'least']);
   });
 
+  it('is not waited for without end when a container reads nothing new', async () => {
+    const layer = await openLayer();
+    const times = { least: 1, quiet: 1, most: 100, step: 5 };
+    const { starts, state } = recorder({ times });
+    const { reference } = about;
+    for (let i = 0; i < 3; i += 1) starts.begin({ reference, image, layers: [{ layer }] });
+    const mounted = starts.begin({ ...about, layers: [{ layer }] });
+    fetched(layer, 5, 'background', { asked: 1, landed: 2 });
+    expect(starts.running).toBe(4);
+    // Whoever mounted it may read later.
+    await expect.poll(() => starts.running).toBe(1);
+    await delay(50);
+    expect(starts.running).toBe(1);
+    expect(state.starts.list()).toEqual([]);
+    await mounted.end();
+    expect(starts.running).toBe(0);
+    expect(state.starts.list()).toEqual([]);
+  });
+
+  it('can begin on a layer that is not served any more', async () => {
+    const layer = await openLayer();
+    await layer.close();
+    const { starts } = recorder();
+    await starts.begin({ ...about, layers: [{ layer }] }).end();
+  });
+
   it('tells the order of what was read, and whether that is all of it', async () => {
     const [layer, other] = [await openLayer(), await openLayer()];
     const ended: EndedStart[] = [];

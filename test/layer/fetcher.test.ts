@@ -43,7 +43,7 @@ async function* never(_start: number, _end: number, signal: AbortSignal): AsyncG
 /** A fetcher whose requests are answered by `answer`, and what became of its spans. */
 function rig(
   answer: Answer,
-  options: { readDeadlineMs?: number; present?: (span: number) => boolean; maxGap?: number } = {},
+  options: { readDeadlineMs?: number; present?: (span: number) => boolean; maxGap?: number; slots?: Semaphore } = {},
 ) {
   const outcomes = new Map<number, string>();
   const requests: string[] = [];
@@ -73,7 +73,7 @@ function rig(
     spans,
     sink,
     source,
-    slots: [new Semaphore(8)],
+    slots: [options.slots ?? new Semaphore(8)],
     log: silentLog(),
     readDeadlineMs: options.readDeadlineMs ?? 5_000,
     limits: { maxBytes: 4 * spanSize, maxGap: options.maxGap ?? 0 },
@@ -98,6 +98,19 @@ describe('SpanFetcher', () => {
     expect(outcomes.has(0)).toBe(false);
     await fetcher.close();
     expect(outcomes.get(0)).toBe('EIO');
+  });
+
+  it('asks for nothing when it is closed at the moment in which a place becomes free', async () => {
+    const slots = new Semaphore(1);
+    const { fetcher, outcomes } = rig(never, { slots, readDeadlineMs: 60_000 });
+    const permit = await slots.acquire();
+    fetcher.request([0]);
+    await delay(10);
+    permit();
+    const closed = fetcher.close().then(() => 'closed');
+    expect(await Promise.race([closed, delay(1000, 'waits for the registry')])).toBe('closed');
+    expect(outcomes.get(0)).toBe('EIO');
+    expect(slots.available).toBe(1);
   });
 
   it('tells who brings a span what became of it', async () => {

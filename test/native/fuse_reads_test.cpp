@@ -229,7 +229,10 @@ TEST(every_read_is_answered_once_under_load) {
       check::Random order{static_cast<uint64_t>(round) + 1};
       while (!done.load()) {
         const auto span = static_cast<uint32_t>(order.below(11));
-        if (order.below(3) == 0) bench.layer.cache->fail(span, EIO);
+        if (order.below(3) == 0) {
+          LayerCache::Evicted evicted;
+          CHECK_EQ(bench.layer.cache->evict({span, (span + 1) % 11}, evicted), 0);
+        } else if (order.below(3) == 0) bench.layer.cache->fail(span, EIO);
         else bench.layer.bring(span);
         ::usleep(100);
       }

@@ -198,6 +198,36 @@ describe('LayerCache', () => {
     expect((await cache.read(0, stream.length)).equals(stream)).toBe(true);
   });
 
+  it('evicts spans, which are then missed again, unless it is pinned', async () => {
+    const cache = open();
+    for (const span of [0, 1, 2, 3]) await cache.decode(member(span));
+    const [unpin, again] = [await cache.pin(), await open().pin()];
+    expect(await cache.evict(Uint32Array.of(1))).toEqual({ evicted: 0, bytes: 0 });
+    unpin();
+    unpin();
+    expect((await cache.evict(Uint32Array.of(1))).evicted).toBe(0);
+    again();
+    const { evicted, bytes } = await cache.evict(Uint32Array.of(1, 3));
+    expect(evicted).toBe(2);
+    expect(bytes % 4096).toBe(0);
+    expect(bytes).toBeGreaterThan(40_000);
+    const now = cache.coarseNow();
+    const used = cache.lastUsed();
+    expect([...used].map((second) => second > 0 && second <= now)).toEqual([true, false, true, false]);
+    await expect(cache.read(starts[1]!, 1)).rejects.toMatchObject({ code: 'EAGAIN' });
+    const misses: number[] = [];
+    cache.onMiss((spans) => misses.push(...spans));
+    const wait = cache.wait(0, stream.length);
+    await expect.poll(() => misses).toEqual([1, 3]);
+    await Promise.all([cache.decode(member(1)), cache.decode(member(3))]);
+    await wait;
+    expect((await cache.read(0, stream.length)).equals(stream)).toBe(true);
+    await expect(cache.evict(Uint32Array.of(4))).rejects.toThrow(RangeError);
+    await expect(cache.evict([1] as unknown as Uint32Array)).rejects.toThrow(TypeError);
+    await cache.markComplete();
+    expect((await cache.evict(Uint32Array.of(1))).evicted).toBe(0);
+  });
+
   it('is removed only when nobody has it open', async () => {
     const cache = open();
     await cache.decode(member(0));

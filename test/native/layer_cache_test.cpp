@@ -50,6 +50,32 @@ TEST(nothing_then_something) {
   CHECK_EQ(put(*cache, layer, 2), 0);  // again: nothing to do
 }
 
+TEST(what_reads_did_is_logged_once_and_in_bounds) {
+  peel::ReadLog log(200);
+  int told = 0;
+  log.touch(60, 70);
+  log.setReady([&] { told++; });
+  log.touch(69, 130);
+  log.touch(60, 130);
+  const auto touches = log.takeTouches();
+  CHECK_EQ(touches.size(), 71u);
+  for (size_t i = 0; i < touches.size(); i++) {
+    CHECK_EQ(touches[i].span, 60 + i);
+    CHECK(i == 0 || touches[i].at >= touches[i - 1].at);
+  }
+  CHECK_EQ(told, 0);
+  log.touch(60, 130);
+  CHECK_EQ(told, 0);
+  log.touch(199, 199);
+  CHECK_EQ(told, 1);
+  for (size_t i = 0; i < peel::ReadLog::kMaxStalls + 5; i++) log.stall({i, 1, 0, 0, 0});
+  CHECK_EQ(told, 2);
+  const auto stalls = log.takeStalls();
+  CHECK_EQ(stalls.kept.size(), peel::ReadLog::kMaxStalls);
+  CHECK_EQ(stalls.dropped, 5u);
+  CHECK(log.takeStalls().kept.empty());
+}
+
 TEST(edges_of_the_stream) {
   CacheDir dir;
   const Layer layer = testLayer();
