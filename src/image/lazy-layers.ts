@@ -23,8 +23,8 @@ export interface LazyLayersDeps {
 }
 
 export interface AttachOptions {
-  /** Where the files of the layer begin and end in its stream, as `FileMap` takes it; undefined where that is not known. */
-  readonly files: () => Promise<Float64Array | undefined>;
+  /** Where the files of the layer begin and end in its stream, as `FileMap` takes it; undefined while the layer is shown nowhere. */
+  readonly files: (() => Promise<Float64Array | undefined>) | undefined;
   /** Whether what is likely to be read next is to come before it is. */
   readonly readAhead: boolean;
   /** Whether all of it is to come in the end. */
@@ -41,7 +41,7 @@ export interface AttachedLayer {
 
 interface Entry {
   readonly layer: Layer;
-  readonly files: AttachOptions['files'];
+  files: AttachOptions['files'];
   /** What others do to look at it. */
   readonly unwatch: (() => void)[];
   readonly unprotect: Set<() => void>;
@@ -81,11 +81,12 @@ export class LazyLayers {
   }
 
   attach(layer: Layer, { files, readAhead, fill }: AttachOptions): AttachedLayer {
-    const entry = this.#entries.get(layer) ?? this.#begin(layer, files);
+    const entry = this.#entries.get(layer) ?? this.#begin(layer);
     entry.users += 1;
     if (readAhead) entry.reading += 1;
     if (fill) entry.filling += 1;
     void this.#settle(entry);
+    if (files !== undefined) this.#shownBy(entry, files);
     let ended: Promise<void> | undefined;
     return {
       prefer: (spans) => this.prefer(layer, spans),
@@ -129,12 +130,12 @@ export class LazyLayers {
     return { fetchedBytes, usedBytes, filling };
   }
 
-  #begin(layer: Layer, files: AttachOptions['files']): Entry {
+  #begin(layer: Layer): Entry {
     const unwatch = this.#watchers.map((watch) => watch(layer));
     const nobody = { users: 0, reading: 0, filling: 0 };
     const entry: Entry = {
       layer,
-      files,
+      files: undefined,
       unwatch,
       unprotect: new Set(),
       readAhead: undefined,
@@ -160,11 +161,18 @@ export class LazyLayers {
     await fill?.stop();
   }
 
+  /** Whoever shows the layer first says where its files are. */
+  #shownBy(entry: Entry, files: NonNullable<AttachOptions['files']>): void {
+    if (entry.files !== undefined) return;
+    entry.files = files;
+    if (entry.readAhead !== undefined) void this.#learnFiles(entry.readAhead, files);
+  }
+
   #startReadAhead(entry: Entry, budget: number): void {
     const readAhead = new ReadAhead({ layer: entry.layer, budget });
     entry.readAhead = readAhead;
     readAhead.start();
-    void this.#learnFiles(readAhead, entry.files);
+    if (entry.files !== undefined) void this.#learnFiles(readAhead, entry.files);
   }
 
   #endReadAhead(entry: Entry): void {
@@ -179,7 +187,7 @@ export class LazyLayers {
   }
 
   /** Never rejects: without files only the order of spans tells what belongs together. */
-  async #learnFiles(readAhead: ReadAhead, files: AttachOptions['files']): Promise<void> {
+  async #learnFiles(readAhead: ReadAhead, files: NonNullable<AttachOptions['files']>): Promise<void> {
     try {
       const pairs = await files();
       if (pairs !== undefined) readAhead.useFiles(new FileMap(pairs));

@@ -412,6 +412,7 @@ export class SnapshotLayers implements LayerProvider {
       onOpened,
       unpacking: this.#sessionUnpacking(labels),
       prefer: this.#prefer,
+      lazy: this.#p.lazily?.lazy,
       ...config,
     };
     const session = new ImageSession(deps, labels);

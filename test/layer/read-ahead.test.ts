@@ -50,6 +50,13 @@ describe('ReadAhead of files', () => {
     expect(layer.wanted.every(({ fetchClass }) => fetchClass === 'read-ahead')).toBe(true);
   });
 
+  it('ends when all of a layer was read', () => {
+    const { layer, ahead } = started(20);
+    for (const span of range(0, 20)) layer.touch(span);
+    expect(Math.max(...spansOf(layer))).toBeLessThan(20);
+    expect(ahead.stats().openBytes).toBeGreaterThanOrEqual(0);
+  });
+
   it('does not ask for what is here', () => {
     const { layer } = started(100, { files: [4.5 * 256 * kib, 7.5 * 256 * kib] });
     layer.present.add(6);
