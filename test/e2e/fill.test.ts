@@ -116,7 +116,7 @@ describe.skipIf(!canMount)('the background fill', () => {
 
     await world.daemon.ok(['umount', dir]);
     await expectNoRequests(top);
-    expect(openFiles(top)).toEqual([]);
+    await expect.poll(() => openFiles(top), wait).toEqual([]);
     expect(await metricValue(world.daemon, 'peel_fill_layers')).toBe(0);
   });
 
@@ -154,9 +154,7 @@ describe.skipIf(!canMount)('the background fill', () => {
     onTestFinished(() => held.release());
     const filled = await node.mount(reference, 'auto', '--fill');
     await expect.poll(() => held.waiting, wait).toBeGreaterThan(0);
-    console.log('U', Date.now(), node.dir);
     await node.umount(filled);
-    console.log('V', Date.now());
     await expect.poll(() => processesUsing(node.dir), wait).toEqual([]);
     held.release();
     await expectNoRequests(top);
