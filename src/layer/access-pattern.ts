@@ -67,7 +67,7 @@ export class AccessPattern {
     this.#touchedBytes += length;
     const region = Math.floor(span.streamStart / regionSize);
     if (region < this.#regions.length) this.#regions[region] = (this.#regions[region] ?? 0) + length;
-    while (this.isTouched(this.#firstUntouched)) this.#firstUntouched += 1;
+    while (this.#firstUntouched < this.#order.length && this.isTouched(this.#firstUntouched)) this.#firstUntouched += 1;
     return [
       ...this.#sequence(span),
       ...this.#filesOf(span),

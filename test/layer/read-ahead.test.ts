@@ -123,6 +123,13 @@ describe('ReadAhead of neighbours and regions', () => {
     expect(Math.max(...spansOf(layer))).toBe(29);
   });
 
+  it('has nothing to do any more when all of the layer was read', () => {
+    const { layer } = started(10);
+    for (const span of range(0, 10)) layer.touch(span);
+    expect(layer.present.size).toBe(10);
+    expect(layer.coming.size).toBe(0);
+  });
+
   it('leaves alone what lies around reads that are far from each other', () => {
     const { layer } = started(1000);
     for (const span of [10, 500, 900, 100]) layer.touch(span);
