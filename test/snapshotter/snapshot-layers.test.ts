@@ -3,11 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readImageLabels } from '../../src/snapshotter/image-labels.ts';
-import type { SnapshotLayersConfig } from '../../src/snapshotter/snapshot-layers.ts';
 import { ImageLab, labLayer, sha256 } from '../support/image-lab.ts';
 import type { LabImage } from '../support/image-lab.ts';
 import { LayersProcess, wishesOf } from '../support/layers-process.ts';
-import type { Wish } from '../support/layers-process.ts';
+import type { ProcessConfig, Wish } from '../support/layers-process.ts';
 import { pushPeelIndex } from '../support/peel-index.ts';
 import { canMount } from '../support/peel-node.ts';
 import { peelTableOf } from '../support/peel-table.ts';
@@ -28,7 +27,7 @@ async function indexed(lab: ImageLab): Promise<LabImage> {
   return image;
 }
 
-async function start(lab: ImageLab, config: Partial<SnapshotLayersConfig> = {}): Promise<LayersProcess> {
+async function start(lab: ImageLab, config: ProcessConfig = {}): Promise<LayersProcess> {
   return await LayersProcess.start(join(lab.dir, 'root'), config);
 }
 
