@@ -29,6 +29,7 @@ import type { MetricsServer } from './metrics-server.ts';
 import { openNode } from './node.ts';
 import type { Node } from './node.ts';
 import { ServiceManager } from './service-manager.ts';
+import { preload } from './preload.ts';
 import { startSnapshotter } from './snapshotter-part.ts';
 import type { SnapshotterPart } from './snapshotter-part.ts';
 import type { StatusReport } from './status-report.ts';
@@ -167,6 +168,7 @@ class RunningDaemon implements Daemon {
         log.warn({ name }, 'socket with a name that means nothing here');
     log.info({ version, root: paths.root, runDir: paths.runDir }, 'daemon serves');
     this.#service.ready(this.#statusLine());
+    void preload();
   }
 
   async status(): Promise<StatusReport> {

@@ -30,9 +30,19 @@ export class SpanAssembler {
     const first = this.#chunks[0];
     const skip = from - this.#start;
     if (first !== undefined && first.length >= skip + (to - from)) return first.subarray(skip, skip + (to - from));
-    const whole = Buffer.concat(this.#chunks, this.#end - this.#start);
-    this.#chunks = [whole];
-    return whole.subarray(skip, skip + (to - from));
+    return this.#copy(skip, to - from);
+  }
+
+  /** Over several chunks; those stay as they are, so that no byte is copied twice for one span. */
+  #copy(skip: number, length: number): Uint8Array {
+    const data = Buffer.allocUnsafeSlow(length);
+    let filled = -skip;
+    for (const chunk of this.#chunks) {
+      data.set(chunk.subarray(Math.max(0, -filled), Math.max(0, length - filled)), Math.max(0, filled));
+      filled += chunk.length;
+      if (filled >= length) break;
+    }
+    return data;
   }
 
   #dropBefore(offset: number): void {

@@ -6,6 +6,7 @@ import { proxyAuthorization } from './proxy.ts';
 import type { ProxyChoice } from './proxy.ts';
 import { secureContextOf } from './secure-context.ts';
 import type { TlsOptions } from './secure-context.ts';
+import type { UndiciParts } from './undici-parts.ts';
 
 export interface AgentsOptions extends HttpOptions {
   readonly tls: TlsOptions;
@@ -28,11 +29,10 @@ export function directRoute(dispatcher: Dispatcher, url: URL): Route {
   return { dispatcher, origin: url.origin, path: `${url.pathname}${url.search}`, headers: {} };
 }
 
-type Undici = typeof import('undici');
 type TlsSettings = Pick<buildConnector.BuildOptions, 'timeout'> & Record<string, unknown>;
 
 export class Agents {
-  readonly #undici: Undici;
+  readonly #undici: UndiciParts;
   readonly #options: AgentsOptions;
   readonly #direct: Agent;
   /** To proxies that are told whole URLs: what is taken from the registry is not taken from them. */
@@ -41,7 +41,7 @@ export class Agents {
   /** Made with the first TLS connection: reading the system's roots takes a moment that plain HTTP does not need. */
   #tls: Promise<TlsSettings> | undefined;
 
-  constructor(undici: Undici, options: AgentsOptions) {
+  constructor(undici: UndiciParts, options: AgentsOptions) {
     this.#undici = undici;
     this.#options = options;
     this.#direct = new undici.Agent({ ...this.#timeouts(), connect: this.#connector({ toProxy: false }) });

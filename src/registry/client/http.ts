@@ -6,6 +6,7 @@ import { Agents, directRoute } from './agents.ts';
 import type { AgentsOptions, Route } from './agents.ts';
 import { certificateProblem, closedWithoutAnswer, wordsFor } from './connection-words.ts';
 import { noProxy } from './proxy.ts';
+import { loadUndici } from './undici-parts.ts';
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
@@ -91,7 +92,7 @@ export class HttpConnections {
 }
 
 async function createAgents(options: AgentsOptions): Promise<Agents> {
-  return new Agents(await import('undici'), options);
+  return new Agents(await loadUndici(), options);
 }
 
 /** Errors: UNREACHABLE, TIMEOUT, UNTRUSTED, CONFIG_INVALID, SIZE_INVALID (the request body had another size), the signal's reason, what the request body failed with. */
