@@ -123,7 +123,8 @@ function sourcesOf(reads: readonly StalledRead[]): string[] {
   return [...new Set(reads.map(sourceOf))].filter((source) => source !== '');
 }
 
-function totalLines({ totals, reads, wastedBytes, ms, over }: StartReport): string[] {
+/** Needed, fetched, wasted, waited, and from where. */
+export function totalLines({ totals, reads, wastedBytes, ms, over }: StartReport): string[] {
   const { neededBytes, touchedSpans, cachedBytes, fetched, fetchingMs, retries, stalls, failedReads, waitedMs } =
     totals;
   const parts = fetchClasses.flatMap((name) => {
@@ -151,7 +152,7 @@ function avoidableLines(waits: readonly AvoidableWait[]): string[] {
       humanDuration(ms),
       String(reads),
       by === undefined
-        ? 'nothing that peel can do: an error of this machine, or another process fetched it'
+        ? 'nothing that peel knows of: it was about to be here, another process fetched it, or an error of this machine'
         : helps[by],
     ]),
   );

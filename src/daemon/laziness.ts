@@ -62,8 +62,9 @@ export class Laziness implements LazyService {
     this.lazy.watchedBy(({ activity }) => activity.observe(listener));
   }
 
-  /** The configuration is another one; what is attached already keeps its read-ahead. */
+  /** The configuration is another one; read-ahead that goes on keeps its budget. */
   reload(): void {
+    this.lazy.reload();
     this.policy.configure(fillLimits(this.#o.config()));
   }
 

@@ -6,6 +6,7 @@ import type { LayerStore } from '../layer/layer-store.ts';
 import { fetchSlots } from '../layer/permits.ts';
 import type { Layer } from '../layer/layer.ts';
 import { unmount } from '../native/mounts.ts';
+import { treeExtents } from '../native/tree-extents.ts';
 import type { Logger } from '../observe/log.ts';
 import type { SlotRow } from '../state/slots.ts';
 import type { State } from '../state/state.ts';
@@ -264,7 +265,8 @@ export class LayerMounts {
 
   /** All of a layer that containers may use comes in the end. */
   #attach(layer: Layer, tree: LayerTree): AttachedLayer | undefined {
-    return this.#d.lazy?.attach(layer, { tree: async () => tree.path, device: 0, readAhead: true, fill: true });
+    const files = async () => (await treeExtents(tree.path))[0];
+    return this.#d.lazy?.attach(layer, { files, readAhead: true, fill: true });
   }
 
   async #clear(slot: number, there: readonly MountInfo[]): Promise<void> {

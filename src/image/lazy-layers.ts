@@ -6,7 +6,6 @@ import type { Layer } from '../layer/layer.ts';
 import { errorMessage } from '../layer/errors.ts';
 import { ReadAhead } from '../layer/read-ahead.ts';
 import type { ReadAheadStats } from '../layer/read-ahead.ts';
-import { treeExtents } from '../native/tree-extents.ts';
 import type { Logger } from '../observe/log.ts';
 import type { CacheKeeper } from './cache-keeper.ts';
 
@@ -17,16 +16,15 @@ export interface LazySettings {
 }
 
 export interface LazyLayersDeps {
-  /** Asked for each layer that is attached. */
+  /** As they are now; who changes them calls `reload`. */
   readonly settings: () => LazySettings;
   readonly policy: FillPolicy;
   readonly log: Logger;
 }
 
 export interface AttachOptions {
-  /** Path of the compiled tree that shows the layer, and which of its devices the layer is: where files begin and end. */
-  readonly tree: () => Promise<string>;
-  readonly device: number;
+  /** Where the files of the layer begin and end in its stream, as `FileMap` takes it; undefined while the layer is shown nowhere. */
+  readonly files: (() => Promise<Float64Array | undefined>) | undefined;
   /** Whether what is likely to be read next is to come before it is. */
   readonly readAhead: boolean;
   /** Whether all of it is to come in the end. */
@@ -43,12 +41,16 @@ export interface AttachedLayer {
 
 interface Entry {
   readonly layer: Layer;
+  files: AttachOptions['files'];
   /** What others do to look at it. */
   readonly unwatch: (() => void)[];
-  readonly unprotect: (() => void)[];
-  readonly readAhead: ReadAhead | undefined;
+  readonly unprotect: Set<() => void>;
+  readAhead: ReadAhead | undefined;
   fill: LayerFill | undefined;
+  /** Those that use it, and those of them that ask for the one and the other. */
   users: number;
+  reading: number;
+  filling: number;
 }
 
 /** For so long what a profile names stays in the cache, read or not, ms. */
@@ -78,20 +80,41 @@ export class LazyLayers {
     for (const { layer, unwatch } of this.#entries.values()) unwatch.push(watch(layer));
   }
 
-  attach(layer: Layer, options: AttachOptions): AttachedLayer {
-    const entry = this.#entries.get(layer) ?? this.#begin(layer, options);
+  attach(layer: Layer, { files, readAhead, fill }: AttachOptions): AttachedLayer {
+    const entry = this.#entries.get(layer) ?? this.#begin(layer);
     entry.users += 1;
-    if (options.fill && this.#d.settings().fill && !layer.complete) entry.fill ??= this.#startFill(layer);
+    if (readAhead) entry.reading += 1;
+    if (fill) entry.filling += 1;
+    void this.#settle(entry);
+    if (files !== undefined) this.#shownBy(entry, files);
     let ended: Promise<void> | undefined;
     return {
-      prefer: (spans) => {
-        layer.want(spans, 'profile');
-        const unprotect = this.#protect?.(layer.descriptor.digest, spans);
-        if (unprotect !== undefined) this.#endLater(entry, unprotect);
-        entry.fill?.prefer(spans);
-      },
-      detach: () => (ended ??= this.#detach(entry)),
+      prefer: (spans) => this.prefer(layer, spans),
+      detach: () => (ended ??= this.#detach(entry, { readAhead, fill })),
     };
+  }
+
+  /** These are to come before anybody asks for them, in this order, and then stay for a while; the layer need not be attached yet. */
+  prefer(layer: Layer, spans: readonly number[]): void {
+    if (spans.length === 0) return;
+    layer.want(spans, 'profile');
+    const entry = this.#entries.get(layer);
+    entry?.fill?.prefer(spans);
+    const unprotect = this.#protect?.(layer.descriptor.digest, spans);
+    if (unprotect === undefined) return;
+    const end = () => {
+      unprotect();
+      clearTimeout(timer);
+      entry?.unprotect.delete(end);
+    };
+    // When the start must be over, or the layer is not served any more.
+    const timer = setTimeout(end, protectedMs).unref();
+    entry?.unprotect.add(end);
+  }
+
+  /** The settings are others. */
+  reload(): void {
+    for (const entry of this.#entries.values()) void this.#settle(entry);
   }
 
   /** Of all layers there were, bytes of blob; and how many are being filled. */
@@ -107,31 +130,70 @@ export class LazyLayers {
     return { fetchedBytes, usedBytes, filling };
   }
 
-  #begin(layer: Layer, { tree, device, readAhead: isWanted }: AttachOptions): Entry {
-    const { enabled, budget } = this.#d.settings().readAhead;
-    const readAhead = isWanted && enabled && !layer.complete ? new ReadAhead({ layer, budget }) : undefined;
-    readAhead?.start();
-    if (readAhead !== undefined) void this.#learnFiles(readAhead, tree, device);
+  #begin(layer: Layer): Entry {
     const unwatch = this.#watchers.map((watch) => watch(layer));
-    const entry: Entry = { layer, unwatch, unprotect: [], readAhead, fill: undefined, users: 0 };
+    const nobody = { users: 0, reading: 0, filling: 0 };
+    const entry: Entry = {
+      layer,
+      files: undefined,
+      unwatch,
+      unprotect: new Set(),
+      readAhead: undefined,
+      fill: undefined,
+      ...nobody,
+    };
     this.#entries.set(layer, entry);
     return entry;
   }
 
+  /** Begins and ends what its users and the settings ask for. Resolves when what was ended is over. */
+  async #settle(entry: Entry): Promise<void> {
+    const { layer, reading, filling } = entry;
+    const settings = this.#d.settings();
+    if (reading === 0 || !settings.readAhead.enabled) this.#endReadAhead(entry);
+    else if (entry.readAhead === undefined && !layer.complete) this.#startReadAhead(entry, settings.readAhead.budget);
+    if (filling > 0 && settings.fill) {
+      if (!layer.complete) entry.fill ??= this.#startFill(layer);
+      return;
+    }
+    const { fill } = entry;
+    entry.fill = undefined;
+    await fill?.stop();
+  }
+
+  /** Whoever shows the layer first says where its files are. */
+  #shownBy(entry: Entry, files: NonNullable<AttachOptions['files']>): void {
+    if (entry.files !== undefined) return;
+    entry.files = files;
+    if (entry.readAhead !== undefined) void this.#learnFiles(entry.readAhead, files);
+  }
+
+  #startReadAhead(entry: Entry, budget: number): void {
+    const readAhead = new ReadAhead({ layer: entry.layer, budget });
+    entry.readAhead = readAhead;
+    readAhead.start();
+    if (entry.files !== undefined) void this.#learnFiles(readAhead, entry.files);
+  }
+
+  #endReadAhead(entry: Entry): void {
+    const { readAhead } = entry;
+    if (readAhead === undefined) return;
+    entry.readAhead = undefined;
+    const { fetchedBytes, usedBytes } = readAhead.stats();
+    this.#before.fetchedBytes += fetchedBytes;
+    this.#before.usedBytes += usedBytes;
+    readAhead.stop();
+    entry.layer.forget('read-ahead');
+  }
+
   /** Never rejects: without files only the order of spans tells what belongs together. */
-  async #learnFiles(readAhead: ReadAhead, tree: AttachOptions['tree'], device: number): Promise<void> {
+  async #learnFiles(readAhead: ReadAhead, files: NonNullable<AttachOptions['files']>): Promise<void> {
     try {
-      const extents = (await treeExtents(await tree()))[device];
-      if (extents !== undefined) readAhead.useFiles(new FileMap(extents));
+      const pairs = await files();
+      if (pairs !== undefined) readAhead.useFiles(new FileMap(pairs));
     } catch (error) {
       this.#d.log.debug({ error: errorMessage(error) }, 'read-ahead does not know the files of a layer');
     }
-  }
-
-  /** When the start must be over, or the layer is not served any more. */
-  #endLater(entry: Entry, unprotect: () => void): void {
-    entry.unprotect.push(unprotect);
-    setTimeout(unprotect, protectedMs).unref();
   }
 
   #startFill(layer: Layer): LayerFill {
@@ -141,18 +203,17 @@ export class LazyLayers {
     return fill;
   }
 
-  async #detach(entry: Entry): Promise<void> {
+  async #detach(entry: Entry, { readAhead, fill }: Pick<AttachOptions, 'readAhead' | 'fill'>): Promise<void> {
     entry.users -= 1;
-    if (entry.users > 0) return;
-    this.#entries.delete(entry.layer);
-    const stats = entry.readAhead?.stats();
-    this.#before.fetchedBytes += stats?.fetchedBytes ?? 0;
-    this.#before.usedBytes += stats?.usedBytes ?? 0;
-    for (const unwatch of entry.unwatch) unwatch();
-    for (const unprotect of entry.unprotect) unprotect();
-    entry.readAhead?.stop();
-    entry.layer.forget('read-ahead');
-    entry.layer.forget('profile');
-    await entry.fill?.stop();
+    if (readAhead) entry.reading -= 1;
+    if (fill) entry.filling -= 1;
+    const settled = this.#settle(entry);
+    if (entry.users === 0) {
+      this.#entries.delete(entry.layer);
+      for (const unwatch of entry.unwatch) unwatch();
+      for (const unprotect of entry.unprotect) unprotect();
+      entry.layer.forget('profile');
+    }
+    await settled;
   }
 }

@@ -1,5 +1,6 @@
 // A person's mount of an image whose layers are not all here.
 import { errorMessage } from '../layer/errors.ts';
+import { treeExtents } from '../native/tree-extents.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { AttachedLayer, LazyLayers } from './lazy-layers.ts';
@@ -35,11 +36,14 @@ export function serveLazily(
     dir,
     layers: [...new Set(image.openLayers)].map((layer) => ({ layer })),
   });
-  const tree = () => image.treeFile();
+  // One tree shows all layers: it is walked once.
+  let extents: Promise<readonly Float64Array[]> | undefined;
+  const extentsOnce = () => (extents ??= image.treeFile().then(treeExtents));
   const attached = new Map<Digest, AttachedLayer>();
   for (const [device, layer] of image.openLayers.entries()) {
     const { digest } = layer.descriptor;
-    if (!attached.has(digest)) attached.set(digest, lazy.attach(layer, { tree, device, readAhead, fill }));
+    const files = async () => (await extentsOnce())[device];
+    if (!attached.has(digest)) attached.set(digest, lazy.attach(layer, { files, readAhead, fill }));
   }
   const ending = new AbortController();
   const preferring = readAhead && profiles() ? prefer(image, attached, log, ending.signal) : Promise.resolve();

@@ -148,8 +148,7 @@ class Recording implements RecordedStart {
     const { base, firstRead, lastRead } = this.#observation;
     const { least, quiet, most } = this.#times;
     // A mount is unmounted some day; of a container nobody says when it ends, and one that reads nothing new would be watched for ever.
-    if (firstRead === undefined || lastRead === undefined)
-      return this.#start.dir === undefined && now - base >= most;
+    if (firstRead === undefined || lastRead === undefined) return this.#start.dir === undefined && now - base >= most;
     const lasted = now - firstRead;
     return lasted >= most || (lasted >= least && now - lastRead >= quiet);
   }

@@ -55,7 +55,7 @@ export class AccessPattern {
   }
 
   isTouched(index: number): boolean {
-    return this.#order[index] !== 0;
+    return (this.#order[index] ?? 0) !== 0;
   }
 
   /** A span was read for the first time. The likeliest guess first; they may overlap, and name what is here already. */

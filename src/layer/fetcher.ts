@@ -25,8 +25,6 @@ import type { SpanSink, TransferEvents, TransferParts } from './span-transfer.ts
 import { SpanWants } from './span-wants.ts';
 import type { Want } from './span-wants.ts';
 
-export type { SpanSink } from './span-transfer.ts';
-
 export interface FetcherOptions {
   /** For the log. */
   readonly layer: Digest;

@@ -74,9 +74,13 @@ export class LayerFill {
     this.#running ??= this.#run();
   }
 
-  /** Nothing is asked for any more when it resolves. Idempotent; it cannot be started again. */
+  /**
+   * What is asked for is taken back before this returns, so that another fill of the layer may begin; nothing runs any more when it resolves.
+   * Idempotent; it cannot be started again.
+   */
   async stop(): Promise<void> {
     this.#stopping.abort(new DOMException('filling was stopped', 'AbortError'));
+    this.#takeBack();
     this.#running ??= Promise.resolve();
     await this.#running;
   }
@@ -101,9 +105,14 @@ export class LayerFill {
     } finally {
       unobserve();
       place.leave();
-      if (this.#asked.size > 0) layer.forget?.('background');
-      this.#asked.clear();
+      this.#takeBack();
     }
+  }
+
+  #takeBack(): void {
+    if (this.#asked.size > 0) this.#o.layer.forget?.('background');
+    this.#asked.clear();
+    this.#askedBytes = 0;
   }
 
   async #fill(place: FillPlace, signal: AbortSignal): Promise<void> {
@@ -131,6 +140,7 @@ export class LayerFill {
       this.#order.giveBack([first]);
       // Others may have come meanwhile, or be more urgent.
       await place.turn(signal);
+      signal.throwIfAborted();
       const room = Math.min(policy.turnBytes, this.#most - this.#askedBytes);
       const spans: number[] = [];
       let bytes = 0;
@@ -185,14 +195,12 @@ export class LayerFill {
 
   /** What is asked for was given up by whoever fetches: later again, and other layers meanwhile. */
   async #pause(place: FillPlace, signal: AbortSignal): Promise<void> {
-    const { layer, policy, log, name } = this.#o;
+    const { policy, log, name } = this.#o;
     const ms = Math.min(longestPauseMs, firstPauseMs * 2 ** this.#pauses);
     this.#pauses += 1;
     log.debug({ layer: name, ms, spans: this.#asked.size }, 'nothing came, filling pauses');
-    layer.forget?.('background');
     this.#order.giveBack([...this.#asked.keys()]);
-    this.#asked.clear();
-    this.#askedBytes = 0;
+    this.#takeBack();
     place.rest();
     await policy.clock.sleep(ms, signal);
   }

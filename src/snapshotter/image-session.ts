@@ -6,6 +6,8 @@ import type { IndexChoice } from '../image/index-choice.ts';
 import { IndexFinder } from '../image/index-finder.ts';
 import type { Discovery } from '../image/index-finder.ts';
 import type { IndexFormats } from '../image/index-formats.ts';
+import { filledLease } from '../image/filled-lease.ts';
+import type { LazyLayers } from '../image/lazy-layers.ts';
 import type { LayerRef } from '../image/layer-trees.ts';
 import { openOrigin } from '../image/open-image.ts';
 import type { OpenLayers, LayerLease } from '../image/open-layers.ts';
@@ -13,6 +15,7 @@ import type { OpenOrigin, Origin } from '../image/origin.ts';
 import { resolveImage } from '../image/resolve.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
+import type { Layer } from '../layer/layer.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import { fetchSlots } from '../layer/permits.ts';
 import type { Logger } from '../observe/log.ts';
@@ -45,8 +48,10 @@ export interface SessionDeps {
   /** Bytes of blob; a layer that its image's index leaves out is downloaded whole up to this. */
   readonly wholeLayerLimit: number;
   readonly downloadsPerImage: number;
-  /** Whether what earlier starts read is asked for while the image is pulled. */
-  readonly useProfiles: boolean;
+  /** Has spans fetched that earlier starts read; undefined: nothing is asked for before it is read. */
+  readonly prefer: ((layer: Layer, spans: readonly number[]) => void) | undefined;
+  /** What goes on behind the layers, from the moment when they are open; undefined: nothing. */
+  readonly lazy?: LazyLayers | undefined;
   /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
   readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
   /** Undefined: what cannot be served is containerd's. */
@@ -144,7 +149,7 @@ export class ImageSession {
     const opening = this.#opening(position);
     if (isFirst) {
       const all = [...image.manifest.layers.keys()].map((other) => this.#opening(other).promise);
-      if (this.#d.useProfiles) void this.#prefer(all).catch(() => {});
+      if (this.#d.prefer !== undefined) void this.#prefer(all).catch(() => {});
     }
     const found = await untilAborted(opening.promise, options.signal);
     // Of several that wait for it, the later ones open it once more, which costs them nothing.
@@ -322,8 +327,10 @@ export class ImageSession {
 
   /** Never rejects: a layer that fails is no reason for the others to. */
   async #open(position: number): Promise<Found> {
-    const { unpacking } = this.#d;
+    const { unpacking, lazy } = this.#d;
     const found = unpacking?.when === 'always' ? await this.#openShown(position) : await this.#openLazy(position);
+    // Its mount comes after those of the layers below, and a container later still.
+    if (found.kind === 'open' && lazy !== undefined) return { ...found, lease: filledLease(lazy, found.lease) };
     const isUnpacked = unpacking !== undefined && found.kind === 'deferred' && isUnpackable(found);
     return isUnpacked ? { kind: 'unpack', reason: found.reason } : found;
   }

@@ -16,7 +16,7 @@ export interface ProfileWish extends SessionImage {
 
 /** Never rejects: a pull is as good without a profile. */
 export async function preferProfile(
-  { state, content, log }: Pick<SessionDeps, 'state' | 'content' | 'log'>,
+  { state, content, log, prefer }: Pick<SessionDeps, 'state' | 'content' | 'log' | 'prefer'>,
   { origin, image, layers, discovery, signal }: ProfileWish,
 ): Promise<void> {
   try {
@@ -28,7 +28,7 @@ export async function preferProfile(
       onWarning: (warning) => log.warn({ image: image.reference }, warning),
       signal,
     });
-    for (const layer of new Set(layers)) layer.want(profile?.orders.get(layer.descriptor.digest) ?? [], 'profile');
+    for (const layer of new Set(layers)) prefer?.(layer, profile?.orders.get(layer.descriptor.digest) ?? []);
     if (profile !== undefined)
       log.debug({ image: image.reference, source: profile.source }, 'a profile says what comes first');
   } catch (error) {

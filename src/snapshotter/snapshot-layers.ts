@@ -40,7 +40,7 @@ import type { Deferral } from './deferral.ts';
 import { readImageLabels } from './image-labels.ts';
 import type { LabelledImage } from './image-labels.ts';
 import { ImageSession } from './image-session.ts';
-import type { BuiltLayer, SessionUnpacking } from './image-session.ts';
+import type { BuiltLayer, SessionDeps, SessionUnpacking } from './image-session.ts';
 import { layerRef } from './layer-ref.ts';
 import { layerUsage } from './layer-usage.ts';
 import type {
@@ -387,6 +387,11 @@ export class SnapshotLayers implements LayerProvider {
     return { unpacker, when, localBlobs, userXattr, onBuilt, log };
   }
 
+  get #prefer(): SessionDeps['prefer'] {
+    const { lazily } = this.#p;
+    return lazily?.profiles() === true ? (layer, spans) => lazily.lazy.prefer(layer, spans) : undefined;
+  }
+
   #session(labels: LabelledImage): ImageSession {
     const { state, store, open, content, openOrigin, log, config, trees, userXattr } = this.#p;
     const key = sessionKey(labels);
@@ -406,7 +411,8 @@ export class SnapshotLayers implements LayerProvider {
       log,
       onOpened,
       unpacking: this.#sessionUnpacking(labels),
-      useProfiles: this.#p.lazily?.profiles() ?? false,
+      prefer: this.#prefer,
+      lazy: this.#p.lazily?.lazy,
       ...config,
     };
     const session = new ImageSession(deps, labels);

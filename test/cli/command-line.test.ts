@@ -6,7 +6,8 @@ import type { Command } from 'commander';
 import { afterAll, describe, expect, it } from 'vitest';
 import { fullProgram } from '../../src/cli/program.ts';
 import { verbs } from '../../src/cli/verbs.ts';
-import { peel as peelHere, run, runOk, type RunResult } from '../support/run.ts';
+import { CommandProcess } from '../support/command-process.ts';
+import { peel as peelAlone, run, runOk, type RunResult } from '../support/run.ts';
 import { keptTempDir, tempDir } from '../support/tmp.ts';
 
 function leaves(command: Command, words: string[]): { words: string[]; command: Command }[] {
@@ -15,13 +16,15 @@ function leaves(command: Command, words: string[]): { words: string[]; command: 
 }
 
 const place = keptTempDir();
-afterAll(() => place[Symbol.dispose]());
+// Apart from what the machine has: some commands look into the state directory before they know that they are wrong.
+const env = { PEEL_ROOT: path.join(place.path, 'root'), PEEL_RUN_DIR: path.join(place.path, 'run') };
+const shared = new CommandProcess(env);
+afterAll(async () => {
+  await shared.close();
+  place[Symbol.dispose]();
+});
 
-/** Apart from what the machine has: some commands look into the state directory before they know that they are wrong. */
-function peel(args: readonly string[]): Promise<RunResult> {
-  const env = { PEEL_ROOT: path.join(place.path, 'root'), PEEL_RUN_DIR: path.join(place.path, 'run') };
-  return peelHere(args, { env });
-}
+const peel = (args: readonly string[]): Promise<RunResult> => shared.peel(args);
 
 const commands = leaves(await fullProgram(), []);
 
@@ -31,6 +34,15 @@ describe('peel', () => {
       version: string;
     };
     expect(await peel(['--version'])).toMatchObject({ code: 0, out: `${manifest.version}\n`, err: '' });
+  });
+
+  it.each([
+    [['--help'], 0],
+    [['ls', 'UPPER'], 2],
+    [['ls', 'UPPER', '--json'], 2],
+  ])('answers %j as a process of its own as it does in a shared one', async (args, code) => {
+    const { out, err } = await peel(args);
+    expect(await peelAlone(args, { env })).toMatchObject({ code, out, err });
   });
 
   it('lists every command in its help', async () => {

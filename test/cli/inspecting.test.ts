@@ -4,6 +4,7 @@ import { chmod, chown, cp, lstat, mkdir, readFile, symlink, writeFile } from 'no
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/oci/digest.ts';
+import { CommandNode } from '../support/command-node.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { buildImage, writeLayout } from '../support/image-builder.ts';
 import { ImageLab, labLayer } from '../support/image-lab.ts';
@@ -23,7 +24,8 @@ interface JsonNode {
   size: number;
 }
 
-const node = new PeelNode();
+// Each command line ends with nothing open, or the next one would find it busy.
+const node = new CommandNode();
 const image = `oci:${node.dir}/layout:all`;
 const older = `oci:${node.dir}/older:three`;
 let tree = '';
@@ -110,7 +112,7 @@ describe('find', () => {
 
 describe('cat', () => {
   it('writes bytes as they are, of several files in order, through symlinks', async () => {
-    const { stdout } = await node.peel(['cat', image, '/bin/setuid', '/links/absolute']);
+    const { stdout } = await node.alone(['cat', image, '/bin/setuid', '/links/absolute']);
     const expected = [await readFile(path.join(tree, 'bin/setuid')), Buffer.from('hard\n')];
     expect(stdout.equals(Buffer.concat(expected))).toBe(true);
   });
@@ -189,7 +191,7 @@ describe('tar', () => {
   });
 
   it('says nothing while it reads many files ahead', async () => {
-    const made = await node.peel(['tar', image, '-o', path.join(node.dir, 'made.tar')]);
+    const made = await node.alone(['tar', image, '-o', path.join(node.dir, 'made.tar')]);
     expect([made.code, made.err]).toEqual([0, '']);
   });
 

@@ -53,9 +53,9 @@ it('lists the starts that are known', async () => {
 });
 
 it.each([
-  ['/nowhere', 'no start of /nowhere is known'],
-  ['./mnt', 'no start of ./mnt is known'],
-  ['app:2', 'no start of app:2 is known'],
+  ['/nowhere', `no start of /nowhere is known in ${node.root}`],
+  ['./mnt', `no start of ./mnt is known in ${node.root}`],
+  ['app:2', `no start of app:2 is known in ${node.root}`],
   ['/new', 'the last start of /new was written down by another version of peel'],
 ])('has nothing to say of %s', async (what, message) => {
   const { code, out, err } = await node.peel(['why', what]);

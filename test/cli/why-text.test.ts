@@ -47,7 +47,7 @@ describe('peel why', () => {
 
       What would have avoided it
         WAIT  READS  BY
-       3.0 s      1  nothing that peel can do: an error of this machine, or another process fetched it
+       3.0 s      1  nothing that peel knows of: it was about to be here, another process fetched it, or an error of this machine
        1.3 s      2  a nearer, faster or steadier registry: it was foreseen and came too late, or requests failed
       400 ms      1  read-ahead: what is before it in the layer had just been read
        21 ms      1  a profile of an earlier start, which asks for it before anybody reads

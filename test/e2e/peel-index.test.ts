@@ -22,6 +22,8 @@ import { TestRegistry, layersOf } from '../support/test-registry.ts';
 
 const readAt = new URL('../support/read-at.py', import.meta.url).pathname;
 const wait = { timeout: 20_000, interval: 20 };
+/** Only what is read is counted here. */
+const only = '--no-read-ahead';
 /** Nothing compresses it but its sixteen letters, and every place reaches back. */
 const letters = (size: number) => Buffer.from(randomBytes(size / 2).toString('hex'));
 const digestOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
@@ -139,7 +141,7 @@ describe.skipIf(!canMount)('a peel index', () => {
       front.forget();
       const held = holdBlobs(registry, tables);
       onTestFinished(() => held.release());
-      const mounting = node.mount(registry.reference('letters'));
+      const mounting = node.mount(registry.reference('letters'), 'auto', only);
       mounting.catch(() => {});
       await vi.waitFor(() => expect(held.waiting).toBe(2), wait);
       held.release();
@@ -176,7 +178,7 @@ describe.skipIf(!canMount)('a peel index', () => {
       await reading;
       await node.umount(dir);
       front.forget();
-      dir = await node.mount(registry.byDigest('letters', image));
+      dir = await node.mount(registry.byDigest('letters', image), 'auto', only);
       await readSpan(span);
       expect(front.requests).toEqual([]);
     });
@@ -196,7 +198,7 @@ describe.skipIf(!canMount)('a peel index', () => {
         windowsFile(),
         kept.map((byte) => byte ^ 0xff),
       );
-      dir = await node.mount(registry.byDigest('letters', image));
+      dir = await node.mount(registry.byDigest('letters', image), 'auto', only);
       front.forget();
       await readSpan(12);
       expect(gets(windows())).toHaveLength(1);
@@ -225,7 +227,7 @@ describe.skipIf(!canMount)('a peel index', () => {
       await node.umount(dir);
       const back = registry.front.interfere(everything, (request) => void request.socket.destroy());
       try {
-        dir = await node.mount(registry.byDigest('letters', image));
+        dir = await node.mount(registry.byDigest('letters', image), 'auto', only);
         await readAll();
       } finally {
         back();

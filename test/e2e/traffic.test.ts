@@ -15,6 +15,8 @@ import { TestRegistry, layersOf } from '../support/test-registry.ts';
 const readAt = new URL('../support/read-at.py', import.meta.url).pathname;
 /** How far the kernel may read past a file's end into the layer. */
 const readAhead = 256 << 10;
+/** Only what is read is counted here. */
+const only = '--no-read-ahead';
 
 describe.skipIf(!canMount)('the network', () => {
   let registry: TestRegistry;
@@ -58,7 +60,7 @@ describe.skipIf(!canMount)('the network', () => {
   for (const transport of ['kernel', 'native'] as const satisfies readonly Transport[]) {
     it(`carries only the spans of the one file that is read, ${transport}`, async () => {
       const { name, first, last } = inner();
-      const dir = await node.mount(registry.reference('bulk'), transport);
+      const dir = await node.mount(registry.reference('bulk'), transport, only);
       expect(registry.front.bytes(blob)).toBe(0);
       const sum = await runOk('sha256sum', [join(dir, name)]);
       const unpack = `tar -xOf ${registry.work('bulk/00-bulk.tar')} ${name} | sha256sum`;
@@ -71,7 +73,7 @@ describe.skipIf(!canMount)('the network', () => {
 
     it(`carries a span once for 64 readers of it at the same time, ${transport}`, async () => {
       const { name } = inner();
-      const dir = await node.mount(registry.reference('bulk'), transport);
+      const dir = await node.mount(registry.reference('bulk'), transport, only);
       await runOk('python3', [readAt, join(dir, name), '4096', '--spread', '64']);
       expect(registry.front.seen(blob)).toHaveLength(1);
     });
@@ -79,27 +81,27 @@ describe.skipIf(!canMount)('the network', () => {
 
   it('is silent for a second mount by digest, and sees one HEAD by tag', async () => {
     const { name } = inner();
-    const first = await node.mount(registry.reference('bulk'));
+    const first = await node.mount(registry.reference('bulk'), 'auto', only);
     await runOk('sha256sum', [join(first, name)]);
     await node.umount(first);
 
     registry.front.forget();
-    const second = await node.mount(registry.byDigest('bulk', image));
+    const second = await node.mount(registry.byDigest('bulk', image), 'auto', only);
     await runOk('sha256sum', [join(second, name)]);
     expect(registry.front.requests).toEqual([]);
     await node.umount(second);
 
-    const third = await node.mount(registry.reference('bulk'));
+    const third = await node.mount(registry.reference('bulk'), 'auto', only);
     await runOk('sha256sum', [join(third, name)]);
     expect(registry.front.requests.map(({ method }) => method)).toEqual(['HEAD']);
   });
 
   it('carries the bytes of a layer once for two references, which are one layer in the cache', async () => {
     const { name } = inner();
-    const first = await node.mount(registry.reference('bulk'));
+    const first = await node.mount(registry.reference('bulk'), 'auto', only);
     await runOk('sha256sum', [join(first, name)]);
     const before = registry.front.bytes(blob);
-    const second = await node.mount(registry.reference('other/name', 'v2'));
+    const second = await node.mount(registry.reference('other/name', 'v2'), 'auto', only);
     await runOk('sha256sum', [join(second, name)]);
     expect(registry.front.bytes(blob)).toBe(before);
     const cached = await readdir(join(node.root, 'blobs', 'sha256'));

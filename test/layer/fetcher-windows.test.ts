@@ -6,7 +6,7 @@ import { IndexError } from '../../src/index/errors.ts';
 import { SpanColumns } from '../../src/index/span-columns.ts';
 import { LayerError } from '../../src/layer/errors.ts';
 import { SpanFetcher } from '../../src/layer/fetcher.ts';
-import type { SpanSink } from '../../src/layer/fetcher.ts';
+import type { SpanSink } from '../../src/layer/span-transfer.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { RegistryError } from '../../src/registry/errors.ts';
 import { Semaphore } from '../../src/util/semaphore.ts';

@@ -84,6 +84,21 @@ describe('LayerFill', () => {
     expect(others.map((other) => other.layer.wanted.length)).toEqual([32, 32]);
   });
 
+  it('takes nothing back from one that begins when it is stopped', async () => {
+    const { policy } = policyOf();
+    const { layer, fill } = filling(policy);
+    fill.start();
+    await settled();
+    const next = new LayerFill({ layer, policy, log: silentLog() });
+    const stopped = fill.stop();
+    next.start();
+    await stopped;
+    await settled();
+    expect(layer.coming.size).toBe(32);
+    await next.stop();
+    expect(layer.coming.size).toBe(0);
+  });
+
   it('pauses when nothing comes, longer each time, and goes on with the same spans', async () => {
     const { time, policy } = policyOf();
     const { layer, fill } = filling(policy);

@@ -103,7 +103,7 @@ describe('Link', () => {
   });
 
   it('keeps as much outstanding beside a demand as comes until the next turn, whatever the delay', async () => {
-    const { link } = await measured();
+    const { clock, link } = await measured();
     const busy = (link.bandwidth / 1000) * (link.delayMs + 25);
     const demand = link.demand().begin(MiB);
     let isIn = false;
@@ -111,6 +111,7 @@ describe('Link', () => {
       isIn = true;
       return ticket;
     });
+    await at(clock, clock.now() + 20);
     demand.received(MiB - Math.ceil(busy) - 1);
     await Promise.resolve();
     expect(isIn).toBe(false);

@@ -50,6 +50,13 @@ describe('ReadAhead of files', () => {
     expect(layer.wanted.every(({ fetchClass }) => fetchClass === 'read-ahead')).toBe(true);
   });
 
+  it('ends when all of a layer was read', () => {
+    const { layer, ahead } = started(20);
+    for (const span of range(0, 20)) layer.touch(span);
+    expect(Math.max(...spansOf(layer))).toBeLessThan(20);
+    expect(ahead.stats().openBytes).toBeGreaterThanOrEqual(0);
+  });
+
   it('does not ask for what is here', () => {
     const { layer } = started(100, { files: [4.5 * 256 * kib, 7.5 * 256 * kib] });
     layer.present.add(6);
@@ -127,6 +134,14 @@ describe('ReadAhead of neighbours and regions', () => {
     const { layer } = started(1000);
     for (const span of [10, 500, 900, 100]) layer.touch(span);
     expect(layer.wanted).toEqual([]);
+  });
+
+  it('has nothing left to guess when every span was read', () => {
+    const { layer, ahead } = started(40);
+    for (const span of range(0, 40)) layer.touch(span);
+    layer.landAll();
+    expect(layer.wanted.every(({ span }) => span < 40)).toBe(true);
+    expect(ahead.stats().openBytes).toBe(0);
   });
 
   it('takes the rest of the layer when most of it was read', () => {

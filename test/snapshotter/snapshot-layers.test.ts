@@ -76,6 +76,17 @@ describe.skipIf(!canMount)('an image that containerd names', () => {
     },
   );
 
+  it('comes whole behind what is read, also the layers that nobody has asked for yet', async () => {
+    const lab = await ImageLab.start();
+    const image = await indexed(lab);
+    const layers = await start(lab, { lazily: true });
+    expect(await layers.provide(first(image))).toMatchObject({ kind: 'served' });
+    const came = () => image.layers.slice(0, 2).map(({ descriptor }) => lab.front.bytes(descriptor.digest));
+    const sizes = image.layers.slice(0, 2).map(({ descriptor }) => descriptor.size);
+    await expect.poll(came, { timeout: 30_000 }).toEqual(sizes);
+    await layers.stop();
+  });
+
   it('may have a layer twice', async () => {
     const lab = await ImageLab.start();
     const [base, twice] = [lazyLayer(), labLayer(tarOf({ path: 'twice', data: 'x' }))];

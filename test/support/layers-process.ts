@@ -25,7 +25,11 @@ export interface Wish {
   readonly timeout?: number;
 }
 
-export type ProcessConfig = Partial<SnapshotLayersConfig> & { readonly readDeadlineMs?: number };
+export type ProcessConfig = Partial<SnapshotLayersConfig> & {
+  readonly readDeadlineMs?: number;
+  /** As a daemon that was configured with nothing: by default only what is read is fetched. */
+  readonly lazily?: boolean;
+};
 
 export class LayersProcess {
   readonly child: ChildProcess;
@@ -34,9 +38,9 @@ export class LayersProcess {
   #calls = 0;
   readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
 
-  private constructor(root: string, { readDeadlineMs = 10_000, ...config }: ProcessConfig) {
+  private constructor(root: string, { readDeadlineMs = 10_000, lazily = false, ...config }: ProcessConfig) {
     this.root = root;
-    const options = JSON.stringify({ root, runDir: `${root}-run`, config, readDeadlineMs });
+    const options = JSON.stringify({ root, runDir: `${root}-run`, config, readDeadlineMs, lazily });
     this.child = spawn(process.execPath, ['--input-type=module', '-e', program, options], {
       env: { ...process.env, PEEL_RUN_DIR: `${root}-run` },
       stdio: ['pipe', 'pipe', 'pipe'],
@@ -181,7 +185,8 @@ const program = `
   const { SnapshotLayers } = await load('snapshotter/snapshot-layers');
   const { configSchema } = await load('config/schema');
   const { openUnpacker } = await load('daemon/unpacking');
-  const { root, runDir, config, readDeadlineMs } = JSON.parse(process.argv[1]);
+  const { defaultLazyConfig, Laziness } = await load('daemon/laziness');
+  const { root, runDir, config, readDeadlineMs, lazily } = JSON.parse(process.argv[1]);
   const log = createLog({ level: 'debug' });
   const state = openState(root);
   const db = new Sqlite(root + '/peel.db');
@@ -197,6 +202,7 @@ const program = `
       void starts.push({ ...start, layers: layers.map(({ layer }) => layer.descriptor.digest) }),
     root, runDir, state, store, openOrigin: origins.open, log, userXattr: false,
     unpacker,
+    lazily: lazily ? new Laziness({ config: () => defaultLazyConfig, state, log }) : undefined,
     content: new ContentFetcher(new ContentStore(root), state.images),
     config: {
       mode: 'lazy', transport: 'auto', formats: { peel: true, soci_v1: true, soci_v2: true }, choice: 'newest',

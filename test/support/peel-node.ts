@@ -36,7 +36,7 @@ export class PeelNode {
   }
 
   /** stdout of a command that has to succeed. */
-  async ok(args: readonly string[], options: RunOptions = {}): Promise<string> {
+  async ok(args: readonly string[], options?: RunOptions): Promise<string> {
     const result = await this.peel(args, options);
     if (result.code !== 0) {
       throw new Error(`peel ${args.join(' ')}: ${result.signal ?? `exit ${result.code}`}\n${result.err}${result.out}`);

@@ -10,7 +10,15 @@ import { runPeel } from '../demo/child.ts';
 import { mountAndRun, unpackAndRun } from '../demo/contestants.ts';
 import { DemoRegistry } from '../demo/demo-registry.ts';
 import { pushLayout } from '../demo/push-layout.ts';
-import { allowedShare, type DemoReport, lazyShare, reportColumns, reportJson, reportRows } from '../demo/report.ts';
+import {
+  allowedShare,
+  type DemoReport,
+  lazyShare,
+  reportColumns,
+  reportJson,
+  reportRows,
+  startLines,
+} from '../demo/report.ts';
 import { CommandError } from '../errors.ts';
 import { humanBytes, humanDuration, percent } from '../human.ts';
 
@@ -83,6 +91,9 @@ async function print({ output }: CliContext, report: DemoReport): Promise<void> 
   await output.lines(report.lazy.output.split('\n').map((line) => `  ${line}`));
   await output.line('');
   await output.table(reportColumns, reportRows(report));
+  await output.line('');
+  await output.line('peel why, of the mount:');
+  await output.lines(startLines(report).map((line) => `  ${line}`));
 }
 
 /** Where the packed image is kept between runs. */

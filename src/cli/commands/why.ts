@@ -45,7 +45,10 @@ async function explain(
   options: WhyCommandOptions,
 ) {
   const row = await find(node, what);
-  if (row === undefined) throw new CommandError(`no start of ${what} is known`, { code: 'ERR_START_UNKNOWN' });
+  if (row === undefined) {
+    const { root } = node.paths;
+    throw new CommandError(`no start of ${what} is known in ${root}`, { code: 'ERR_START_UNKNOWN' });
+  }
   const { explainStart } = await import('../../image/explain-start.ts');
   const report = await explainStart(row, (layer) => node.imageDeps.layers.paths(layer));
   if (report === undefined)

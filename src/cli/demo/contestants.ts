@@ -1,6 +1,7 @@
 // The same image and the same program twice: mounted lazily by peel, and downloaded and unpacked.
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import type { StartReport } from '../../image/start-report.ts';
 import { CommandError } from '../errors.ts';
 import { programPath, rightAnswer } from './application.ts';
 import { type Finished, runChild, runPeel } from './child.ts';
@@ -15,18 +16,26 @@ export interface Timing {
   readonly output: string;
 }
 
+export interface LazyTiming extends Timing {
+  /** What `peel why` says of it. */
+  readonly start: StartReport;
+}
+
 /** Always unmounts. */
-export async function mountAndRun(reference: string, work: string, signal: AbortSignal): Promise<Timing> {
+export async function mountAndRun(reference: string, work: string, signal: AbortSignal): Promise<LazyTiming> {
   const root = ['--root', path.join(work, 'state')];
   const dir = path.join(work, 'mounted');
   await mkdir(dir, { recursive: true });
   const started = performance.now();
+  let timing: Timing;
   try {
     await runPeel([...root, 'mount', reference, dir], signal);
-    return await runInside(dir, started, signal);
+    timing = await runInside(dir, started, signal);
   } finally {
     await runPeel([...root, 'umount', dir]).catch((error: unknown) => leaveNothing(dir, error));
   }
+  const { stdout } = await runPeel([...root, '--json', 'why', dir], signal);
+  return { ...timing, start: JSON.parse(stdout) as StartReport };
 }
 
 export async function unpackAndRun(source: PushTarget, work: string, signal: AbortSignal): Promise<Timing> {

@@ -1,6 +1,7 @@
 import { humanBytes, humanDuration, percent } from '../human.ts';
 import type { Column } from '../table.ts';
-import type { Timing } from './contestants.ts';
+import { totalLines } from '../why-text.ts';
+import type { LazyTiming, Timing } from './contestants.ts';
 import type { Traffic } from './demo-registry.ts';
 
 export interface Measured extends Timing {
@@ -12,7 +13,7 @@ export interface DemoReport {
   readonly layerBytes: number;
   readonly unpackedBytes: number;
   readonly layers: number;
-  readonly lazy: Measured;
+  readonly lazy: Measured & LazyTiming;
   readonly eager: Measured;
 }
 
@@ -44,6 +45,14 @@ export function reportRows({ layerBytes, unpackedBytes, layers, lazy, eager }: D
   ];
 }
 
+/** Of the mount: what was needed and fetched, and how long reads waited. */
+export function startLines({ lazy }: DemoReport): string[] {
+  return totalLines(lazy.start).slice(0, 4);
+}
+
+/** Without the list of all reads that waited. */
 export function reportJson(report: DemoReport): Record<string, unknown> {
-  return { ...report, lazyShare: lazyShare(report), allowedShare };
+  const { start, ...lazy } = report.lazy;
+  const { totals, wastedBytes, avoidable } = start;
+  return { ...report, lazy: { ...lazy, totals, wastedBytes, avoidable }, lazyShare: lazyShare(report), allowedShare };
 }

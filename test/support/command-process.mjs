@@ -1,0 +1,24 @@
+// Many command lines of the built `peel`, one after the other in one process: each message is the words of one, and its answer what
+// dist/cli/main.js would have written and its exit code. For commands that end by themselves.
+import { runCli } from '../../dist/cli/program.js';
+
+let written = { out: [], err: [] };
+for (const [stream, name] of [
+  [process.stdout, 'out'],
+  [process.stderr, 'err'],
+]) {
+  stream.write = (chunk, ...rest) => {
+    written[name].push(Buffer.from(chunk));
+    rest.findLast((each) => typeof each === 'function')?.();
+    return true;
+  };
+}
+
+process.on('message', async (args) => {
+  written = { out: [], err: [] };
+  const code = await runCli(args);
+  // A process has one command line, which leaves its listeners to the end.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.removeAllListeners(signal);
+  for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners('error');
+  process.send({ code, stdout: Buffer.concat(written.out), stderr: Buffer.concat(written.err) });
+});
