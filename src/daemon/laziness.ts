@@ -51,7 +51,10 @@ export class Laziness implements LazyService {
   /** From now on the fill ends where the cache is full. */
   keptBy(keeper: CacheKeeper): void {
     this.lazy.keptBy(keeper);
-    this.policy.setAllowed(() => keeper.fillAllowed());
+    this.policy.setAllowed(
+      () => keeper.fillAllowed(),
+      () => keeper.fillAhead(),
+    );
   }
 
   /** Told of what happens to every layer that is served from now on. */

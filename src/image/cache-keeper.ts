@@ -123,6 +123,11 @@ export class CacheKeeper {
     return `the cache is full: ${humanBytes(used)} of ${humanBytes(limit)}`;
   }
 
+  /** Bytes of blob that filling may have under way: what they become, unpacked, must fit between where filling stops and the limit. */
+  fillAhead(): number {
+    return this.#bounds === undefined ? 0 : (this.#bounds.limit - this.#bounds.low) / 4;
+  }
+
   stats(): KeeperStats {
     return { usedBytes: this.#level.used, limitBytes: this.#bounds?.limit, ...this.#totals };
   }

@@ -29,6 +29,7 @@ export class FillPolicy {
   readonly #places = new Set<FillPlace>();
   #limits: FillLimits;
   #allowed: () => string | undefined = () => undefined;
+  #mostAsked: () => number = () => Infinity;
   #changed = new Deferred<void>();
   /** Bytes; below zero after a span that was larger than what there was. */
   #tokens = 0;
@@ -50,9 +51,13 @@ export class FillPolicy {
     this.#wake();
   }
 
-  /** `allowed`: why nothing may be filled now, like "cache is full", or undefined. It is asked often. */
-  setAllowed(allowed: () => string | undefined): void {
+  /**
+   * `allowed`: why nothing may be filled now, like "cache is full", or undefined. It is asked often. `mostAsked`: bytes of blob that may be under way for
+   * each layer, as they come whatever happens meanwhile; default any.
+   */
+  setAllowed(allowed: () => string | undefined, mostAsked: () => number = () => Infinity): void {
     this.#allowed = allowed;
+    this.#mostAsked = mostAsked;
     this.#wake();
   }
 
@@ -61,6 +66,11 @@ export class FillPolicy {
     const { hours } = this.#limits;
     if (hours !== undefined && !isWithin(hours, this.clock.minute())) return 'not at this hour';
     return this.#allowed();
+  }
+
+  /** Bytes of blob that may be under way for one layer. */
+  get mostAsked(): number {
+    return this.#mostAsked() / this.#layersAtOnce;
   }
 
   /** Bytes that one turn is for. */

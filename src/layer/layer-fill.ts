@@ -65,6 +65,10 @@ export class LayerFill {
     this.#order.prefer(spans);
   }
 
+  get #most(): number {
+    return Math.min(mostAsked, this.#o.policy.mostAsked);
+  }
+
   /** Idempotent. */
   start(): void {
     this.#running ??= this.#run();
@@ -131,13 +135,13 @@ export class LayerFill {
   /** Asks for what there is room for. */
   async #ask(place: FillPlace, signal: AbortSignal): Promise<void> {
     const { layer, policy } = this.#o;
-    if (this.#askedBytes > mostAsked / 2) return;
+    if (this.#askedBytes > this.#most / 2) return;
     for (let first = this.#next(); first !== undefined; first = this.#next()) {
       this.#order.giveBack([first]);
       // Others may have come meanwhile, or be more urgent.
       await place.turn(signal);
       signal.throwIfAborted();
-      const room = Math.min(policy.turnBytes, mostAsked - this.#askedBytes);
+      const room = Math.min(policy.turnBytes, this.#most - this.#askedBytes);
       const spans: number[] = [];
       let bytes = 0;
       for (let span = this.#next(); span !== undefined; span = bytes < room ? this.#next() : undefined) {
@@ -150,7 +154,7 @@ export class LayerFill {
       this.#askedBytes += bytes;
       place.spend(bytes);
       layer.want(spans, 'background');
-      if (this.#askedBytes >= mostAsked || layer.complete) return;
+      if (this.#askedBytes >= this.#most || layer.complete) return;
     }
   }
 
@@ -178,7 +182,7 @@ export class LayerFill {
     this.#lastLandedAt = this.#o.policy.clock.now();
     this.#pauses = 0;
     // Many small spans are asked for together.
-    if (this.#askedBytes <= mostAsked / 2) this.#landed.resolve();
+    if (this.#askedBytes <= this.#most / 2) this.#landed.resolve();
   }
 
   /** Until there is room again, or a moment passed. */
