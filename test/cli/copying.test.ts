@@ -10,7 +10,7 @@ import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { Registry } from '../../src/registry/registry.ts';
 import { type BuiltImage, buildImage, pushImage } from '../support/image-builder.ts';
 import { startDockerRegistry } from '../support/docker-registry.ts';
-import { PeelNode } from '../support/peel-node.ts';
+import { CommandNode } from '../support/command-node.ts';
 import { content, listAll } from '../support/registry-content.ts';
 import { peelMain, runOk } from '../support/run.ts';
 import { TestRegistry } from '../support/test-registry.ts';
@@ -22,7 +22,7 @@ interface Report {
   blobs: { copied: number; mounted: number; existing: number };
 }
 
-const node = new PeelNode();
+const node = new CommandNode();
 const platforms = ['amd64', 'arm64'] as const;
 let registry: TestRegistry;
 let index: { readonly bytes: Buffer; readonly descriptor: Descriptor };

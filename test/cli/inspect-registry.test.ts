@@ -7,10 +7,10 @@ import { TestAuthority } from '../support/certificates.ts';
 import { startFaultyRegistry } from '../support/faulty-registry.ts';
 import type { FaultyRegistry } from '../support/faulty-registry.ts';
 import { makeFixture } from '../support/fixtures.ts';
-import { PeelNode } from '../support/peel-node.ts';
+import { CommandNode } from '../support/command-node.ts';
 import { TestRegistry, layersOf } from '../support/test-registry.ts';
 
-const node = new PeelNode();
+const node = new CommandNode();
 let registry: TestRegistry;
 let limited: FaultyRegistry;
 let remaining = 76;

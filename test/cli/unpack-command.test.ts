@@ -6,12 +6,13 @@ import { shellLayer } from '../support/container-image.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import type { BuiltImage } from '../support/image-builder.ts';
 import { listTree, treeDifference } from '../support/list-tree.ts';
+import { CommandNode } from '../support/command-node.ts';
 import { PeelNode } from '../support/peel-node.ts';
 import { unpackWithUmoci } from '../support/reference-tree.ts';
 import { run } from '../support/run.ts';
 import { TestRegistry, layersOf } from '../support/test-registry.ts';
 
-const node = new PeelNode();
+const node = new CommandNode();
 let registry: TestRegistry;
 let tars: string[];
 let zoo: BuiltImage;
