@@ -19,6 +19,8 @@ interface Around {
 export class FillOrder {
   readonly #spans: SpanTable;
   readonly #given: Uint8Array;
+  /** What was given back, the next one last. */
+  readonly #returned: number[] = [];
   #preferred: readonly number[] = [];
   #nextPreferred = 0;
   /** The latest touched last; one region may be there several times. */
@@ -49,26 +51,33 @@ export class FillOrder {
 
   /** Undefined when all were given. */
   next(): number | undefined {
-    const span = this.#nextOfPreferred() ?? this.#nextAround() ?? this.#nextInOrder();
+    const span = this.#nextReturned() ?? this.#nextOfPreferred() ?? this.#nextAround() ?? this.#nextInOrder();
     if (span !== undefined) this.#given[span] = 1;
     return span;
   }
 
   /** These are given once more, in order. */
   again(spans: Iterable<number>): void {
-    for (const span of spans) this.#given[span] = 0;
-    this.#next = 0;
+    for (const span of spans) {
+      this.#given[span] = 0;
+      this.#next = Math.min(this.#next, span);
+    }
   }
 
   /** As if these had not been given, the last ones: they are the next. */
   giveBack(spans: readonly number[]): void {
     this.again(spans);
-    this.#preferred = [...spans, ...this.#preferred.slice(this.#nextPreferred)];
-    this.#nextPreferred = 0;
+    for (const span of spans.toReversed()) this.#returned.push(span);
   }
 
   #isNew(span: number | undefined): span is number {
     return span !== undefined && this.#given[span] === 0;
+  }
+
+  #nextReturned(): number | undefined {
+    let span = this.#returned.pop();
+    while (span !== undefined && !this.#isNew(span)) span = this.#returned.pop();
+    return span;
   }
 
   #nextOfPreferred(): number | undefined {

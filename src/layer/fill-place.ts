@@ -1,7 +1,8 @@
 interface FillPlaceActions {
   readonly turn: (signal: AbortSignal) => Promise<void>;
   readonly spend: (bytes: number) => void;
-  readonly changed: () => void;
+  readonly touched: () => void;
+  readonly rests: () => void;
   readonly leave: () => void;
 }
 
@@ -27,7 +28,7 @@ export class FillPlace {
   touched(at: number): void {
     if (at <= this.#touchedAt) return;
     this.#touchedAt = at;
-    this.#actions.changed();
+    this.#actions.touched();
   }
 
   /** Resolves when about `turnBytes` may be asked for, which is to be told by `spend()`. Errors: the signal's reason. */
@@ -43,7 +44,7 @@ export class FillPlace {
   /** Others go first until the next `turn()`. */
   rest(): void {
     this.#rests = true;
-    this.#actions.changed();
+    this.#actions.rests();
   }
 
   leave(): void {

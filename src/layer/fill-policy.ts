@@ -30,7 +30,8 @@ export class FillPolicy {
   #limits: FillLimits;
   #allowed: () => string | undefined = () => undefined;
   #mostAsked: () => number = () => Infinity;
-  #changed = new Deferred<void>();
+  /** Those that wait for their turn. One promise for all would remember everybody who ever waited for it. */
+  readonly #waiting = new Map<FillPlace, Deferred<void>>();
   /** Bytes; below zero after a span that was larger than what there was. */
   #tokens = 0;
   #countedAt: number;
@@ -84,7 +85,9 @@ export class FillPolicy {
     const place: FillPlace = new FillPlace({
       turn: (signal) => this.#turn(place, signal),
       spend: (bytes) => void (this.#tokens -= this.#limits.bandwidth === 0 ? 0 : bytes),
-      changed: () => this.#wake(),
+      // It may be among the first now; all others are where they were, or behind.
+      touched: () => this.#waiting.get(place)?.resolve(),
+      rests: () => this.#wake(),
       leave: () => {
         this.#places.delete(place);
         this.#wake();
@@ -99,7 +102,13 @@ export class FillPolicy {
       signal.throwIfAborted();
       const waitMs = this.#waitMs(place);
       if (waitMs === 0) return;
-      await sleepOr(this.clock, waitMs, this.#changed.promise, signal);
+      const changed = new Deferred<void>();
+      this.#waiting.set(place, changed);
+      try {
+        await sleepOr(this.clock, waitMs, changed.promise, signal);
+      } finally {
+        if (this.#waiting.get(place) === changed) this.#waiting.delete(place);
+      }
     }
   }
 
@@ -134,8 +143,6 @@ export class FillPolicy {
   }
 
   #wake(): void {
-    const changed = this.#changed;
-    this.#changed = new Deferred();
-    changed.resolve();
+    for (const changed of this.#waiting.values()) changed.resolve();
   }
 }

@@ -3,7 +3,7 @@
 import { systemClock } from '../util/clock.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Semaphore } from '../util/semaphore.ts';
-import { urgency } from './fetch-class.ts';
+import { fetchClasses } from './fetch-class.ts';
 import type { FetchClass } from './fetch-class.ts';
 import { LinkMeter } from './link-meter.ts';
 import { fetchSlots } from './permits.ts';
@@ -68,8 +68,8 @@ export class Link {
   readonly slots: Semaphore;
   readonly #clock: Clock;
   readonly #meter: LinkMeter;
-  /** In the order of arrival. */
-  readonly #waiters = new Set<Waiter>();
+  /** Of each class, in the order of arrival: of the first in its class nobody is before, so that only those are looked at. */
+  readonly #waiters = new Map(fetchClasses.map((each) => [each, new Set<Waiter>()]));
   /** By class, when it was last let through. */
   readonly #lastGrant = new Map<FetchClass, number>();
   /** Bytes that requests under way have yet to bring, and bytes that were promised to requests not sent yet. */
@@ -127,7 +127,7 @@ export class Link {
     if (signal.aborted) return Promise.reject(signal.reason as Error);
     return new Promise((resolve, reject) => {
       const onAbort = () => {
-        this.#waiters.delete(waiter);
+        this.#lane(fetchClass).delete(waiter);
         reject(signal.reason as Error);
         this.#arm();
       };
@@ -141,7 +141,7 @@ export class Link {
         },
       };
       signal.addEventListener('abort', onAbort, { once: true });
-      this.#waiters.add(waiter);
+      this.#lane(fetchClass).add(waiter);
       this.#grantWaiting();
     });
   }
@@ -153,10 +153,12 @@ export class Link {
 
   #grantWaiting(): void {
     for (;;) {
-      const overdue = [...this.#waiters].find((waiter) => this.#patienceLeft(waiter) <= 0);
+      const overdue = this.#firsts()
+        .filter((first) => this.#patienceLeft(first) <= 0)
+        .toSorted((a, b) => a.since - b.since)[0];
       const waiter = overdue ?? this.#nextInTurn();
       if (waiter === undefined) break;
-      this.#waiters.delete(waiter);
+      this.#lane(waiter.fetchClass).delete(waiter);
       this.#lastGrant.set(waiter.fetchClass, this.#clock.now());
       const promised = Math.max(waiter.least, this.runLimits(waiter.fetchClass).maxBytes);
       this.#promised += promised;
@@ -168,12 +170,21 @@ export class Link {
     this.#arm();
   }
 
+  #lane(fetchClass: FetchClass): Set<Waiter> {
+    return this.#waiters.get(fetchClass) as Set<Waiter>;
+  }
+
+  /** Of each class that waits, the most urgent class first. */
+  #firsts(): Waiter[] {
+    return [...this.#waiters.values()].flatMap((lane) => {
+      const [first] = lane;
+      return first ?? [];
+    });
+  }
+
   /** The most urgent one, if there is room. */
   #nextInTurn(): Waiter | undefined {
-    let next: Waiter | undefined;
-    for (const waiter of this.#waiters) {
-      if (next === undefined || urgency(waiter.fetchClass) < urgency(next.fetchClass)) next = waiter;
-    }
+    const [next] = this.#firsts();
     if (next === undefined || !this.#hasRoom()) return undefined;
     return next.fetchClass === 'background' && this.#demandsWaiting > 0 ? undefined : next;
   }
@@ -195,8 +206,9 @@ export class Link {
   #arm(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-    if (this.#waiters.size === 0) return;
-    const left = Math.min(...[...this.#waiters].map((waiter) => this.#patienceLeft(waiter)));
+    const firsts = this.#firsts();
+    if (firsts.length === 0) return;
+    const left = Math.min(...firsts.map((first) => this.#patienceLeft(first)));
     this.#cancelTimer = this.#clock.after(Math.max(1, left), () => {
       this.#cancelTimer = undefined;
       this.#grantWaiting();
@@ -246,8 +258,9 @@ export class Link {
         const counted = Math.min(left, arrived);
         left -= counted;
         this.#outstanding -= counted;
-        this.#meter.arrived(arrived, { isFull: this.#waiters.size > 0 });
-        if (this.#waiters.size > 0) this.#grantWaiting();
+        const isFull = this.#firsts().length > 0;
+        this.#meter.arrived(arrived, { isFull });
+        if (isFull) this.#grantWaiting();
       },
       idle: () => {
         if (state === 'idle' || state === 'ended') return;

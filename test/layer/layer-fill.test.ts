@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { FillPolicy } from '../../src/layer/fill-policy.ts';
 import type { FillLimits } from '../../src/layer/fill-policy.ts';
 import { LayerFill } from '../../src/layer/layer-fill.ts';
@@ -209,6 +209,24 @@ describe('FillPolicy', () => {
     layer.landAll();
     await time.pass(2000);
     expect(layer.wanted.length).toBe(32);
+  });
+
+  it('remembers nothing of those that waited while nothing changed', async () => {
+    const { time, policy } = policyOf();
+    policy.setAllowed(() => 'cache is full');
+    const ending = new AbortController();
+    const place = policy.enter();
+    const turn = place.turn(ending.signal);
+    await time.pass(1000);
+    const reactions = vi.spyOn(Promise, 'race');
+    onTestFinished(() => reactions.mockRestore());
+    await time.pass(3000);
+    const waitedFor = reactions.mock.calls.map(([both]) => [...both][1]);
+    expect(waitedFor).toHaveLength(3);
+    // What is waited for twice remembers both, for ever when it never comes.
+    expect(new Set(waitedFor).size).toBe(3);
+    ending.abort(new Error('over'));
+    await expect(turn).rejects.toThrow('over');
   });
 
   it('lets two layers be filled at a time, those that were touched last, and the next when one is done or gets nothing', async () => {
