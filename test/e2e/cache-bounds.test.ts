@@ -21,7 +21,8 @@ describe.skipIf(!canMount)('a cache with a limit', () => {
 
   beforeAll(async () => {
     const cache = ['[cache]', `limit = "${limit / mib}MiB"`, 'high = 70', 'low = 50'];
-    world = await SnapshotterWorld.start({ config: () => [...cache, '[fill]', 'enabled = true'] });
+    const config = [...cache, '[fill]', 'enabled = true', '[read_ahead]', 'enabled = false'];
+    world = await SnapshotterWorld.start({ config: () => config });
     ({ reference } = await world.image('large', [files]));
   });
   beforeEach(() => world.explainFailure());
@@ -50,7 +51,7 @@ describe.skipIf(!canMount)('a cache with a limit', () => {
       150,
     );
     const sums = files.map(({ name, data }) => `${sha256(data).slice('sha256:'.length)}  /${name}`).join('\n');
-    const script = 'for f in 0 1 2 3 4 5 6 7 8 9 10 11; do sha256sum /f$f; sleep 0.4; done';
+    const script = 'for f in 0 1 2 3 4 5 6 7 8 9 10 11; do sha256sum /f$f; sleep 0.6; done';
     const command = ['sh', '-c', `${script}; sleep 1; ${script}`];
     try {
       const runs = await Promise.all([0, 1].map(() => world.containerd.run(reference, command)));
