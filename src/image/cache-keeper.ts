@@ -128,6 +128,12 @@ export class CacheKeeper {
     return this.#bounds === undefined ? 0 : (this.#bounds.limit - this.#bounds.low) / 4;
   }
 
+  /** Bytes of blob that may be here unread, or under way, because somebody might read them: none from where room is made. */
+  readAheadRoom(): number {
+    if (this.#bounds === undefined || this.#level.used === undefined) return 0;
+    return this.#isHigh() ? 0 : (this.#bounds.limit - this.#bounds.low) / 4;
+  }
+
   stats(): KeeperStats {
     return { usedBytes: this.#level.used, limitBytes: this.#bounds?.limit, ...this.#totals };
   }

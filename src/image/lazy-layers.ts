@@ -61,6 +61,7 @@ export class LazyLayers {
   readonly #entries = new Map<Layer, Entry>();
   readonly #watchers: ((layer: Layer) => () => void)[] = [];
   #protect: CacheKeeper['protect'] | undefined;
+  #room: () => number = () => Infinity;
   /** Of layers that are not served any more. */
   readonly #before = { fetchedBytes: 0, usedBytes: 0 };
 
@@ -69,9 +70,10 @@ export class LazyLayers {
   }
 
   /** Who keeps the cache within its bounds learns from the layers that are attached. */
-  keptBy(keeper: Pick<CacheKeeper, 'watch' | 'protect'>): void {
+  keptBy(keeper: Pick<CacheKeeper, 'watch' | 'protect' | 'readAheadRoom'>): void {
     this.watchedBy((layer) => keeper.watch(layer));
     this.#protect = (layer, spans) => keeper.protect(layer, spans);
+    this.#room = () => keeper.readAheadRoom();
   }
 
   /** `watch` is called with each layer that is or will be attached, and returns what ends it. */
@@ -169,7 +171,7 @@ export class LazyLayers {
   }
 
   #startReadAhead(entry: Entry, budget: number): void {
-    const readAhead = new ReadAhead({ layer: entry.layer, budget });
+    const readAhead = new ReadAhead({ layer: entry.layer, budget, room: () => this.#room() });
     entry.readAhead = readAhead;
     readAhead.start();
     if (entry.files !== undefined) void this.#learnFiles(readAhead, entry.files);

@@ -26,6 +26,7 @@ interface Entry {
 
 export class GuessLedger {
   readonly #budget: number;
+  readonly #room: () => number;
   /** In the order of the guesses. */
   readonly #open = new Map<number, Entry>();
   readonly #wrong = new Map<number, Entry>();
@@ -34,8 +35,10 @@ export class GuessLedger {
   #charged = 0;
   #touches = 0;
 
-  constructor(budget: number) {
+  /** `room`: bytes that there may be now whatever the budget says. */
+  constructor(budget: number, room: () => number = () => Infinity) {
     this.#budget = budget;
+    this.#room = room;
   }
 
   /** 0 to 1. */
@@ -59,7 +62,7 @@ export class GuessLedger {
     const known = this.#open.get(span) ?? this.#wrong.get(span);
     if (known !== undefined && known.state !== 'tried') return false;
     const pays = kind === 'sequence' || kind === 'file' || this.#of(kind).value >= leastAccuracy;
-    const asks = pays && this.#charged + bytes <= this.allowance * shares[kind];
+    const asks = pays && this.#charged + bytes <= Math.min(this.allowance * shares[kind], this.#room());
     if (known !== undefined && !asks) return false;
     if (known !== undefined) this.#remove(span, known);
     this.#open.set(span, { kind, bytes, at, touches: this.#touches, state: asks ? 'asked' : 'tried' });

@@ -21,6 +21,8 @@ export interface ReadAheadOptions {
   readonly layer: ReadAheadLayer;
   /** Most bytes of blob that are asked for or fetched and not read, at any time. */
   readonly budget: number;
+  /** Bytes of blob that there may be now whatever the budget says, as the cache has room; default any. */
+  readonly room?: (() => number) | undefined;
   /** Without it only the order of spans tells what belongs together. */
   readonly files?: FileMap | undefined;
 }
@@ -51,10 +53,10 @@ export class ReadAhead {
   #usedBytes = 0;
   #stop: (() => void) | undefined;
 
-  constructor({ layer, budget, files }: ReadAheadOptions) {
+  constructor({ layer, budget, room, files }: ReadAheadOptions) {
     this.#layer = layer;
     this.#pattern = new AccessPattern(layer.spans, files);
-    this.#ledger = new GuessLedger(budget);
+    this.#ledger = new GuessLedger(budget, room);
   }
 
   useFiles(files: FileMap): void {

@@ -69,6 +69,7 @@ describe('LazyLayers', () => {
     const { lazy, files } = lazyLayers();
     const kept: string[] = [];
     lazy.keptBy({
+      readAheadRoom: () => Infinity,
       watch: () => () => {},
       protect: (digest, spans) => {
         const name = `${digest === layer.descriptor.digest} ${[...spans].join()}`;
