@@ -91,7 +91,7 @@ describe.skipIf(!canMount)('the background fill', () => {
     expect(requests(top)).toBeGreaterThan(0);
 
     const stop = world.registry.front.interfere(everything, (_request, response) => response.destroy());
-    onTestFinished(() => void stop());
+    onTestFinished(() => stop());
     world.registry.front.forget();
     const { out } = await world.containerd.run(reference, ['sha256sum', '/data0', '/small0']);
     expect(out).toBe(`${hex(data[0] ?? '')}  /data0\n${hex('words 0')}  /small0\n`);

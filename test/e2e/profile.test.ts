@@ -1,6 +1,6 @@
 // Profiles from one node to the next, over a real registry, containerd and runc.
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { ProfileReport } from '../../src/image/profile-service.ts';
 import type { PushedImage } from '../support/container-image.ts';
 import { fetchedBytes } from '../support/daemon-metrics.ts';
@@ -19,7 +19,7 @@ interface Recorded extends PushedImage {
 }
 
 describe.skipIf(!canMount)('a profile', () => {
-  const recorder = new PeelNode();
+  const recorders: PeelNode[] = [];
   let world: SnapshotterWorld;
 
   beforeAll(async () => {
@@ -31,13 +31,15 @@ describe.skipIf(!canMount)('a profile', () => {
     world.registry.front.forget();
   });
   afterAll(async () => {
-    await recorder.close();
+    for (const recorder of recorders) await recorder.close();
     expect(await world.close()).toEqual([]);
   });
 
   /** An image that a node has recorded a start of and pushed its profile for. */
   async function recorded(name: string, format: 'peel' | 'soci'): Promise<Recorded> {
     // No image has a layer of another one.
+    const recorder = new PeelNode();
+    recorders.push(recorder);
     const [data, late] = [randomBytes(3072 * kib), randomBytes(200 * kib)];
     const answer = `${hex(data.subarray(0, 300_000))}  -\n${hex(late)}  /late\n`;
     const image = await world.image(
@@ -69,7 +71,7 @@ describe.skipIf(!canMount)('a profile', () => {
     // Nothing has been read, and not all of it comes.
     await expect
       .poll(async () => (await fetchedBytes(daemon, 'profile')) - before.profile, wait)
-      .toBeGreaterThan(1000 * kib);
+      .toBeGreaterThan(400 * kib);
     expect(registry.front.bytes(top)).toBeLessThan(2000 * kib);
     const { out } = await containerd.run(image.reference, start);
     expect(out).toBe(image.answer);
@@ -87,9 +89,11 @@ describe.skipIf(!canMount)('a profile', () => {
 
   it('that refers to another index is ignored with one message', async () => {
     const image = await recorded('other', 'peel');
-    // The newest counts.
+    // The newest counts. Who made the first would use that again.
+    const indexer = new PeelNode();
+    onTestFinished(() => indexer.close());
     const sizes = ['--peel-span-size', '128KiB', '--min-layer-size', '0'];
-    await recorder.ok(['index', 'create', image.reference, '--format', 'peel', '--push', ...sizes]);
+    await indexer.ok(['index', 'create', image.reference, '--format', 'peel', '--push', ...sizes]);
     const before = await fetchedBytes(world.daemon, 'profile');
     await world.pull(image.reference);
     const { out } = await world.containerd.run(image.reference, start);
