@@ -2,8 +2,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { StartRecord } from '../../src/image/record-start.ts';
-import type { ProfileReport } from '../../src/image/profile-service.ts';
 import { memberLayer, shellLayer } from '../support/container-image.ts';
 import { mountsBelow } from '../support/leftovers.ts';
 import { canMount, PeelNode } from '../support/peel-node.ts';

@@ -190,7 +190,7 @@ describe.skipIf(!canMount)('an image without an index', () => {
     registry.front.forget();
     const other = new PeelNode();
     try {
-      const dir = await other.mount(image.reference);
+      const dir = await other.mount(image.reference, 'auto', '--no-read-ahead');
       expect(await runOk('cat', [`${dir}/first`])).toBe('first');
       expect(registry.front.bytes(digestsOf(image)[1])).toBeLessThan(5 << 20);
       await other.umount(dir);
