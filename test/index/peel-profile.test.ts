@@ -1,5 +1,5 @@
 // The bytes of profiles: written, read, and refused when they are not what they should be.
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { rangesOf } from '../../src/index/peel-profile.ts';
 import type { ProfileLayer } from '../../src/index/peel-profile.ts';

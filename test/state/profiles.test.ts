@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { maxProfileSpans as formatLimit } from '../../src/index/profile-names.ts';
 import { parseDigest } from '../../src/oci/digest.ts';

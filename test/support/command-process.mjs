@@ -14,11 +14,13 @@ for (const [stream, name] of [
   };
 }
 
-process.on('message', async (args) => {
+async function answer(args) {
   written = { out: [], err: [] };
   const code = await runCli(args);
   // A process has one command line, which leaves its listeners to the end.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.removeAllListeners(signal);
   for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners('error');
   process.send({ code, stdout: Buffer.concat(written.out), stderr: Buffer.concat(written.err) });
-});
+}
+
+process.on('message', (args) => void answer(args));
