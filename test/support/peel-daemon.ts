@@ -39,7 +39,10 @@ export class PeelDaemon {
     const own = [`root = "${this.root}"`, `run_dir = "${this.runDir}"`];
     const tables = ['[registry]', `certs_dirs = ["${this.certsDir}"]`];
     // What is fetched only because there is time for it would hide what is fetched when it is read.
-    const quiet = lines.includes('[fill]') ? [] : ['[fill]', 'enabled = false'];
+    const isLazyTest = lines.includes('[fill]');
+    const fill = isLazyTest ? [] : ['[fill]', 'enabled = false'];
+    const readAhead = isLazyTest || lines.includes('[read_ahead]') ? [] : ['[read_ahead]', 'enabled = false'];
+    const quiet = [...fill, ...readAhead];
     writeFileSync(this.configFile, `${[...own, ...tables, ...quiet, ...lines].join('\n')}\n`);
   }
 
