@@ -139,15 +139,15 @@ describe.skipIf(!canMount)('an image without an index', () => {
       },
       { timeout: 10_000, interval: 200 },
     );
-    const text = await daemon.ok(['status']);
-    expect(text).toMatch(/^Unpacking: downloads \d+ of 16 .*; unpacks 3 of 8 \(at most 4 of one image\)/m);
-    expect(text).toMatch(new RegExp(`^ *\\d+ +\\S+ +${common[0]?.slice(0, 19)} +in progress +0 % `, 'm'));
-    // The layers of their own may be at work for a moment.
+    // The layers of their own may be at work for a moment, also after the others were seen alone.
     await vi.waitFor(async () => {
+      const text = await daemon.ok(['status']);
+      expect(text).toMatch(/^Unpacking: downloads \d+ of 16 .*; unpacks 3 of 8 \(at most 4 of one image\)/m);
+      expect(text).toMatch(new RegExp(`^ *\\d+ +\\S+ +${common[0]?.slice(0, 19)} +in progress +0 % `, 'm'));
       const metrics = await runOk('curl', ['-s', '--unix-socket', `${daemon.runDir}/control.sock`, 'http://d/metrics']);
       expect(metrics).toContain('peel_unpack_jobs{state="in_progress"} 3\n');
       expect(metrics).toContain('peel_unpack_leases{kind="unpacks",state="held"} 3\n');
-    });
+    }, 20_000);
     held.release();
     await Promise.all(pulls);
     for (const layer of common) expect(registry.front.bytes(layer)).toBe(bytesOf(one, layer));
