@@ -13,8 +13,13 @@ export interface ReceiveOptions<Range extends BlobRange> {
   readonly signal: AbortSignal;
   /** Called with the length of every piece that arrives. */
   readonly arrived: (bytes: number) => void;
-  /** Called with the bytes of each range, in order; the transfer pauses until it resolves. */
-  readonly take: (range: Range, data: Uint8Array) => Promise<void>;
+  /**
+   * Called with ranges that follow one another and their bytes, from the first byte of the first one on, in order; the transfer pauses until it
+   * resolves.
+   */
+  readonly take: (ranges: readonly Range[], data: Uint8Array) => Promise<void>;
+  /** Bytes of ranges that are waited for before some are handed over; default 0: each is at once. */
+  readonly least?: number | undefined;
 }
 
 /**
@@ -24,7 +29,7 @@ export interface ReceiveOptions<Range extends BlobRange> {
 export async function receiveRun<Range extends BlobRange>(
   { source, blobSize }: { readonly source: BlobSource; readonly blobSize: number },
   ranges: readonly Range[],
-  { signal, arrived, take }: ReceiveOptions<Range>,
+  { signal, arrived, take, least = 0 }: ReceiveOptions<Range>,
 ): Promise<void> {
   const start = ranges[0]?.blobStart ?? 0;
   const end = ranges.at(-1)?.blobEnd ?? 0;
@@ -34,15 +39,25 @@ export async function receiveRun<Range extends BlobRange>(
   try {
     const bytes = new SpanAssembler(start);
     let next = 0;
-    for await (const chunk of reader.body as AsyncIterable<Uint8Array>) {
-      arrived(chunk.length);
-      bytes.push(chunk);
-      for (let range = ranges[next]; range !== undefined; range = ranges[next]) {
-        const data = bytes.take(range.blobStart, range.blobEnd);
-        if (data === undefined) break;
-        next += 1;
-        await take(range, data);
+    const handOver = async (atLeast: number) => {
+      for (;;) {
+        const group = groupAt(ranges, next, bytes.end, atLeast);
+        const [first, last] = [group[0], group.at(-1)];
+        const data = first && last && bytes.take(first.blobStart, last.blobEnd);
+        if (data === undefined) return;
+        next += group.length;
+        await take(group, data);
       }
+    };
+    try {
+      for await (const chunk of reader.body as AsyncIterable<Uint8Array>) {
+        arrived(chunk.length);
+        bytes.push(chunk);
+        await handOver(least);
+      }
+    } finally {
+      // What came before it broke off is not asked for again.
+      if (!signal.aborted) await handOver(0);
     }
     signal.throwIfAborted();
     if (next < ranges.length) {
@@ -55,4 +70,24 @@ export async function receiveRun<Range extends BlobRange>(
     signal.removeEventListener('abort', stop);
     reader.close();
   }
+}
+
+/** The ranges from `next` on that are to be handed over when the blob is here up to `end`: up to a gap between two, and none while they may become more. */
+function groupAt<Range extends BlobRange>(
+  ranges: readonly Range[],
+  next: number,
+  end: number,
+  least: number,
+): readonly Range[] {
+  const start = ranges[next]?.blobStart ?? 0;
+  let [after, at] = [next, start];
+  for (let range = ranges[after]; range !== undefined && range.blobEnd <= end; range = ranges[after]) {
+    // Neighbours may share a byte.
+    if (range.blobStart > at) break;
+    at = range.blobEnd;
+    after += 1;
+  }
+  const follower = ranges[after];
+  const mayGrow = follower !== undefined && follower.blobStart <= at;
+  return mayGrow && at - start < least ? [] : ranges.slice(next, after);
 }

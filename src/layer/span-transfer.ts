@@ -1,7 +1,7 @@
 // One request: its body is cut into spans as it arrives, and each is decoded at once while the rest still streams.
 import { setMaxListeners } from 'node:events';
 import type { Span, SpanTable } from '../index/layer-index.ts';
-import type { DecodeRequest } from '../native/layer-cache.ts';
+import type { DecodeRun, DecodedRun } from '../native/layer-cache.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
@@ -16,7 +16,7 @@ import type { Want } from './span-wants.ts';
 
 /** The part of the block cache that the fetcher fills. */
 export interface SpanSink {
-  decode(request: DecodeRequest): Promise<number>;
+  decodeRun(run: DecodeRun): Promise<DecodedRun>;
   fail(span: number, errnoName: string): void;
   /** True also wakes the reads that wait for the span: another process may have brought it. */
   isPresent(span: number): boolean;
@@ -54,6 +54,28 @@ export interface TransferResult {
   readonly bytes: number;
 }
 
+interface Piece {
+  readonly want: Want;
+  readonly span: Span;
+}
+
+/** Blob bytes from `start` on. */
+interface RunData {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+}
+
+type Tail = Promise<Uint8Array | undefined> | undefined;
+
+/** `cause`: why the window of a span did not come. */
+class WindowMissing extends Error {
+  constructor(cause: unknown) {
+    super('the window of a span is missing', { cause });
+  }
+}
+
+/** Bytes of blob that are decoded in one go where nobody waits for a single span: each go costs the event loop as much. */
+const goBytes = 512 * 1024;
 /** A request that has brought nothing for so long gives its permits back: it waits, it does not use the network. */
 const idleMs = 1_000;
 
@@ -69,6 +91,8 @@ export class SpanTransfer {
   #cancelDeadline: (() => void) | undefined;
   #sentAt = 0;
   #bytes = 0;
+  /** What was taken last, and what the stream is before the span behind it. */
+  #previous: { readonly next: number; readonly tail: Tail } | undefined;
 
   /** `run`: ascending. */
   constructor(parts: TransferParts, run: readonly Want[], events: TransferEvents) {
@@ -108,7 +132,8 @@ export class SpanTransfer {
     let failure: unknown;
     try {
       // Their requests are on their way before the one for the spans.
-      spans.prepareWindows(run.map(({ span }) => span));
+      const firsts = run.map(({ span }) => span).filter((span, i, all) => span - 1 !== all[i - 1]);
+      spans.prepareWindows(firsts.filter((span) => !this.#isAfterPresent(span)));
       await this.#waitForWindows(run);
       const ranges = [...this.#left.keys()].map((span) => spans.span(span));
       if (ranges.length > 0) {
@@ -118,8 +143,9 @@ export class SpanTransfer {
           stall.heard();
           transfer?.received(bytes);
         };
-        const take = (span: Span, data: Uint8Array) => this.#take(span, data);
-        await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, arrived, take });
+        const take = (group: readonly Span[], data: Uint8Array) => this.#take(group, data);
+        const least = run.some(({ isDemand }) => isDemand) ? 0 : goBytes;
+        await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, arrived, take, least });
       }
     } catch (error) {
       failure = signal.aborted ? signal.reason : error;
@@ -150,7 +176,7 @@ export class SpanTransfer {
   /** The bytes of some came in vain before and would again: those come only once their windows are here. Never rejects. */
   async #waitForWindows(run: readonly Want[]): Promise<void> {
     const { signal } = this.#ending;
-    const lacking = run.filter((want) => want.lacksWindow);
+    const lacking = run.filter((want) => want.lacksWindow && !this.#isAfterPresent(want.span));
     const coming = lacking.map(async (want) => {
       try {
         await untilAborted(this.#p.spans.window(want.span, { signal }), signal);
@@ -163,16 +189,23 @@ export class SpanTransfer {
   }
 
   /** Resolves when more may come: what waits to be decoded must fit into memory. Errors: the signal's reason. */
-  async #take(span: Span, data: Uint8Array): Promise<void> {
-    const want = this.#left.get(span.index);
-    if (want === undefined) return;
+  async #take(group: readonly Span[], data: Uint8Array): Promise<void> {
+    const pieces = group.flatMap((span) => {
+      const want = this.#left.get(span.index);
+      return want === undefined ? [] : [{ want, span }];
+    });
+    const [first, last] = [pieces[0], pieces.at(-1)];
+    if (first === undefined || last === undefined) return;
     const { signal } = this.#ending;
-    const priority = want.isExtra ? urgency('background') : urgency(want.fetchClass);
-    const permit = await this.#p.decodeBytes.acquire(data.length, { signal, priority });
+    const priorities = pieces.map(({ want }) => urgency(want.isExtra ? 'background' : want.fetchClass));
+    const permit = await this.#p.decodeBytes.acquire(data.length, { signal, priority: Math.min(...priorities) });
     this.#memory.add(permit);
-    this.#left.delete(span.index);
+    for (const { span } of pieces) this.#left.delete(span.index);
     this.#bytes += data.length;
-    const work = this.#decode(want, span, data).finally(() => {
+    const previous = this.#previous?.next === first.span.index ? this.#previous.tail : undefined;
+    const tail = this.#decode(pieces, { bytes: data, start: group[0]?.blobStart ?? 0 }, previous);
+    this.#previous = { next: last.span.index + 1, tail };
+    const work = tail.then(() => {
       permit();
       this.#memory.delete(permit);
       this.#decoding.delete(work);
@@ -180,33 +213,88 @@ export class SpanTransfer {
     this.#decoding.add(work);
   }
 
-  /** Never rejects. */
-  async #decode(want: Want, span: Span, data: Uint8Array): Promise<void> {
-    const { spans, sink } = this.#p;
+  /** `tail`: the stream before the first one, where that is known. Resolves to that behind the last one. Never rejects. */
+  async #decode(pieces: readonly Piece[], data: RunData, tail: Tail): Promise<Uint8Array | undefined> {
+    let before = await tail;
+    for (let at = 0; at < pieces.length; ) {
+      const run = neighbours(pieces, at);
+      const { present, error, tail: behind } = await this.#decodeRun(run, data, before);
+      for (const { want, span } of run.slice(0, present)) {
+        this.#events.landed(want, { bytes: span.blobEnd - span.blobStart, sentAt: this.#sentAt });
+      }
+      at += present;
+      before = present === run.length ? behind : undefined;
+      if (error === undefined) continue;
+      const failed = pieces[at]?.want;
+      at += 1;
+      if (failed === undefined) continue;
+      if (error instanceof WindowMissing) this.#events.windowFailed(failed, error.cause);
+      else this.#events.decodeFailed(failed, error);
+    }
+    return before;
+  }
+
+  /** As of `SpanSink`. Never rejects. */
+  async #decodeRun(run: readonly Piece[], data: RunData, before: Uint8Array | undefined): Promise<DecodedRun> {
+    const { spans } = this.#p;
     const { signal } = this.#ending;
-    const { index, decoder, bits, sha256 } = span;
+    const { index: first, decoder } = (run[0] as Piece).span;
+    if (decoder !== 'gzip-checkpoint') return await this.#decodeWith(undefined, run, data);
+    if (before !== undefined) return await this.#decodeWith(before, run, data);
+    if (this.#isAfterPresent(first)) {
+      const decoded = await this.#decodeWith('cached', run, data);
+      // It went meanwhile, or is shorter than a window.
+      if (decoded.error?.code !== 'ENODATA') return decoded;
+    }
     let window: Uint8Array | undefined;
     try {
-      if (decoder === 'gzip-checkpoint') window = await untilAborted(spans.window(index, { signal }), signal);
+      window = await untilAborted(spans.window(first, { signal }), signal);
     } catch (error) {
-      this.#events.windowFailed(want, signal.aborted ? signal.reason : error);
-      return;
+      return { present: 0, error: new WindowMissing(signal.aborted ? signal.reason : error) };
     }
+    return await this.#decodeWith(window, run, data);
+  }
+
+  /** Never rejects. */
+  async #decodeWith(window: DecodeRun['window'], run: readonly Piece[], data: RunData): Promise<DecodedRun> {
+    const { spans, sink } = this.#p;
+    const { index: first, decoder, sha256 } = (run[0] as Piece).span;
+    const bounds = run.flatMap(({ span }) => [span.blobStart - data.start, span.blobEnd - data.start]);
     try {
       if (decoder === 'sequential') {
         throw new LayerError('ERR_LAYER_UNSUPPORTED', `spans of kind ${decoder} cannot be fetched on their own`);
       }
-      const openEnded = spans.openEnded && index === spans.count - 1;
-      await sink.decode({ span: index, decoder, bits, data, window, sha256, openEnded });
+      return await sink.decodeRun({
+        first,
+        decoder,
+        bits: Uint8Array.from(run, ({ span }) => span.bits),
+        bounds: Uint32Array.from(bounds),
+        data: data.bytes,
+        window,
+        sha256: sha256 && Buffer.concat(run.map(({ span }) => span.sha256 ?? sha256)),
+        openEnded: spans.openEnded && first + run.length === spans.count,
+      });
     } catch (error) {
-      this.#events.decodeFailed(want, error);
-      return;
+      return { present: 0, error: error as Error };
     }
-    this.#events.landed(want, { bytes: data.length, sentAt: this.#sentAt });
+  }
+
+  /** What is before it is here, so that it most likely needs no window from elsewhere. */
+  #isAfterPresent(span: number): boolean {
+    return span > 0 && this.#p.sink.isPresent(span - 1);
   }
 
   #releaseMemory(): void {
     for (const permit of this.#memory) permit();
     this.#memory.clear();
   }
+}
+
+/** Those from `at` on that follow one another in the stream and are decoded alike. */
+function neighbours(pieces: readonly Piece[], at: number): readonly Piece[] {
+  const first = pieces[at]?.span;
+  const end = pieces.findIndex(
+    ({ span }, i) => i > at && (span.index !== (first?.index ?? 0) + i - at || span.decoder !== first?.decoder),
+  );
+  return pieces.slice(at, end === -1 ? pieces.length : end);
 }

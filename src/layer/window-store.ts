@@ -173,13 +173,17 @@ export class WindowStore implements WindowSource {
     try {
       await this.#requests.run(
         () =>
-          this.#receive(run, async (flight, bytes) => {
-            if (!this.#isRight(flight.frame, bytes)) {
-              wrong.add(flight);
-              return;
-            }
-            await this.#write(this.#frames.start(flight.frame), bytes);
-            this.#land(flight, Uint8Array.from(bytes));
+          this.#receive(run, async (group, bytes) => {
+            const start = this.#frames.start(group[0]?.frame ?? 0);
+            const parts = group.map((flight) => {
+              const [from, to] = [this.#frames.start(flight.frame), this.#frames.end(flight.frame)];
+              return { flight, from, frame: bytes.subarray(from - start, to - start) };
+            });
+            const right = parts.filter(({ flight, frame }) => this.#isRight(flight.frame, frame));
+            if (right.length === group.length) await this.#write(start, bytes);
+            else for (const { from, frame } of right) await this.#write(from, frame);
+            for (const { flight, frame } of right) this.#land(flight, Uint8Array.from(frame));
+            for (const flight of group) if (flight.state === 'flying') wrong.add(flight);
           }),
         { signal: this.#closing.signal },
       );
@@ -202,7 +206,10 @@ export class WindowStore implements WindowSource {
   }
 
   /** Errors: those of the source; ERR_LAYER_SHORT; that no byte came for too long; ERR_LAYER_CLOSED. */
-  async #receive(run: readonly Flight[], take: (flight: Flight, bytes: Uint8Array) => Promise<void>): Promise<void> {
+  async #receive(
+    run: readonly Flight[],
+    take: (group: readonly Flight[], bytes: Uint8Array) => Promise<void>,
+  ): Promise<void> {
     // It may have been closed between the permit and this.
     this.#closing.signal.throwIfAborted();
     const { source, stallMs, windows, link } = this.#o;
@@ -228,7 +235,11 @@ export class WindowStore implements WindowSource {
           stall.refresh();
           transfer?.received(bytes);
         },
-        take: ({ flight }, bytes) => take(flight, bytes),
+        take: (group, bytes) =>
+          take(
+            group.map(({ flight }) => flight),
+            bytes,
+          ),
       });
     } catch (error) {
       throw signal.aborted ? signal.reason : error;

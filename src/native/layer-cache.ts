@@ -33,6 +33,30 @@ export interface DecodeRequest {
   readonly openEnded: boolean;
 }
 
+/** Spans that follow one another, and came in one piece. */
+export interface DecodeRun extends Pick<DecodeRequest, 'decoder' | 'openEnded'> {
+  readonly first: number;
+  /** Of the first one. `cached`: the spans before it are here; the error is ENODATA when they are not, or not right. */
+  readonly window: Uint8Array | 'cached' | undefined;
+  /** Of each, as of a `DecodeRequest`. */
+  readonly bits: Uint8Array;
+  /** Where each begins and ends in `data`: two numbers for each. Neighbours may share a byte. */
+  readonly bounds: Uint32Array;
+  /** Blob bytes. Must not change until the promise settles. */
+  readonly data: Uint8Array;
+  /** 32 bytes for each, one after the other. */
+  readonly sha256: Uint8Array | undefined;
+}
+
+export interface DecodedRun {
+  /** So many, from the first one on, are present now. */
+  readonly present: number;
+  /** Of the one after them, as `decode` rejects with. Undefined too when the run ended early behind a span that was here already. */
+  readonly error?: (Error & { readonly code?: string }) | undefined;
+  /** The stream before the span that follows, at most 32 768 bytes. */
+  readonly tail?: Uint8Array | undefined;
+}
+
 /** One wait of one read; times are ms of `performance.now()`. */
 export interface ReadStall {
   /** Stream bytes that were read. */
@@ -73,14 +97,15 @@ interface Native {
   layerCacheRead(handle: object, offset: number, length: number): Promise<Buffer>;
   layerCacheDecode(
     handle: object,
-    span: number,
+    first: number,
     decoder: string,
-    bits: number,
+    bits: Uint8Array,
+    bounds: Uint32Array,
     data: Uint8Array,
-    window: Uint8Array | undefined,
+    window: Uint8Array | 'cached' | undefined,
     sha256: Uint8Array | undefined,
     openEnded: boolean,
-  ): Promise<number>;
+  ): Promise<DecodedRun & { readonly bytes: number }>;
   layerCacheFail(handle: object, span: number, errnoName: string): void;
   layerCacheSync(handle: object): Promise<void>;
   layerCacheMarkComplete(handle: object): Promise<void>;
@@ -221,10 +246,26 @@ export class LayerCache {
    * open-ended span with the zeros past `streamSize`. Rejects with ERR_SPAN_DIGEST, ERR_SPAN_INFLATE, ERR_SPAN_LENGTH
    * or an errno code; the span is then not present, and its waiters wait on until another decode() or fail().
    */
-  async decode(request: DecodeRequest): Promise<number> {
-    const { span, decoder, bits, data, window, sha256, openEnded } = request;
+  async decode({ span, bits, data, ...request }: DecodeRequest): Promise<number> {
+    const pieces = { bits: Uint8Array.of(bits), bounds: Uint32Array.of(0, data.length) };
+    const { error, bytes } = await this.#decode({ first: span, ...pieces, data, ...request });
+    if (error !== undefined) throw error;
+    return bytes;
+  }
+
+  /**
+   * As `decode` for spans that follow one another, each of which takes its window from the one before. Rejects only when the arguments are
+   * wrong or the cache is closed; what happened to the spans is in the result.
+   */
+  async decodeRun(run: DecodeRun): Promise<DecodedRun> {
+    return await this.#decode(run);
+  }
+
+  #decode(run: DecodeRun): ReturnType<Native['layerCacheDecode']> {
+    const { first, decoder, bits, bounds, data, window, sha256, openEnded } = run;
+    const span = this.#span(first);
     return this.#track(
-      this.#native.layerCacheDecode(this.#handle, this.#span(span), decoder, bits, data, window, sha256, openEnded),
+      this.#native.layerCacheDecode(this.#handle, span, decoder, bits, bounds, data, window, sha256, openEnded),
     );
   }
 

@@ -10,6 +10,7 @@ import type { SpanSink } from '../../src/layer/span-transfer.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { RegistryError } from '../../src/registry/errors.ts';
 import { Semaphore } from '../../src/util/semaphore.ts';
+import { decodeRuns } from '../support/decode-runs.ts';
 import { content } from '../support/registry-content.ts';
 
 const spanSize = 1000;
@@ -48,12 +49,12 @@ function rig(
   const outcomes = new Map<number, string>();
   const requests: string[] = [];
   const sink: SpanSink = {
-    decode: async ({ span, data }) => {
+    decodeRun: decodeRuns(async ({ span, data }) => {
       if (!Buffer.from(data).equals(blob.bytes.subarray(span * spanSize, (span + 1) * spanSize)))
         throw Object.assign(new Error('wrong bytes'), { code: 'ERR_SPAN_DIGEST' });
       outcomes.set(span, 'right');
       return data.length;
-    },
+    }),
     fail: (span, errno) => void outcomes.set(span, errno),
     isPresent: (span) => options.present?.(span) ?? outcomes.get(span) === 'right',
   };

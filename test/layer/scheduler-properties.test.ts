@@ -10,6 +10,7 @@ import { fetchSlots } from '../../src/layer/permits.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { RegistryError } from '../../src/registry/errors.ts';
 import { Semaphore } from '../../src/util/semaphore.ts';
+import { decodeRuns } from '../support/decode-runs.ts';
 import { rounds } from '../support/fixtures.ts';
 import { content } from '../support/registry-content.ts';
 import { VirtualClock, VirtualLine } from '../support/virtual-time.ts';
@@ -52,11 +53,11 @@ function world({ sizes, layers: count, line: lineOptions, requests = 8, seed }: 
       layer: blob.descriptor.digest,
       spans,
       sink: {
-        decode: async ({ span, data }) => {
+        decodeRun: decodeRuns(async ({ span, data }) => {
           decoded.push(span);
           present.add(span);
           return data.length;
-        },
+        }),
         fail: (span) => void failed.push(span),
         isPresent: (span) => present.has(span),
       },

@@ -1,16 +1,17 @@
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { gzipSync } from 'node:zlib';
+import { constants, createDeflateRaw, gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import binding from 'zstd-napi/binding.js';
 import {
   type DecodeRequest,
+  type DecodeRun,
   LayerCache,
   type LayerCacheOptions,
   type ReadStall,
@@ -51,6 +52,22 @@ function member(span: number, changes: Partial<DecodeRequest> = {}): DecodeReque
   const data = gzipSync(stream.subarray(starts[span], starts[span + 1]));
   const sha256 = createHash('sha256').update(data).digest();
   return { span, decoder: 'gzip-member', bits: 0, data, window: undefined, sha256, openEnded: false, ...changes };
+}
+
+/** One deflate stream, cut where spans begin: each piece begins and ends at a byte and needs the text before it. */
+async function checkpoints(text: Buffer, at: readonly number[]): Promise<Buffer[]> {
+  const deflate = createDeflateRaw();
+  const pieces: Buffer[] = [];
+  for (let i = 0; i + 1 < at.length; i += 1) {
+    const out: Buffer[] = [];
+    const take = (chunk: Buffer) => void out.push(chunk);
+    deflate.on('data', take).write(text.subarray(at[i], at[i + 1]));
+    await new Promise<void>((resolve) => deflate.flush(constants.Z_SYNC_FLUSH, resolve));
+    deflate.off('data', take);
+    pieces.push(Buffer.concat(out));
+  }
+  deflate.destroy();
+  return pieces;
 }
 
 describe('LayerCache', () => {
@@ -170,6 +187,100 @@ describe('LayerCache', () => {
     expect(cache.isPresent(2)).toBe(false);
     expect(await cache.decode(frames(size))).toBe(30_000);
     expect((await cache.read(starts[2]!, 30_000)).equals(bytes)).toBe(true);
+  });
+
+  describe('decodes spans that follow one another', () => {
+    // Each refers to those before it.
+    const phrase = randomBytes(20_000);
+    const text = Buffer.concat(Array.from({ length: 6 }, () => phrase)).subarray(0, stream.length);
+    let pieces: Buffer[];
+
+    beforeEach(async () => {
+      pieces = await checkpoints(text, starts);
+    });
+
+    function runOf(first: number, bytes: readonly Buffer[], changes: Partial<DecodeRun> = {}): DecodeRun {
+      const ends = bytes.reduce<number[]>((all, piece) => [...all, (all.at(-1) ?? 0) + piece.length], []);
+      return {
+        first,
+        decoder: 'gzip-checkpoint',
+        bits: new Uint8Array(bytes.length),
+        bounds: Uint32Array.from(ends.flatMap((end, i) => [end - (bytes[i]?.length ?? 0), end])),
+        data: Buffer.concat(bytes),
+        window: first === 0 ? undefined : text.subarray(0, starts[first]).subarray(-32_768),
+        sha256: Buffer.concat(bytes.map((piece) => createHash('sha256').update(piece).digest())),
+        openEnded: false,
+        ...changes,
+      };
+    }
+
+    it.each(['isal', 'zlib'] as const)('each from the stream that the one before gave: %s', async (backend) => {
+      setInflateBackend(backend);
+      const cache = open();
+      try {
+        const first = await cache.decodeRun(runOf(0, pieces.slice(0, 2)));
+        expect(first).toMatchObject({ present: 2, bytes: 60_000 });
+        expect(first.error).toBeUndefined();
+        expect(Buffer.from(first.tail ?? [])).toEqual(text.subarray(60_000 - 32_768, 60_000));
+        const second = await cache.decodeRun(runOf(2, pieces.slice(2), { window: first.tail }));
+        expect(second).toMatchObject({ present: 2, bytes: 60_000 });
+        expect((await cache.read(0, text.length)).equals(text)).toBe(true);
+      } finally {
+        setInflateBackend('isal');
+      }
+    });
+
+    it('up to one that is wrong, and says what is wrong with it', async () => {
+      const cache = open();
+      const wrong = Buffer.from(pieces[2] ?? []);
+      wrong[40] = ~(wrong[40] ?? 0);
+      const { sha256 } = runOf(0, pieces);
+      const result = await cache.decodeRun(runOf(0, [...pieces.slice(0, 2), wrong, ...pieces.slice(3)], { sha256 }));
+      expect([result.present, result.tail]).toEqual([2, undefined]);
+      expect(result.error).toMatchObject({ code: 'ERR_SPAN_DIGEST', message: expect.stringContaining('span 2') });
+      expect([0, 1, 2, 3].map((span) => cache.isPresent(span))).toEqual([true, true, false, false]);
+    });
+
+    it('up to one that is here already, behind which nothing is known of the stream', async () => {
+      const cache = open();
+      await cache.decodeRun(runOf(1, pieces.slice(1, 2)));
+      const result = await cache.decodeRun(runOf(0, pieces));
+      expect([result.present, result.error, result.tail]).toEqual([2, undefined, undefined]);
+      expect(cache.isPresent(2)).toBe(false);
+    });
+
+    it('from what is here, where that is right', async () => {
+      const cache = open({ spanStarts: Float64Array.from(starts) });
+      const cached = { window: 'cached' } as const;
+      const lone = await cache.decodeRun(runOf(2, pieces.slice(2, 3), cached));
+      expect(lone).toMatchObject({ present: 0, error: { code: 'ENODATA' } });
+      // A span shorter than a window is not enough.
+      await cache.decodeRun(runOf(1, pieces.slice(1, 2)));
+      expect((await cache.decodeRun(runOf(2, pieces.slice(2, 3), cached))).error).toMatchObject({ code: 'ENODATA' });
+      await cache.decodeRun(runOf(0, pieces.slice(0, 1)));
+      const data = openSync(join(options.dir, 'data'), 'r+');
+      writeSync(data, Buffer.from([text[40_000] === 0 ? 1 : 0]), 0, 1, 40_000);
+      expect((await cache.decodeRun(runOf(2, pieces.slice(2, 3), cached))).error).toMatchObject({ code: 'ENODATA' });
+      expect(cache.isPresent(1)).toBe(false);
+      closeSync(data);
+      await cache.decodeRun(runOf(1, pieces.slice(1, 2), cached));
+      expect((await cache.decodeRun(runOf(2, pieces.slice(2), cached))).present).toBe(2);
+      expect((await cache.read(0, text.length)).equals(text)).toBe(true);
+    });
+
+    it('and refuses bounds that are none', async () => {
+      const cache = open();
+      const bad = async (changes: Partial<DecodeRun>) => await cache.decodeRun(runOf(1, pieces.slice(1, 3), changes));
+      const size = (pieces[1]?.length ?? 0) + (pieces[2]?.length ?? 0);
+      await expect(bad({ bounds: Uint32Array.of(0, 10) })).rejects.toThrow(RangeError);
+      await expect(bad({ bounds: Uint32Array.of(0, 10, 10, size + 1) })).rejects.toThrow(RangeError);
+      await expect(bad({ bounds: Uint32Array.of(0, 10, 20, 19) })).rejects.toThrow(RangeError);
+      await expect(bad({ bits: Uint8Array.of(0, 8) })).rejects.toThrow(RangeError);
+      await expect(bad({ sha256: Buffer.alloc(32) })).rejects.toThrow(RangeError);
+      await expect(bad({ first: 3 })).rejects.toThrow(RangeError);
+      await expect(bad({ bits: new Uint8Array(0), bounds: new Uint32Array(0) })).rejects.toThrow(RangeError);
+      expect(cache.presentSpans).toBe(0);
+    });
   });
 
   it('fails the waiters of a span and asks again', async () => {
@@ -302,8 +413,8 @@ describe('the addon in its environment', () => {
 
   it('keeps it alive for an answer, and survives exit in the middle of work', async () => {
     const work = `const cache = open('b'); const data = Buffer.alloc(1 << 20, 1);
-      const done = native.layerCacheDecode(cache, 0, 'stored', 0, data, undefined, undefined, false);`;
-    const code = `const root = ${JSON.stringify(root)}; ${script} ${work} done.then((n) => console.log(n));`;
+      const done = native.layerCacheDecode(cache, 0, 'stored', Uint8Array.of(0), Uint32Array.of(0, 1 << 20), data, undefined, undefined, false);`;
+    const code = `const root = ${JSON.stringify(root)}; ${script} ${work} done.then(({ bytes }) => console.log(bytes));`;
     const { stdout } = await promisify(execFile)(process.execPath, ['-e', code], { timeout: 20_000 });
     expect(stdout).toBe(`${1 << 20}\n`);
     const exits = `const root = ${JSON.stringify(root)}; ${script}
@@ -324,7 +435,7 @@ describe('the addon in its environment', () => {
         native.layerCacheOnMiss(cache, () => {});
         native.layerCacheWait(cache, 0, 1).catch(() => {});
         const data = Buffer.alloc(1 << 20, 1);
-        native.layerCacheDecode(cache, 0, 'stored', 0, data, undefined, undefined, false).catch(() => {});
+        native.layerCacheDecode(cache, 0, 'stored', Uint8Array.of(0), Uint32Array.of(0, 1 << 20), data, undefined, undefined, false).catch(() => {});
         if (i === 10) global.gc?.();
       }
       if (Math.random() < 0.5) process.exit(0);`;

@@ -11,6 +11,7 @@
 #include "binding/errors.hpp"
 #include "binding/handle.hpp"
 #include "binding/loop.hpp"
+#include "cache/decode_run.hpp"
 #include "gzip/inflater.hpp"
 
 namespace peel {
@@ -203,44 +204,74 @@ Napi::Error decodeError(Napi::Env env, int err, const DecodeResult& result, uint
   }
 }
 
-// (handle, span, decoder, bits, data, window?, sha256?, openEnded) -> Promise<number>
+// Bounds of the pieces in the data, from and to of each.
+std::vector<DecodeRun::Piece> piecesArg(Napi::Value bits, Napi::Value bounds, size_t size) {
+  auto highBits = bytesArg(bits);
+  if (!bounds.IsTypedArray() || bounds.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    throw Napi::TypeError::New(bounds.Env(), "expected a Uint32Array");
+  }
+  auto numbers = bounds.As<Napi::Uint32Array>();
+  if (highBits.ByteLength() == 0 || numbers.ElementLength() != 2 * highBits.ByteLength()) {
+    throw Napi::RangeError::New(bounds.Env(), "a run has as many bounds as it has spans, and some");
+  }
+  std::vector<DecodeRun::Piece> pieces(highBits.ByteLength());
+  for (size_t i = 0; i < pieces.size(); i++) {
+    pieces[i] = {highBits.Data()[i], numbers.Data()[2 * i], numbers.Data()[2 * i + 1]};
+    if (pieces[i].bits > 7) throw Napi::RangeError::New(bounds.Env(), "a span begins 0 to 7 bits into a byte");
+    if (pieces[i].from > pieces[i].to || pieces[i].to > size) {
+      throw Napi::RangeError::New(bounds.Env(), "a span outside of the bytes of its run");
+    }
+  }
+  return pieces;
+}
+
+Napi::Value runResult(Napi::Env env, const DecodeRunResult& result, uint32_t first) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("present", Napi::Number::New(env, result.present));
+  object.Set("bytes", Napi::Number::New(env, static_cast<double>(result.bytes)));
+  if (result.err) object.Set("error", decodeError(env, result.err, result.failed, first + result.present).Value());
+  if (result.hasTail) object.Set("tail", Napi::Buffer<uint8_t>::Copy(env, result.tail.data(), result.tail.size()));
+  return object;
+}
+
+// (handle, first, decoder, bits, bounds, data, window?, sha256?, openEnded) -> Promise<{ present, bytes, error?, tail? }>
 Napi::Value decode(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   struct Job {
-    DecodeInput input;
-    DecodeResult result;
-    int err = 0;
+    DecodeRun run;
+    DecodeRunResult result;
   };
   auto cache = layerCacheOf(info[0]);
-  uint32_t span = spanArg(*cache, info[1]);
+  uint32_t first = spanArg(*cache, info[1]);
   auto job = std::make_shared<Job>();
-  job->input.kind = kindArg(info[2]);
-  job->input.bits = static_cast<uint8_t>(uintArg(info[3], 7));
-  std::vector<Napi::Value> keep{info[4]};
-  auto data = bytesArg(info[4]);
-  job->input.data = data.Data();
-  job->input.size = data.ByteLength();
-  if (!info[5].IsUndefined()) {
-    auto window = bytesArg(info[5]);
+  job->run.kind = kindArg(info[2]);
+  auto data = bytesArg(info[5]);
+  job->run.data = data.Data();
+  job->run.size = data.ByteLength();
+  job->run.pieces = piecesArg(info[3], info[4], job->run.size);
+  const size_t spans = job->run.pieces.size();
+  if (spans > cache->spanCount() - first) throw Napi::RangeError::New(env, "a run of more spans than there are");
+  std::vector<Napi::Value> keep{info[5]};
+  if (info[6].IsString()) {
+    if (stringArg(info[6]) != "cached") throw Napi::TypeError::New(env, "a window is bytes, or 'cached'");
+    job->run.windowInCache = true;
+  } else if (!info[6].IsUndefined()) {
+    auto window = bytesArg(info[6]);
     if (window.ByteLength() > 32768) throw Napi::RangeError::New(env, "a window has at most 32768 bytes");
-    job->input.window = window.Data();
-    job->input.windowSize = window.ByteLength();
-    keep.push_back(info[5]);
-  }
-  if (!info[6].IsUndefined()) {
-    auto digest = bytesArg(info[6]);
-    if (digest.ByteLength() != 32) throw Napi::RangeError::New(env, "a sha256 has 32 bytes");
-    job->input.sha256 = digest.Data();
+    job->run.window = window.Data();
+    job->run.windowSize = window.ByteLength();
     keep.push_back(info[6]);
   }
-  job->input.openEnded = boolArg(info[7]);
+  if (!info[7].IsUndefined()) {
+    auto digests = bytesArg(info[7]);
+    if (digests.ByteLength() != 32 * spans) throw Napi::RangeError::New(env, "a sha256 has 32 bytes");
+    job->run.sha256 = digests.Data();
+    keep.push_back(info[7]);
+  }
+  job->run.openEnded = boolArg(info[8]);
   return JsLoop::of(env)->run(
-      env, Pool::cpu(), [cache, job, span] { job->err = cache->decode(span, job->input, job->result); },
-      [job, span](Napi::Env env) -> Napi::Value {
-        if (job->err) throw decodeError(env, job->err, job->result, span);
-        return Napi::Number::New(env, static_cast<double>(job->result.streamBytes + job->result.trailingZeros));
-      },
-      keep);
+      env, Pool::cpu(), [cache, job, first] { decodeRun(*cache, first, job->run, job->result); },
+      [job, first](Napi::Env env) { return runResult(env, job->result, first); }, keep);
 }
 
 // A method of LayerCache without arguments as a promise.

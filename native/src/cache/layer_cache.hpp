@@ -18,6 +18,7 @@
 #include "cache/span_claims.hpp"
 #include "cache/span_waits.hpp"
 #include "gzip/span_decoder.hpp"
+#include "gzip/stream_tail.hpp"
 #include "sys/fd.hpp"
 
 namespace peel {
@@ -92,7 +93,11 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   // CPU work on the calling (pool) thread: sha256, inflate, pwrite, checksum, bit, resume waiters.
   // 0, or -errno with result.failure telling a bad span (-EBADMSG) from a failing disk. A failed decode leaves the
   // waiters parked: the caller refetches, or calls fail().
-  int decode(uint32_t span, const DecodeInput& input, DecodeResult& result);
+  // `tail` is told what comes out.
+  int decode(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail = nullptr);
+  // The stream before the span, up to what a window holds, from spans that are present and right. 0, -ENODATA, or the
+  // error of a failing disk. Reads them whole.
+  int tailBefore(uint32_t span, StreamTail& tail);
   // Resumes waiters when the span is present, for example because another process brought it. True when present.
   bool settle(uint32_t span);
   // Resumes waiters with err (> 0) and forgets that the span was asked for.

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "cache/layer_cache.hpp"
@@ -12,7 +13,7 @@
 
 namespace peel {
 
-int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& result) {
+int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
   result = DecodeResult{};
   if (span >= spanCount()) return -EINVAL;
   if (input.openEnded && span + 1 != spanCount()) return -EINVAL;
@@ -30,6 +31,7 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
         [&](const uint8_t* bytes, size_t length) {
           int failed = writeFully(data_.get(), bytes, length, at);
           sum.update(bytes, length);
+          if (tail) tail->add(bytes, length);
           at += length;
           return failed;
         },
@@ -44,12 +46,27 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
       result.failure = SpanFailure::Disk;
     }
   } else {
+    result.wasPresent = true;
     result.streamBytes = size;
     if (input.openEnded) result.trailingZeros = live_.trailingZeros();
   }
   claims_.release(data_.get(), span);
   if (!err) wake(span);
   return err;
+}
+
+int LayerCache::tailBefore(uint32_t span, StreamTail& tail) {
+  if (span >= spanCount()) return -EINVAL;
+  const uint64_t end = spanStart(span);
+  const uint64_t from = end - std::min<uint64_t>(end, StreamTail::kMost);
+  for (uint32_t at = span; at > 0 && spanStart(at) > from; at--) {
+    // What is wrong there would make all that follows wrong.
+    if (int err = verify(at - 1)) return err == -EILSEQ ? -ENODATA : err;
+  }
+  std::array<uint8_t, StreamTail::kMost> bytes;
+  if (int err = read(from, end - from, bytes.data())) return err == -EAGAIN ? -ENODATA : err;
+  tail.add(bytes.data(), static_cast<size_t>(end - from));
+  return 0;
 }
 
 int LayerCache::verify(uint32_t span) {

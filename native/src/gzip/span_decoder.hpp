@@ -24,6 +24,7 @@ enum class SpanFailure : uint8_t { None, Digest, Inflate, Length, Disk };
 struct DecodeResult {
   uint64_t streamBytes = 0;    // bytes of the span proper
   uint64_t trailingZeros = 0;  // open-ended: bytes after them
+  bool wasPresent = false;     // nothing was decoded: it is here already
   SpanFailure failure = SpanFailure::None;
 };
 
