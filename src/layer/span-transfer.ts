@@ -176,7 +176,7 @@ export class SpanTransfer {
   /** The bytes of some came in vain before and would again: those come only once their windows are here. Never rejects. */
   async #waitForWindows(run: readonly Want[]): Promise<void> {
     const { signal } = this.#ending;
-    const lacking = run.filter((want) => want.lacksWindow && !this.#isAfterPresent(want.span));
+    const lacking = run.filter((want) => want.lacksWindow);
     const coming = lacking.map(async (want) => {
       try {
         await untilAborted(this.#p.spans.window(want.span, { signal }), signal);
