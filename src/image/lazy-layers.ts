@@ -114,6 +114,11 @@ export class LazyLayers {
     entry?.unprotect.add(end);
   }
 
+  /** `work` is waited for by somebody who has nothing to read yet: layers are filled after it, if it does not take long. */
+  yieldTo<T>(work: () => Promise<T>): Promise<T> {
+    return this.#d.policy.yieldTo(work);
+  }
+
   /** The settings are others. */
   reload(): void {
     for (const entry of this.#entries.values()) void this.#settle(entry);

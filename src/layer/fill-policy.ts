@@ -21,6 +21,10 @@ export interface FillPolicyOptions {
 /** Whatever changes without telling is looked at so often, ms. */
 const pollMs = 1000;
 
+/** After what goes first something else that does so may follow, as one layer of an image follows another; but not for ever. ms. */
+const lingerMs = 150;
+const firstAtMostMs = 2_000;
+
 /** One for the node. The layers touched last are filled first. */
 export class FillPolicy {
   readonly clock: FillClock;
@@ -35,6 +39,8 @@ export class FillPolicy {
   /** Bytes; below zero after a span that was larger than what there was. */
   #tokens = 0;
   #countedAt: number;
+  /** What goes first: how many things, since when without a pause, and when the last one ended. */
+  #first = { running: 0, since: -Infinity, endedAt: -Infinity };
 
   constructor({ limits, layersAtOnce = 2, clock = systemFillClock }: FillPolicyOptions) {
     this.clock = clock;
@@ -67,6 +73,20 @@ export class FillPolicy {
     const { hours } = this.#limits;
     if (hours !== undefined && !isWithin(hours, this.clock.minute())) return 'not at this hour';
     return this.#allowed();
+  }
+
+  /** Somebody waits for `work`, which needs the processors: while it runs nothing more is asked for, up to two seconds. */
+  async yieldTo<T>(work: () => Promise<T>): Promise<T> {
+    const first = this.#first;
+    const now = this.clock.now();
+    if (first.running === 0 && now - first.endedAt > lingerMs) first.since = now;
+    first.running += 1;
+    try {
+      return await work();
+    } finally {
+      first.running -= 1;
+      first.endedAt = this.clock.now();
+    }
   }
 
   /** Bytes of blob that may be under way for one layer. */
@@ -114,10 +134,20 @@ export class FillPolicy {
 
   #waitMs(place: FillPlace): number {
     if (this.reason !== undefined || !this.#isFirst(place)) return pollMs;
+    const others = this.#othersMs();
+    if (others > 0) return others;
     const { bandwidth } = this.#limits;
     if (bandwidth === 0) return 0;
     this.#count();
     return this.#tokens > 0 ? 0 : Math.min(pollMs, Math.ceil((1000 * -this.#tokens) / bandwidth) + 1);
+  }
+
+  /** ms until what goes first may be over. */
+  #othersMs(): number {
+    const { running, since, endedAt } = this.#first;
+    const now = this.clock.now();
+    const left = since + firstAtMostMs - now;
+    return Math.ceil(Math.max(0, Math.min(left, running > 0 ? lingerMs : endedAt + lingerMs - now)));
   }
 
   #isFirst(place: FillPlace): boolean {

@@ -63,6 +63,8 @@ interface Piece {
 interface RunData {
   readonly bytes: Uint8Array;
   readonly start: number;
+  /** Nobody waits for any of it. */
+  readonly inBackground: boolean;
 }
 
 type Tail = Promise<Uint8Array | undefined> | undefined;
@@ -197,13 +199,15 @@ export class SpanTransfer {
     const [first, last] = [pieces[0], pieces.at(-1)];
     if (first === undefined || last === undefined) return;
     const { signal } = this.#ending;
-    const priorities = pieces.map(({ want }) => urgency(want.isExtra ? 'background' : want.fetchClass));
-    const permit = await this.#p.decodeBytes.acquire(data.length, { signal, priority: Math.min(...priorities) });
+    const urgencies = pieces.map(({ want }) => urgency(want.isExtra ? 'background' : want.fetchClass));
+    const priority = Math.min(...urgencies);
+    const inBackground = priority === urgency('background');
+    const permit = await this.#p.decodeBytes.acquire(data.length, { signal, priority });
     this.#memory.add(permit);
     for (const { span } of pieces) this.#left.delete(span.index);
     this.#bytes += data.length;
     const previous = this.#previous?.next === first.span.index ? this.#previous.tail : undefined;
-    const tail = this.#decode(pieces, { bytes: data, start: group[0]?.blobStart ?? 0 }, previous);
+    const tail = this.#decode(pieces, { bytes: data, start: group[0]?.blobStart ?? 0, inBackground }, previous);
     this.#previous = { next: last.span.index + 1, tail };
     const work = tail.then(() => {
       permit();
@@ -270,6 +274,7 @@ export class SpanTransfer {
         bits: Uint8Array.from(run, ({ span }) => span.bits),
         bounds: Uint32Array.from(bounds),
         data: data.bytes,
+        inBackground: data.inBackground,
         window,
         sha256: sha256 && Buffer.concat(run.map(({ span }) => span.sha256 ?? sha256)),
         openEnded: spans.openEnded && first + run.length === spans.count,

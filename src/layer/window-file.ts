@@ -10,6 +10,8 @@ import { writeAll } from '../util/write-all.ts';
 export class WindowFile {
   readonly #path: string;
   #file: Promise<FileHandle> | undefined;
+  /** From there on nothing was in the file; what another process writes there meanwhile is fetched once more. */
+  #end = Infinity;
   #isGone = false;
 
   /** Opened, and made when it is missing, with the first read or write. */
@@ -21,13 +23,16 @@ export class WindowFile {
   async read(start: number, end: number): Promise<Buffer> {
     if (this.#isGone) return Buffer.alloc(0);
     const file = await this.#open();
+    if (start >= this.#end) return Buffer.alloc(0);
     const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(end - start), 0, end - start, start);
     return buffer.subarray(0, bytesRead);
   }
 
   /** Errors: errno codes. */
   async write(start: number, bytes: Uint8Array): Promise<void> {
-    if (!this.#isGone) await writeAll(await this.#open(), [bytes], start);
+    if (this.#isGone) return;
+    await writeAll(await this.#open(), [bytes], start);
+    this.#end = Math.max(this.#end, start + bytes.length);
   }
 
   /** Removes the file: nothing is kept any more. Errors: errno codes. */
@@ -46,7 +51,7 @@ export class WindowFile {
 
   #open(): Promise<FileHandle> {
     if (this.#file === undefined) {
-      const opening = open(this.#path, constants.O_RDWR | constants.O_CREAT, 0o600);
+      const opening = this.#opened();
       this.#file = opening;
       // The disk may have room later.
       opening.catch(() => {
@@ -54,5 +59,12 @@ export class WindowFile {
       });
     }
     return this.#file;
+  }
+
+  async #opened(): Promise<FileHandle> {
+    const file = await open(this.#path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    const { size } = await file.stat();
+    this.#end = size;
+    return file;
   }
 }

@@ -46,6 +46,8 @@ export interface DecodeRun extends Pick<DecodeRequest, 'decoder' | 'openEnded'> 
   readonly data: Uint8Array;
   /** 32 bytes for each, one after the other. */
   readonly sha256: Uint8Array | undefined;
+  /** Nobody waits for it: the processors are left to others. Default false. */
+  readonly inBackground?: boolean | undefined;
 }
 
 export interface DecodedRun {
@@ -105,6 +107,7 @@ interface Native {
     window: Uint8Array | 'cached' | undefined,
     sha256: Uint8Array | undefined,
     openEnded: boolean,
+    inBackground: boolean,
   ): Promise<DecodedRun & { readonly bytes: number }>;
   layerCacheFail(handle: object, span: number, errnoName: string): void;
   layerCacheSync(handle: object): Promise<void>;
@@ -262,10 +265,10 @@ export class LayerCache {
   }
 
   #decode(run: DecodeRun): ReturnType<Native['layerCacheDecode']> {
-    const { first, decoder, bits, bounds, data, window, sha256, openEnded } = run;
-    const span = this.#span(first);
+    const { first, decoder, bits, bounds, data, window, sha256, openEnded, inBackground = false } = run;
+    const pieces = [this.#span(first), decoder, bits, bounds] as const;
     return this.#track(
-      this.#native.layerCacheDecode(this.#handle, span, decoder, bits, bounds, data, window, sha256, openEnded),
+      this.#native.layerCacheDecode(this.#handle, ...pieces, data, window, sha256, openEnded, inBackground),
     );
   }
 

@@ -4,6 +4,7 @@ import { FillPolicy } from '../../src/layer/fill-policy.ts';
 import type { FillLimits } from '../../src/layer/fill-policy.ts';
 import { LayerFill } from '../../src/layer/layer-fill.ts';
 import { silentLog } from '../../src/observe/log.ts';
+import { Deferred } from '../../src/util/deferred.ts';
 import { FillTime, settled } from '../support/fill-time.ts';
 import { labLayer } from '../support/image-lab.ts';
 import { LayerLab } from '../support/layer-lab.ts';
@@ -209,6 +210,37 @@ describe('FillPolicy', () => {
     layer.landAll();
     await time.pass(2000);
     expect(layer.wanted.length).toBe(32);
+  });
+
+  it('asks for nothing while somebody waits for other work, and a moment longer, but not for ever', async () => {
+    const { time, policy } = policyOf();
+    const { layer, fill } = filling(policy);
+    const work = [new Deferred<void>(), new Deferred<void>()];
+    const first = policy.yieldTo(() => work[0]?.promise ?? Promise.resolve());
+    fill.start();
+    await time.pass(1000);
+    work[0]?.resolve();
+    await first;
+    await time.pass(100);
+    // As one layer of an image follows another.
+    const second = policy.yieldTo(() => work[1]?.promise ?? Promise.resolve());
+    await time.pass(800);
+    expect(layer.wanted).toEqual([]);
+    await time.pass(200);
+    expect(layer.wanted.length).toBe(32);
+    work[1]?.resolve();
+    await second;
+    await time.pass(1000);
+    for (const span of layer.coming.keys()) layer.land(span, 'background');
+    await settled();
+    expect(layer.wanted.length).toBe(64);
+    const failing = policy.yieldTo(() => Promise.reject(new Error('of the work')));
+    await expect(failing).rejects.toThrow('of the work');
+    for (const span of layer.coming.keys()) layer.land(span, 'background');
+    await time.pass(100);
+    expect(layer.wanted.length).toBe(64);
+    await time.pass(100);
+    expect(layer.wanted.length).toBe(96);
   });
 
   it('remembers nothing of those that waited while nothing changed', async () => {

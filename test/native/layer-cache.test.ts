@@ -413,7 +413,7 @@ describe('the addon in its environment', () => {
 
   it('keeps it alive for an answer, and survives exit in the middle of work', async () => {
     const work = `const cache = open('b'); const data = Buffer.alloc(1 << 20, 1);
-      const done = native.layerCacheDecode(cache, 0, 'stored', Uint8Array.of(0), Uint32Array.of(0, 1 << 20), data, undefined, undefined, false);`;
+      const done = native.layerCacheDecode(cache, 0, 'stored', Uint8Array.of(0), Uint32Array.of(0, 1 << 20), data, undefined, undefined, false, false);`;
     const code = `const root = ${JSON.stringify(root)}; ${script} ${work} done.then(({ bytes }) => console.log(bytes));`;
     const { stdout } = await promisify(execFile)(process.execPath, ['-e', code], { timeout: 20_000 });
     expect(stdout).toBe(`${1 << 20}\n`);
@@ -435,7 +435,7 @@ describe('the addon in its environment', () => {
         native.layerCacheOnMiss(cache, () => {});
         native.layerCacheWait(cache, 0, 1).catch(() => {});
         const data = Buffer.alloc(1 << 20, 1);
-        native.layerCacheDecode(cache, 0, 'stored', Uint8Array.of(0), Uint32Array.of(0, 1 << 20), data, undefined, undefined, false).catch(() => {});
+        native.layerCacheDecode(cache, 0, 'stored', Uint8Array.of(0), Uint32Array.of(0, 1 << 20), data, undefined, undefined, false, true).catch(() => {});
         if (i === 10) global.gc?.();
       }
       if (Math.random() < 0.5) process.exit(0);`;

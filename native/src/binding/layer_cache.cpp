@@ -234,7 +234,7 @@ Napi::Value runResult(Napi::Env env, const DecodeRunResult& result, uint32_t fir
   return object;
 }
 
-// (handle, first, decoder, bits, bounds, data, window?, sha256?, openEnded) -> Promise<{ present, bytes, error?, tail? }>
+// (handle, first, decoder, bits, bounds, data, window?, sha256?, openEnded, inBackground) -> Promise<{ present, bytes, error?, tail? }>
 Napi::Value decode(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   struct Job {
@@ -269,8 +269,9 @@ Napi::Value decode(const Napi::CallbackInfo& info) {
     keep.push_back(info[7]);
   }
   job->run.openEnded = boolArg(info[8]);
+  Pool& pool = boolArg(info[9]) ? Pool::background() : Pool::cpu();
   return JsLoop::of(env)->run(
-      env, Pool::cpu(), [cache, job, first] { decodeRun(*cache, first, job->run, job->result); },
+      env, pool, [cache, job, first] { decodeRun(*cache, first, job->run, job->result); },
       [job, first](Napi::Env env) { return runResult(env, job->result, first); }, keep);
 }
 

@@ -2,30 +2,47 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <thread>
 
 namespace peel {
+namespace {
+
+size_t processors() { return std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 16); }
+
+}  // namespace
 
 // Never destroyed: at process exit a thread may still be inside work().
 Pool& Pool::cpu() {
-  static Pool* pool = new Pool(std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 16));
+  static Pool* pool = new Pool(processors(), 0);
+  return *pool;
+}
+
+Pool& Pool::background() {
+  static Pool* pool = new Pool(processors(), 10);
   return *pool;
 }
 
 Pool& Pool::io() {
-  static Pool* pool = new Pool(4);
+  static Pool* pool = new Pool(4, 0);
   return *pool;
 }
 
-Pool::Pool(size_t threads) : threads_(threads) {
+Pool::Pool(size_t threads, int niceness) : threads_(threads) {
   // Signals are for the JavaScript thread.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (size_t i = 0; i < threads; i++) {
-    std::thread thread([this] { work(); });
+    std::thread thread([this, niceness] {
+      // Of this thread alone, which only Linux has. Without it the work is done all the same.
+      if (niceness != 0) ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), niceness);
+      work();
+    });
     pthread_setname_np(thread.native_handle(), "peel-pool");
     thread.detach();
   }

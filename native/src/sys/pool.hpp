@@ -8,10 +8,12 @@
 namespace peel {
 
 // Threads of our own, so that a burst of decoding never queues behind (or in front of) libuv's file system and DNS work.
-// Two of them exist: cpu() for work that is short and never waits for a disk on purpose, io() for reads and syncs.
+// Three of them exist: cpu() for work that is short and never waits for a disk on purpose, background() for such work that
+// nobody waits for, which leaves the processors to whoever wants them, and io() for reads and syncs.
 class Pool {
  public:
   static Pool& cpu();
+  static Pool& background();
   static Pool& io();
 
   // Runs `job` on some thread of the pool, in the order of arrival. The job must not throw.
@@ -19,7 +21,7 @@ class Pool {
   size_t threads() const { return threads_; }
 
  private:
-  explicit Pool(size_t threads);
+  Pool(size_t threads, int niceness);
   void work();
 
   const size_t threads_;
