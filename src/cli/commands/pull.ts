@@ -76,9 +76,8 @@ export function define(command: Command, context: CliContext): void {
 /** The daemon's containers are to run it, so that it pulls, as long as what is asked for means the same to it. */
 async function pull(context: CliContext, wish: ImageWish): Promise<PulledImage> {
   if (isRemoteSnapshotter(wish.snapshotter) && isAbsolute(wish.address) && context.options.logLevel === 'error') {
-    const daemon = await findDaemon(context);
+    const [daemon, { pullInDaemon }] = await Promise.all([findDaemon(context), import('../pull-in-daemon.ts')]);
     if (daemon !== undefined) {
-      const { pullInDaemon } = await import('../pull-in-daemon.ts');
       const pulled = await pullInDaemon(context, daemon, wish);
       if (pulled !== undefined) return pulled;
     }
