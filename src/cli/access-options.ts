@@ -6,7 +6,6 @@ import type { Credentials } from '../registry/auth/credentials.ts';
 import type { CliContext } from './context.ts';
 import { UsageError } from './errors.ts';
 import { parseFile } from './options.ts';
-import { readPassword } from './password.ts';
 
 export interface TlsOptions {
   readonly caFile?: string | undefined;
@@ -61,7 +60,9 @@ export async function credentialsOf(
   const username = colon < 0 ? user : user.slice(0, colon);
   if (username === '') throw new UsageError('--user: expected NAME or NAME:PASSWORD');
   const password =
-    colon < 0 ? await readPassword(context, `Password of ${username}: `, fromStdin) : user.slice(colon + 1);
+    colon < 0
+      ? await (await import('./password.ts')).readPassword(context, `Password of ${username}: `, fromStdin)
+      : user.slice(colon + 1);
   return { kind: 'password', username, password };
 }
 

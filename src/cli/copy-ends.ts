@@ -10,7 +10,7 @@ import type { CopySource } from '../registry/copy/copy-plan.ts';
 import type { CallOptions } from '../registry/interface.ts';
 import { LayoutArchive } from '../registry/layout-archive.ts';
 import { UsageError } from './errors.ts';
-import { usage } from './with-image.ts';
+import { usage } from './usage.ts';
 
 export interface CopyEnds {
   readonly source: Reference;

@@ -15,10 +15,11 @@ export async function handCredentials(
   const { control } = await placeOf(context);
   const failure = await hand(control, image, credentials, context.signal);
   context.signal.throwIfAborted();
-  if (failure !== undefined)
-    context.warn(
-      `the daemon at ${control} did not get the user for ${image} (${failure}): peel may not mount it lazily`,
-    );
+  if (failure !== undefined) sayUserRefused(context, control, image, failure);
+}
+
+export function sayUserRefused({ warn }: CliContext, control: string, image: string, why: string): void {
+  warn(`the daemon at ${control} did not get the user for ${image} (${why}): peel may not mount it lazily`);
 }
 
 /** What went wrong. */

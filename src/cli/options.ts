@@ -1,6 +1,5 @@
 // Values of options, parsed once; a bad one is a usage error that names the option's text.
 import { InvalidArgumentError } from 'commander';
-import { leastFineSpan } from '../native/stream-indexer.ts';
 
 const sizeUnits: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 };
 
@@ -20,22 +19,6 @@ export function parseDuration(text: string): number {
   const ms = Math.round(Number(match?.[1]) * (durationUnits[match?.[2] ?? ''] ?? Number.NaN));
   if (!Number.isSafeInteger(ms)) throw new InvalidArgumentError('expected a duration like 90s, 15m, 12h or 7d');
   return ms;
-}
-
-/** Of a zTOC. Each span brings a window of 32 KiB, so that smaller ones would make an index larger than its layer. */
-export function parseSpanSize(text: string): number {
-  return atLeast(text, 64 << 10);
-}
-
-/** Of a peel index. */
-export function parsePeelSpanSize(text: string): number {
-  return atLeast(text, leastFineSpan);
-}
-
-function atLeast(text: string, least: number): number {
-  const bytes = parseSize(text);
-  if (bytes < least) throw new InvalidArgumentError(`a span has at least ${least >> 10}KiB`);
-  return bytes;
 }
 
 /** Not empty, as an unset variable in a script would make it: that would name the working directory. */

@@ -5,7 +5,8 @@ import { parsePlatform } from '../oci/platform.ts';
 import { type AccessOptions, addAccessOptions } from './access-options.ts';
 import type { CliContext } from './context.ts';
 import { UsageError } from './errors.ts';
-import { checkReference, usage } from './with-image.ts';
+import { usage } from './usage.ts';
+import { checkReference } from './with-image.ts';
 
 export interface PlatformOptions extends AccessOptions {
   readonly platform?: string;

@@ -8,6 +8,7 @@ import { parseReference } from '../oci/reference.ts';
 import { type AccessOptions, addAccessOptions } from './access-options.ts';
 import type { CliContext } from './context.ts';
 import { UsageError } from './errors.ts';
+import { usage } from './usage.ts';
 import { withNode } from './with-node.ts';
 
 export interface ResolveOptions extends AccessOptions {
@@ -95,13 +96,4 @@ export async function withImages<T>(
 function indexMode(text: string): IndexMode {
   if (text === 'auto' || text === 'require' || text === 'never' || isDigest(text)) return text;
   throw new UsageError(`--index ${text}: expected auto, require, never, or a digest like sha256:…`);
-}
-
-/** An error in what a person typed is wrong usage, whichever parser found it. */
-export function usage<T>(parse: () => T): T {
-  try {
-    return parse();
-  } catch (cause) {
-    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause });
-  }
 }

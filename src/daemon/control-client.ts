@@ -2,11 +2,10 @@
 import { lstat } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import type { IncomingMessage } from 'node:http';
-import { createInterface } from 'node:readline';
-import { z } from 'zod';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Progress } from '../image/image.ts';
 import type { Credentials } from '../registry/auth/credentials.ts';
+import { textLines } from '../util/text-lines.ts';
 import type { MountRequest } from './control-requests.ts';
 import { DaemonError } from './errors.ts';
 import { parseMountReport } from './mount-report.ts';
@@ -32,10 +31,11 @@ export class ControlError extends Error {
   }
 }
 
-const versionAnswer = z.object({ version: z.string(), pid: z.number(), root: z.string() });
-const errorAnswer = z.object({ error: z.object({ code: z.string(), message: z.string() }) });
-
-export type VersionAnswer = z.infer<typeof versionAnswer>;
+export interface VersionAnswer {
+  readonly version: string;
+  readonly pid: number;
+  readonly root: string;
+}
 
 const helloMs = 3_000;
 const answerMs = 60_000;
@@ -55,7 +55,7 @@ export class ControlClient {
     if ((await lstat(socket).catch(() => undefined))?.isSocket() !== true) return undefined;
     try {
       const hello = await getJson(socket, 'GET', '/v1/version', undefined, { ...options, timeoutMs: helloMs });
-      return new ControlClient(socket, versionAnswer.parse(hello));
+      return new ControlClient(socket, versionAnswer(hello));
     } catch (error) {
       options.signal?.throwIfAborted();
       const code = errorCode(error);
@@ -75,8 +75,7 @@ export class ControlClient {
     request: MountRequest,
     options: CallOptions & { readonly onProgress: (progress: Progress) => void },
   ): Promise<MountAnswer> {
-    const response = await this.#send('POST', '/v1/mounts', request, options);
-    for await (const line of createInterface({ input: response })) {
+    for await (const line of this.lines('/v1/mounts', request, options)) {
       const report = parseMountReport(line);
       if (report.kind === 'progress') options.onProgress(report.progress);
       else if (report.kind === 'ready') return report;
@@ -110,28 +109,50 @@ export class ControlClient {
     { tail, follow }: { readonly tail: number; readonly follow: boolean },
     options: CallOptions = {},
   ): AsyncGenerator<string> {
-    const response = await this.#send('GET', `/v1/logs?tail=${tail}&follow=${follow ? 1 : 0}`, undefined, options);
+    const query = `tail=${tail}&follow=${follow ? 1 : 0}`;
+    const response = await send(this.socket, 'GET', `/v1/logs?${query}`, undefined, options);
     try {
-      yield* createInterface({ input: response });
+      yield* textLines(response as AsyncIterable<Buffer>, maxAnswerBytes);
     } catch (error) {
       if (options.signal?.aborted !== true && errorCode(error) !== 'ECONNRESET') throw error;
+    }
+  }
+
+  /** Posts `body`. Errors: ControlError, those of the connection. */
+  async post(path: string, body: unknown, options: CallOptions = {}): Promise<unknown> {
+    return await this.#call('POST', path, body, options);
+  }
+
+  /** Posts `body`; the lines of the answer as they come, until the daemon ends it or goes away. Errors: ControlError; the signal's reason. */
+  async *lines(path: string, body: unknown, options: CallOptions = {}): AsyncGenerator<string> {
+    const response = await send(this.socket, 'POST', path, body, options);
+    try {
+      yield* textLines(response as AsyncIterable<Buffer>, maxAnswerBytes);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      if (errorCode(error) !== 'ECONNRESET') throw error;
+    } finally {
+      response.destroy();
     }
   }
 
   async #call(method: string, path: string, body: unknown, options: CallOptions): Promise<unknown> {
     return await getJson(this.socket, method, path, body, { ...options, timeoutMs: answerMs });
   }
-
-  async #send(method: string, path: string, body: unknown, options: CallOptions): Promise<IncomingMessage> {
-    return await send(this.socket, method, path, body, options);
-  }
 }
 
 /** As docker's configuration has them. */
-function fieldsOf(credentials: Credentials): Readonly<Record<string, string | undefined>> {
+export function fieldsOf(credentials: Credentials): Readonly<Record<string, string | undefined>> {
   if (credentials.kind === 'access-token') return { registryToken: credentials.token };
   if (credentials.kind === 'refresh-token') return { identityToken: credentials.token, username: credentials.username };
   return { username: credentials.username, password: credentials.password };
+}
+
+/** Errors: TypeError. */
+function versionAnswer(answer: unknown): VersionAnswer {
+  const { version, pid, root } = (answer ?? {}) as Readonly<Record<string, unknown>>;
+  if (typeof version === 'string' && typeof pid === 'number' && typeof root === 'string') return { version, pid, root };
+  throw new TypeError('it is something else that answers');
 }
 
 async function getJson(
@@ -167,8 +188,10 @@ async function send(
 
 function errorOf(body: string, status: number): Error {
   try {
-    const { error } = errorAnswer.parse(JSON.parse(body));
-    return new ControlError(error.code, error.message);
+    const { error } = JSON.parse(body) as { readonly error: Readonly<Record<string, unknown>> };
+    const { code, message } = error;
+    if (typeof code !== 'string' || typeof message !== 'string') throw new TypeError('no code, or no message');
+    return new ControlError(code, message);
   } catch (cause) {
     return new DaemonError('ERR_DAEMON_ANSWER', `the daemon answered with status ${status}`, { cause });
   }

@@ -8,12 +8,12 @@ import { parseReference } from '../oci/reference.ts';
 import type { Credentials } from '../registry/auth/credentials.ts';
 import { DaemonError } from './errors.ts';
 
-const absolutePath = z
+export const absolutePath = z
   .string()
   .max(4096)
   .regex(/^\/[^\0]*$/, 'expected an absolute path');
 
-const reference = z
+export const reference = z
   .string()
   .max(4096)
   .superRefine((text, context) => {
@@ -27,7 +27,7 @@ const indexMode = z.string().transform((text, context): IndexMode => {
   return z.NEVER;
 });
 
-const platform = z
+export const platform = z
   .string()
   .max(256)
   .transform((text, context): Platform => {
@@ -58,24 +58,29 @@ export const unmountRequest = z.strictObject({ dir: absolutePath, detach: z.bool
 
 const secret = z.string().min(1).max(32_768);
 
-/** One of a password, an identity token and a registry token, as in docker's configuration. */
+/** As docker's configuration has them. */
+export const credentialFields = {
+  username: z.string().max(4096).optional(),
+  password: secret.optional(),
+  identityToken: secret.optional(),
+  registryToken: secret.optional(),
+};
+
+/** One of a password, an identity token and a registry token. */
+export function credentialsIn(
+  { username, password, identityToken, registryToken }: z.output<z.ZodObject<typeof credentialFields>>,
+  context: z.RefinementCtx,
+): Credentials {
+  if (registryToken !== undefined) return { kind: 'access-token', token: registryToken };
+  if (identityToken !== undefined) return { kind: 'refresh-token', token: identityToken, username };
+  if (username !== undefined && password !== undefined) return { kind: 'password', username, password };
+  context.addIssue({ code: 'custom', message: 'expected username and password, identityToken, or registryToken' });
+  return z.NEVER;
+}
+
 export const credentialsRequest = z
-  .strictObject({
-    image: reference,
-    username: z.string().max(4096).optional(),
-    password: secret.optional(),
-    identityToken: secret.optional(),
-    registryToken: secret.optional(),
-  })
-  .transform(({ image, username, password, identityToken, registryToken }, context) => {
-    let credentials: Credentials | undefined;
-    if (registryToken !== undefined) credentials = { kind: 'access-token', token: registryToken };
-    else if (identityToken !== undefined) credentials = { kind: 'refresh-token', token: identityToken, username };
-    else if (username !== undefined && password !== undefined) credentials = { kind: 'password', username, password };
-    if (credentials !== undefined) return { image, credentials };
-    context.addIssue({ code: 'custom', message: 'expected username and password, identityToken, or registryToken' });
-    return z.NEVER;
-  });
+  .strictObject({ image: reference, ...credentialFields })
+  .transform(({ image, ...fields }, context) => ({ image, credentials: credentialsIn(fields, context) }));
 
 export const logsQuery = z.strictObject({
   tail: z.coerce.number().int().min(0).max(100_000).default(1_000),

@@ -8,6 +8,9 @@ import type { CredentialsRequest } from './control-requests.ts';
 import type { DaemonMountOptions } from './daemon-mounts.ts';
 import { DaemonError } from './errors.ts';
 import type { MountReport } from './mount-report.ts';
+import type { PullReport } from './pull-report.ts';
+import { pullAnswer, pullRequest, pullStop } from './pull-requests.ts';
+import type { Pulls } from './pulls.ts';
 import type { StatusReport } from './status-report.ts';
 
 /** What the daemon lends to its control API. */
@@ -21,6 +24,7 @@ export interface ControlBackend {
     dir: string,
     options: { readonly detach: boolean; readonly signal: AbortSignal },
   ): Promise<{ readonly dir: string }>;
+  readonly pulls: Pulls;
   /** Undefined where nothing remembers credentials. */
   readonly remember: ((request: CredentialsRequest) => Promise<void>) | undefined;
   /** Returns the keys that count only after a restart. Errors: those of the configuration. */
@@ -52,6 +56,19 @@ export const routes: Readonly<Record<string, Readonly<Record<string, Route>>>> =
       sendJson(response, await backend.unmount(dir, { detach, signal }));
     },
   },
+  '/v1/pulls': { POST: pull },
+  '/v1/pulls/answers': {
+    POST: async ({ pulls }, { response, body }) => {
+      pulls.answer(checked(pullAnswer, await body()));
+      sendJson(response, {});
+    },
+  },
+  '/v1/pulls/stop': {
+    POST: async ({ pulls }, { response, body }) => {
+      pulls.stop(checked(pullStop, await body()));
+      sendJson(response, {});
+    },
+  },
   '/v1/logs': { GET: logs },
   '/v1/credentials': {
     POST: async ({ remember }, { response, body }) => {
@@ -77,12 +94,9 @@ export function sendJson(response: ServerResponse, value: unknown, status = 200)
   response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(value)}\n`);
 }
 
-/** From here on the answer is a stream, and a failure its last line. */
 async function mount(backend: ControlBackend, { response, body, signal }: Exchange): Promise<void> {
   const request = checked(mountRequest, await body());
-  response.writeHead(200, { 'content-type': 'application/x-ndjson' });
-  response.flushHeaders();
-  const send = (report: MountReport) => void response.write(`${JSON.stringify(report)}\n`);
+  const send = startReport(response);
   try {
     const { row, warnings } = await backend.mount({
       ...request,
@@ -100,6 +114,28 @@ async function mount(backend: ControlBackend, { response, body, signal }: Exchan
     });
   }
   response.end();
+}
+
+async function pull({ pulls }: ControlBackend, { response, body, signal }: Exchange): Promise<void> {
+  const request = checked(pullRequest, await body());
+  pulls.check(request);
+  const report = startReport(response);
+  try {
+    report({ kind: 'ready', image: await pulls.pull(request, { signal, report }) });
+  } catch (error) {
+    report({ kind: 'failed', code: errorCode(error) ?? 'ERR_UNEXPECTED', message: errorMessage(error) });
+  }
+  response.end();
+}
+
+/** From here on the answer is a stream, and a failure its last line. Progress is left out for a reader that is far behind. */
+function startReport(response: ServerResponse): (report: MountReport | PullReport) => void {
+  response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  response.flushHeaders();
+  return (report) => {
+    if (report.kind === 'progress' && response.writableLength > maxBehindBytes) return;
+    response.write(`${JSON.stringify(report)}\n`);
+  };
 }
 
 /** A reader that is this far behind has stopped reading. */

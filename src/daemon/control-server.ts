@@ -22,6 +22,7 @@ const requestTimeoutMs = 10_000;
 const statuses: Readonly<Record<string, number>> = {
   ERR_DAEMON_REQUEST: 400,
   ERR_DAEMON_NESTED: 409,
+  ERR_DAEMON_ELSEWHERE: 409,
   ERR_DAEMON_UNSUPPORTED: 501,
   ERR_DAEMON_STOPPING: 503,
   ERR_MOUNT_UNKNOWN: 404,

@@ -30,6 +30,7 @@ import { openNode } from './node.ts';
 import type { Node } from './node.ts';
 import { ServiceManager } from './service-manager.ts';
 import { preload } from './preload.ts';
+import { Pulls } from './pulls.ts';
 import { startSnapshotter } from './snapshotter-part.ts';
 import type { SnapshotterPart } from './snapshotter-part.ts';
 import type { StatusReport } from './status-report.ts';
@@ -161,7 +162,13 @@ class RunningDaemon implements Daemon {
     this.#observe(metrics, mounts);
     await this.#serveMetrics(config);
     this.#parts.push({ name: 'metrics', close: async () => await this.#metricsServer?.close() });
-    const control = await this.#serveControl(paths.root);
+    const pulls = new Pulls({
+      log: log.child({ component: 'pull' }),
+      remember: async ({ image, credentials }) => await this.#credentials?.remember(image, credentials),
+      onBytes: metrics.fetched,
+    });
+    this.#parts.push({ name: 'pulls', close: async () => await pulls.close() });
+    const control = await this.#serveControl(paths.root, pulls);
     this.#parts.push({ name: 'control', close: async () => await control.close() });
     for (const name of service.listenFds.keys())
       if (name !== 'control' && name !== 'snapshotter')
@@ -224,7 +231,7 @@ class RunningDaemon implements Daemon {
     });
   }
 
-  async #serveControl(root: string): Promise<ControlServer> {
+  async #serveControl(root: string, pulls: Pulls): Promise<ControlServer> {
     const { config, version, logRing, service } = this.#o;
     const node = this.#node as Node;
     const backend: ControlBackend = {
@@ -233,6 +240,7 @@ class RunningDaemon implements Daemon {
       logRing,
       status: async () => await this.status(),
       mount: async (options) => await (this.#mounts as DaemonMounts).mount(options),
+      pulls,
       unmount: async (dir, { detach, signal }) => await node.unmount(dir, { detach, signal }),
       remember: async ({ image, credentials }) => await this.#credentials?.remember(image, credentials),
       reload: async () => await this.reload(),

@@ -7,6 +7,8 @@ export type DaemonErrorCode =
   | 'ERR_DAEMON_REQUEST'
   /** The daemon cannot do this, because it serves the mount that would have to answer. */
   | 'ERR_DAEMON_NESTED'
+  /** To whoever asks, names of files, hosts or users mean something else than to the daemon. */
+  | 'ERR_DAEMON_ELSEWHERE'
   /** This daemon has no such part. */
   | 'ERR_DAEMON_UNSUPPORTED'
   /** The daemon is about to end. */

@@ -5,6 +5,7 @@ export async function preload(): Promise<void> {
   const loading = [
     () => import('./connect-registry.ts'),
     loadUndici,
+    () => import('../snapshotter/pull/pull-to-containerd.ts'),
     () => import('../layer/prepare-by-index.ts'),
     () => import('../layer/prepare-peel.ts'),
     () => import('../layer/prepare-whole.ts'),

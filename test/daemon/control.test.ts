@@ -35,6 +35,16 @@ async function ask(method: string, path: string, body?: string | Buffer): Promis
 }
 
 const dir = '/tmp/peel-none';
+/** By somebody in another place. */
+const pull = {
+  reference: 'a',
+  address: '/tmp/peel-none',
+  namespace: 'default',
+  snapshotter: 'peel',
+  hasCredentials: false,
+  variables: {},
+  place: { uid: 0, files: 'none', network: 'none' },
+};
 
 describe('the control API', () => {
   it('is on a socket for its owner alone', () => {
@@ -50,6 +60,16 @@ describe('the control API', () => {
     ['POST', '/v1/mounts', '{', 400, 'ERR_DAEMON_REQUEST', /not JSON/],
     ['POST', '/v1/mounts', '', 400, 'ERR_DAEMON_REQUEST', /not JSON/],
     ['POST', '/v1/mounts', '[]', 400, 'ERR_DAEMON_REQUEST', /body: .*object/],
+    ['GET', '/v1/pulls', undefined, 405, 'ERR_METHOD', /takes POST/],
+    ['POST', '/v1/pulls', JSON.stringify({ ...pull, reference: 'oci:/a' }), 400, 'ERR_DAEMON_REQUEST', /reference: /],
+    ['POST', '/v1/pulls', JSON.stringify({ ...pull, namespace: '../a' }), 400, 'ERR_DAEMON_REQUEST', /namespace: /],
+    ['POST', '/v1/pulls', JSON.stringify({ ...pull, address: 'a' }), 400, 'ERR_DAEMON_REQUEST', /address: .*absolute/],
+    ['POST', '/v1/pulls', JSON.stringify({ ...pull, index: 'latest' }), 400, 'ERR_DAEMON_REQUEST', /index: /],
+    ['POST', '/v1/pulls', JSON.stringify({ ...pull, user: { username: 'a' } }), 400, 'ERR_DAEMON_REQUEST', /user: /],
+    ['POST', '/v1/pulls', JSON.stringify({ ...pull, variables: { HOME: '/' } }), 400, 'ERR_DAEMON_REQUEST', /HOME/],
+    ['POST', '/v1/pulls', JSON.stringify(pull), 409, 'ERR_DAEMON_ELSEWHERE', /other files/],
+    ['POST', '/v1/pulls/stop', JSON.stringify({ pull: 'x' }), 400, 'ERR_DAEMON_REQUEST', /no such pull/],
+    ['POST', '/v1/pulls/answers', JSON.stringify({ pull: 'x', ask: 1 }), 400, 'ERR_DAEMON_REQUEST', /no such pull/],
     ['POST', '/v1/mounts', JSON.stringify({ dir }), 400, 'ERR_DAEMON_REQUEST', /reference: /],
     [
       'POST',

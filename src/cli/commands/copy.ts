@@ -14,7 +14,7 @@ import { type CopyEnds, openSource, openTarget, parseEnds } from '../copy-ends.t
 import { UsageError } from '../errors.ts';
 import { humanBytes } from '../human.ts';
 import { parseFile, parseJobs } from '../options.ts';
-import { usage } from '../with-image.ts';
+import { usage } from '../usage.ts';
 import { withOrigins } from '../with-origins.ts';
 
 interface CopyCommandOptions extends AccessOptions {

@@ -4,7 +4,8 @@ import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
 import { formatName, printCreated, printShown } from '../index-text.ts';
-import { parsePeelSpanSize, parseSize, parseSpanSize } from '../options.ts';
+import { parseSize } from '../options.ts';
+import { parsePeelSpanSize, parseSpanSize } from '../span-size.ts';
 import {
   addPlatformOption,
   addPlatformOptions,

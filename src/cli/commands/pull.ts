@@ -1,22 +1,25 @@
+import { isAbsolute } from 'node:path';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import { readEnvironment } from '../../config/environment.ts';
 import { isDigest } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { parsePlatform } from '../../oci/platform.ts';
-import { formatReference, parseReference } from '../../oci/reference.ts';
+import { parseReference } from '../../oci/reference.ts';
 import type { RegistryReference } from '../../oci/reference.ts';
+import { isIdentifier } from '../../snapshotter/containerd/identifier.ts';
 import type { PulledImage } from '../../snapshotter/pull/pull-to-containerd.ts';
 import type { PulledLayer } from '../../snapshotter/pull/unpack-layers.ts';
 import { type AccessOptions, accessOf, addAccessOptions } from '../access-options.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
 import { UsageError } from '../errors.ts';
-import { handCredentials } from '../hand-credentials.ts';
+import { findDaemon } from '../find-daemon.ts';
 import { humanBytes, shortDigest } from '../human.ts';
 import { parseFile } from '../options.ts';
-import { usage } from '../with-image.ts';
-import { withOrigins } from '../with-origins.ts';
+import { isRemoteSnapshotter } from '../pull-wish.ts';
+import type { ImageWish } from '../pull-wish.ts';
+import { usage } from '../usage.ts';
 
 interface PullCommandOptions extends AccessOptions {
   readonly namespace?: string;
@@ -27,8 +30,6 @@ interface PullCommandOptions extends AccessOptions {
 }
 
 const defaultAddress = '/run/containerd/containerd.sock';
-/** These make nothing by themselves. */
-const ownSnapshotters = ['overlayfs', 'native', 'btrfs', 'devmapper', 'zfs', 'erofs', 'blockfile'];
 
 export function define(command: Command, context: CliContext): void {
   command
@@ -52,36 +53,37 @@ export function define(command: Command, context: CliContext): void {
   addAccessOptions(command).action(async (image: string, options: PullCommandOptions) => {
     const reference = registryReference(image);
     const { platform: wanted } = options;
-    const platform = wanted === undefined ? undefined : usage(() => parsePlatform(wanted));
+    const platform = wanted === undefined ? undefined : { text: wanted, value: usage(() => parsePlatform(wanted)) };
     const { containerdAddress, containerdNamespace = 'default' } = readEnvironment();
     const namespace = options.namespace ?? usage(() => parseIdentifier(containerdNamespace));
     const address = options.address ?? containerdAddress ?? defaultAddress;
     const access = await accessOf(context, options);
-    const { pullToContainerd } = await import('../../snapshotter/pull/pull-to-containerd.ts');
-    const pulled = await withOrigins(context, access, ({ open }) =>
-      pullToContainerd(
-        { openOrigin: open, address },
-        {
-          reference,
-          platform,
-          namespace,
-          snapshotter: options.snapshotter,
-          indexDigest: options.index,
-          signal: context.signal,
-          // Not before they were right: the daemon reads with them for the containers that run.
-          onResolved: async () => {
-            if (!ownSnapshotters.includes(options.snapshotter))
-              await handCredentials(context, formatReference(reference), access.credentials);
-          },
-          onProgress: context.progress.report,
-          onWarning: context.warn,
-        },
-      ),
-    );
+    const pulled = await pull(context, {
+      reference,
+      platform,
+      address: address.replace(/^unix:\/\//, ''),
+      namespace,
+      snapshotter: options.snapshotter,
+      index: options.index,
+      access,
+    });
     context.progress.close();
     await print(context, pulled, options.snapshotter);
   });
   example(command, 'peel pull docker.io/library/debian:12 --namespace k8s.io');
+}
+
+/** The daemon's containers are to run it, so that it pulls, as long as what is asked for means the same to it. */
+async function pull(context: CliContext, wish: ImageWish): Promise<PulledImage> {
+  if (isRemoteSnapshotter(wish.snapshotter) && isAbsolute(wish.address) && context.options.logLevel === 'error') {
+    const [daemon, { pullInDaemon }] = await Promise.all([findDaemon(context), import('../pull-in-daemon.ts')]);
+    if (daemon !== undefined) {
+      const pulled = await pullInDaemon(context, daemon, wish);
+      if (pulled !== undefined) return pulled;
+    }
+  }
+  const { pullHere } = await import('../pull-here.ts');
+  return await pullHere(context, wish);
 }
 
 async function print({ options, output }: CliContext, pulled: PulledImage, snapshotter: string): Promise<void> {
@@ -109,7 +111,7 @@ async function print({ options, output }: CliContext, pulled: PulledImage, snaps
   const fetched = byOthers.reduce((sum, layer) => sum + layer.fetched, 0);
   if (byOthers.length > 0) counts.push(`${humanBytes(fetched)} fetched`);
   await output.line(`${name}: ${target}; ${counts.join(', ')}`);
-  if (layers.some(({ how }) => how === 'unpacked') && !ownSnapshotters.includes(snapshotter))
+  if (layers.some(({ how }) => how === 'unpacked') && isRemoteSnapshotter(snapshotter))
     await output.line('`peel status` says why a layer was unpacked');
 }
 
@@ -128,9 +130,8 @@ function parseIndex(text: string): Digest {
   return text;
 }
 
-/** containerd's identifiers (pkg/identifiers). */
 function parseIdentifier(text: string): string {
-  if (text.length > 76 || !/^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/.test(text))
+  if (!isIdentifier(text))
     throw new InvalidArgumentError(`${text}: expected letters and digits, with single . _ - between them`);
   return text;
 }
