@@ -8,6 +8,8 @@ import type { DaemonConfig } from '../config/schema.ts';
 import type { ServiceEnvironment } from '../config/service-environment.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { errorMessage } from '../layer/errors.ts';
+import type { IndexJobs } from '../layer/index-job.ts';
+import { IndexThreads } from '../layer/index-threads.ts';
 import type { CacheKeeper } from '../image/cache-keeper.ts';
 import { makeUndumpable } from '../native/sys.ts';
 import type { LogRing } from '../observe/log-ring.ts';
@@ -58,6 +60,8 @@ export interface Daemon {
 
 /** ms for all mounts of an earlier daemon together. */
 const remakeMs = 30_000;
+/** ms that a thread waits for its next index where none has to be there all the time. */
+const keepThreadMs = 5_000;
 /** ms after which a part that does not stop is left as it is. */
 const closeMs = 10_000;
 
@@ -118,7 +122,9 @@ class RunningDaemon implements Daemon {
     this.#parts.push({ name: 'lock', close: () => lock[Symbol.dispose]() });
     const metrics = await DaemonMetrics.create();
     this.#metrics = metrics;
-    const node = await this.#openNode(metrics);
+    const threads = new IndexThreads({ keepMs: keepThreadMs });
+    this.#parts.push({ name: 'index threads', close: async () => await threads.close() });
+    const node = await this.#openNode(metrics, threads);
     this.#node = node;
     this.#parts.push({ name: 'node', close: async () => await node.close() });
     this.#keeper = await node.keepCache(() => this.#config.cache);
@@ -169,6 +175,7 @@ class RunningDaemon implements Daemon {
     log.info({ version, root: paths.root, runDir: paths.runDir }, 'daemon serves');
     this.#service.ready(this.#statusLine());
     void preload();
+    if (this.#snapshotter !== undefined) threads.stand();
   }
 
   async status(): Promise<StatusReport> {
@@ -198,7 +205,7 @@ class RunningDaemon implements Daemon {
     return this.#closing;
   }
 
-  async #openNode(metrics: DaemonMetrics): Promise<Node> {
+  async #openNode(metrics: DaemonMetrics, jobs: IndexJobs): Promise<Node> {
     const { config, environment } = this.#o;
     return await openNode({
       root: config.root,
@@ -221,6 +228,7 @@ class RunningDaemon implements Daemon {
         return { onBytes: metrics.fetched, credentials: credentials.source };
       },
       onMiss: metrics.missed,
+      jobs,
     });
   }
 

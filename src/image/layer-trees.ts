@@ -4,8 +4,8 @@ import type { ByteString } from '../util/byte-string.ts';
 import { OnceMap } from '../util/once-map.ts';
 import { ImageError } from './errors.ts';
 import { layerTreeKey, LayerTreeFiles, type TreeRecord } from './layer-tree-files.ts';
-import type { FoundNodes, IndexedLayer, RootAttributes } from './tree-job.ts';
-import { TreeThreads } from './tree-threads.ts';
+import type { FoundNodes, IndexedLayer, IndexJobs, RootAttributes } from '../layer/index-job.ts';
+import { IndexThreads } from '../layer/index-threads.ts';
 
 /** A layer that the node has the index of. */
 export interface LayerRef {
@@ -44,10 +44,15 @@ const keepThreadMs = 5000;
 export class LayerTrees {
   readonly #files: LayerTreeFiles;
   readonly #compiling = new OnceMap<string, LayerTree>();
-  readonly #threads = new TreeThreads({ keepMs: keepThreadMs });
+  readonly #jobs: IndexJobs;
+  /** Undefined: they are somebody else's. */
+  readonly #threads: IndexThreads | undefined;
 
-  constructor(root: string) {
+  /** `jobs`: who compiles; default threads of its own. */
+  constructor(root: string, jobs?: IndexJobs) {
     this.#files = new LayerTreeFiles(root);
+    this.#threads = jobs === undefined ? new IndexThreads({ keepMs: keepThreadMs }) : undefined;
+    this.#jobs = jobs ?? (this.#threads as IndexThreads);
   }
 
   /**
@@ -68,7 +73,7 @@ export class LayerTrees {
   }
 
   /**
-   * What the layer's tree has at these clean paths, one answer for each; undefined where nothing is. Errors: TreeJobError; the signal's
+   * What the layer's tree has at these clean paths, one answer for each; undefined where nothing is. Errors: IndexJobError; the signal's
    * reason.
    */
   async nodesAt(
@@ -77,7 +82,7 @@ export class LayerTrees {
     { signal }: { readonly signal: AbortSignal },
   ): Promise<FoundNodes> {
     const job = { layer: indexed(layer), below: below?.map(indexed), base, userXattr, paths };
-    return await this.#threads.run({ kind: 'look', ...job }, signal);
+    return await this.#jobs.run({ kind: 'look', ...job }, signal);
   }
 
   /** A tree of an earlier process, also when a power cut took what was known of it; undefined when it is gone. */
@@ -92,9 +97,9 @@ export class LayerTrees {
     for (const key of keys) await this.#files.remove(key);
   }
 
-  /** Ends the threads that wait for more to do; they end by themselves after some seconds. */
+  /** Ends its threads that wait for more to do; they end by themselves after some seconds. */
   async close(): Promise<void> {
-    await this.#threads.close();
+    await this.#threads?.close();
   }
 
   async #find(request: LayerTreeRequest, keys: Keys): Promise<LayerTree | undefined> {
@@ -110,7 +115,7 @@ export class LayerTrees {
     const { layer, below, base, userXattr } = request;
     try {
       const job = { layer: indexed(layer), below: below?.map(indexed), base, userXattr };
-      const made = await this.#threads.run({ kind: 'layer', ...job }, signal);
+      const made = await this.#jobs.run({ kind: 'layer', ...job }, signal);
       const root = made.root ?? null;
       if (made.below === undefined || keys.chain === undefined) {
         await this.#files.write(keys.first, made.image, { root });

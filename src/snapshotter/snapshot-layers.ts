@@ -21,6 +21,7 @@ import type { ResolvedImage } from '../image/resolve.ts';
 import type { NewStart } from '../image/start-recorder.ts';
 import { fuseDeviceRefusal } from '../image/transports/fuse-device.ts';
 import { errorMessage } from '../layer/errors.ts';
+import type { IndexJobs } from '../layer/index-job.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
@@ -76,6 +77,8 @@ export interface SnapshotLayersDeps {
   readonly store: LayerStore;
   readonly content: ContentFetcher;
   readonly openOrigin: OpenOrigin;
+  /** Who compiles trees; default threads of its own. */
+  readonly jobs?: IndexJobs | undefined;
   /** Trees carry opaque marks as `user.overlay.opaque`. */
   readonly userXattr: boolean;
   readonly config: SnapshotLayersConfig;
@@ -130,7 +133,7 @@ export class SnapshotLayers implements LayerProvider {
   static async open(deps: SnapshotLayersDeps): Promise<SnapshotLayers> {
     const { root, runDir, state, store, openOrigin, config, log } = deps;
     const open = new OpenLayers();
-    const trees = new LayerTrees(root);
+    const trees = new LayerTrees(root, deps.jobs);
     const mounter = new LayerMounter({
       transport: config.transport,
       kernelRefusal: async () => fuseDeviceRefusal() ?? (await kernelRefusal(root, runDir)),

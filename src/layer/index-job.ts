@@ -1,4 +1,7 @@
-// What a thread that compiles trees is asked, and what it answers: data that can be sent.
+// What a thread that reads indexes and compiles trees is asked, and what it answers: data that can be sent.
+import type { IndexProvenance } from '../index/node-index-format.ts';
+import type { Descriptor } from '../oci/descriptor.ts';
+import type { Digest } from '../oci/digest.ts';
 import type { LowerNode } from '../tree/lower-node.ts';
 import type { ByteString } from '../util/byte-string.ts';
 
@@ -36,7 +39,31 @@ export interface LookJob extends Omit<LayerJob, 'kind'> {
   readonly paths: readonly ByteString[];
 }
 
+/** The layer that an index on offer has to be of, as its image describes it. */
+export interface ExpectedLayer {
+  readonly descriptor: Pick<Descriptor, 'digest' | 'size' | 'mediaType'>;
+  readonly diffId: Digest;
+}
+
+/** The index file of a layer by its peel table. */
+export interface TableJob extends ExpectedLayer {
+  readonly kind: 'table';
+  readonly table: Uint8Array;
+  /** The blob that has the windows, and the reference of its repository. */
+  readonly windows: { readonly digest: Digest; readonly size: number; readonly from: string | undefined } | undefined;
+  readonly provenance: IndexProvenance;
+}
+
+/** The index file of a layer by its zTOC. */
+export interface ZtocJob extends ExpectedLayer {
+  readonly kind: 'ztoc';
+  readonly ztoc: Uint8Array;
+  readonly provenance: IndexProvenance;
+}
+
+export type PrepareJob = TableJob | ZtocJob;
 export type TreeJob = MergedJob | LayerJob | LookJob;
+export type IndexJob = PrepareJob | TreeJob;
 
 /** What a layer says of the directory `/`. */
 export interface RootAttributes {
@@ -57,9 +84,24 @@ export interface CompiledTree {
 /** One for each path; undefined where nothing is. */
 export type FoundNodes = readonly (LowerNode | undefined)[];
 
-export type TreeJobResult<J extends TreeJob = TreeJob> = J extends LookJob ? FoundNodes : CompiledTree;
+export interface PreparedIndex {
+  /** The bytes of the index file. */
+  readonly file: Uint8Array<ArrayBuffer>;
+}
 
-export interface TreeJobFailure {
+export type IndexJobResult<J extends IndexJob = IndexJob> = J extends LookJob
+  ? FoundNodes
+  : J extends PrepareJob
+    ? PreparedIndex
+    : CompiledTree;
+
+/** Whoever does such jobs: threads, or this one. */
+export interface IndexJobs {
+  /** Errors: IndexJobError, or those of `runIndexJob` where it runs here; the signal's reason. */
+  run<J extends IndexJob>(job: J, signal: AbortSignal): Promise<IndexJobResult<J>>;
+}
+
+export interface IndexJobFailure {
   readonly code: string | undefined;
   readonly message: string;
 }

@@ -1,5 +1,5 @@
 import { openNodeIndex } from '../index/node-index.ts';
-import { errorCode, errorMessage } from '../layer/errors.ts';
+import { errorCode, errorMessage } from './errors.ts';
 import { compileTree } from '../tree/compile.ts';
 import { writeErofs } from '../tree/erofs-writer.ts';
 import { TreeError } from '../tree/errors.ts';
@@ -14,17 +14,32 @@ import {
   type LayerJob,
   type LookJob,
   treeBlockSize,
-  type TreeJob,
-  type TreeJobFailure,
-  type TreeJobResult,
-} from './tree-job.ts';
+  type IndexJob,
+  type IndexJobFailure,
+  type IndexJobResult,
+  type MergedJob,
+} from './index-job.ts';
+import { tableIndex, ztocIndex } from './offered-bytes.ts';
 
-/** Errors: TreeError, IndexError, those of the file system, Error when an index file is another one than asked for. */
-export async function runTreeJob(job: TreeJob): Promise<TreeJobResult> {
-  return job.kind === 'look' ? await lookedAt(job) : await compiled(job);
+/**
+ * Errors: TreeError, IndexError, ERR_LAYER_INDEX for an index of something else, those of the file system, Error when an index file is another
+ * one than asked for.
+ */
+export async function runIndexJob<J extends IndexJob>(job: J): Promise<IndexJobResult<J>>;
+export async function runIndexJob(job: IndexJob): Promise<IndexJobResult> {
+  switch (job.kind) {
+    case 'table':
+      return await tableIndex(job);
+    case 'ztoc':
+      return await ztocIndex(job);
+    case 'look':
+      return await lookedAt(job);
+    default:
+      return await compiled(job);
+  }
 }
 
-async function compiled(job: Exclude<TreeJob, LookJob>): Promise<CompiledTree> {
+async function compiled(job: MergedJob | LayerJob): Promise<CompiledTree> {
   if (job.kind === 'merged') {
     const layers = await entriesOf(job.layers);
     const { image } = compileTree(layers, { blockSize: treeBlockSize });
@@ -54,7 +69,7 @@ function owned(image: Buffer): Uint8Array<ArrayBuffer> {
   return image as Buffer<ArrayBuffer>;
 }
 
-export function failureOf(error: unknown): TreeJobFailure {
+export function failureOf(error: unknown): IndexJobFailure {
   return { code: errorCode(error), message: errorMessage(error) };
 }
 

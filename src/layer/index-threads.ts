@@ -1,0 +1,143 @@
+import { Worker } from 'node:worker_threads';
+import { Deferred } from '../util/deferred.ts';
+import { Semaphore } from '../util/semaphore.ts';
+import type { IndexJob, IndexJobResult, IndexJobs } from './index-job.ts';
+import type { IndexWorkerAnswer } from './index-worker.ts';
+
+export interface IndexThreadsOptions {
+  /** Threads at the same time; default 2. */
+  readonly atMost?: number;
+  /** Milliseconds that a thread waits for its next job: starting one takes longer than most jobs. 0: none is kept. */
+  readonly keepMs: number;
+}
+
+interface IdleThread {
+  readonly worker: Worker;
+  /** Undefined: it waits for as long as it takes. */
+  readonly timer: NodeJS.Timeout | undefined;
+}
+
+/** A job that failed in its thread: `code` as of the error there (ERR_TREE_…, ERR_INDEX_…, ENOENT …). */
+export class IndexJobError extends Error {
+  override readonly name = 'IndexJobError';
+  readonly code: string | undefined;
+
+  constructor(code: string | undefined, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Threads that read indexes and compile trees. Only while a job runs do they keep the process alive. */
+export class IndexThreads implements IndexJobs {
+  readonly #slots: Semaphore;
+  readonly #atMost: number;
+  readonly #keepMs: number;
+  readonly #idle = new Set<IdleThread>();
+  #threads = 0;
+  /** Threads that are there whether or not there is work. */
+  #standing = 0;
+  #isClosed = false;
+
+  constructor({ atMost = 2, keepMs }: IndexThreadsOptions) {
+    this.#slots = new Semaphore(atMost);
+    this.#atMost = atMost;
+    this.#keepMs = keepMs;
+  }
+
+  /** Errors: IndexJobError; the signal's reason, and then the thread is ended with its job. */
+  async run<J extends IndexJob>(job: J, signal: AbortSignal): Promise<IndexJobResult<J>> {
+    using _slot = await this.#slots.acquire(1, { signal });
+    signal.throwIfAborted();
+    const worker = this.#take();
+    let answer: IndexWorkerAnswer | undefined;
+    try {
+      answer = await ask(worker, job, signal);
+    } finally {
+      const isKept = answer?.spent === false && !this.#isClosed && (this.#keepMs > 0 || this.#isStanding);
+      if (isKept) this.#keep(worker);
+      else await worker.terminate();
+      this.#replace();
+    }
+    if ('failure' in answer) throw new IndexJobError(answer.failure.code, answer.failure.message);
+    return answer.result as IndexJobResult<J>;
+  }
+
+  /** From now on all threads are there before there is work for them. Each takes some 10 MB of memory. */
+  stand(): void {
+    this.#standing = this.#atMost;
+    this.#replace();
+  }
+
+  /** Ends the threads that wait for a job, and others when they have done theirs. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#standing = 0;
+    await Promise.all([...this.#idle].map((thread) => this.#end(thread)));
+  }
+
+  get #isStanding(): boolean {
+    return this.#threads <= this.#standing;
+  }
+
+  /** Starts those that are to be there and are not. */
+  #replace(): void {
+    while (this.#threads < this.#standing) this.#keep(this.#start());
+  }
+
+  #take(): Worker {
+    for (const thread of this.#idle) {
+      this.#forget(thread);
+      thread.worker.ref();
+      return thread.worker;
+    }
+    return this.#start();
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL('./index-worker.js', import.meta.url), { execArgv: [] });
+    this.#threads += 1;
+    // What ends a thread while nobody listens, ends no more than the thread.
+    worker.on('error', () => {});
+    worker.on('exit', () => {
+      this.#threads -= 1;
+      for (const thread of this.#idle) if (thread.worker === worker) this.#forget(thread);
+    });
+    return worker;
+  }
+
+  #keep(worker: Worker): void {
+    const timer = this.#isStanding ? undefined : setTimeout(() => void this.#end(thread), this.#keepMs).unref();
+    const thread: IdleThread = { worker, timer };
+    this.#idle.add(thread);
+    worker.unref();
+  }
+
+  #forget(thread: IdleThread): void {
+    this.#idle.delete(thread);
+    clearTimeout(thread.timer);
+  }
+
+  async #end(thread: IdleThread): Promise<void> {
+    this.#forget(thread);
+    await thread.worker.terminate();
+  }
+}
+
+async function ask(worker: Worker, job: IndexJob, signal: AbortSignal): Promise<IndexWorkerAnswer> {
+  const answer = new Deferred<IndexWorkerAnswer>();
+  const onMessage = (message: IndexWorkerAnswer): void => answer.resolve(message);
+  const onError = (error: unknown): void => answer.reject(error);
+  const onAbort = (): void => answer.reject(signal.reason);
+  const onExit = (): void => answer.reject(new Error('the thread that works on the index ended without a result'));
+  signal.addEventListener('abort', onAbort);
+  worker.on('message', onMessage).on('error', onError).on('exit', onExit);
+  try {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    worker.postMessage(job);
+    return await answer.promise;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    worker.off('message', onMessage).off('error', onError).off('exit', onExit);
+  }
+}

@@ -1,0 +1,31 @@
+// Worker thread: one job after the other, indexes in, index files and compiled trees out. All entries of an image are in its heap meanwhile.
+import { getHeapStatistics } from 'node:v8';
+import { parentPort } from 'node:worker_threads';
+import type { IndexJob, IndexJobFailure, IndexJobResult } from './index-job.ts';
+import { failureOf, runIndexJob } from './run-index-job.ts';
+
+export type IndexWorkerAnswer = {
+  /** Its heap has grown so much that it had better not wait for another job. */
+  readonly spent: boolean;
+} & ({ readonly result: IndexJobResult } | { readonly failure: IndexJobFailure });
+
+/** Bytes. That of a thread which has done some layers of some thousand files is half of it. */
+const largestHeap = 64 << 20;
+
+async function work(job: IndexJob): Promise<void> {
+  const moved: ArrayBuffer[] = [];
+  let done: { readonly result: IndexJobResult } | { readonly failure: IndexJobFailure };
+  try {
+    const result = await runIndexJob(job);
+    if ('image' in result) moved.push(result.image.buffer);
+    if ('file' in result) moved.push(result.file.buffer);
+    done = { result };
+  } catch (error) {
+    done = { failure: failureOf(error) };
+  }
+  const answer: IndexWorkerAnswer = { ...done, spent: getHeapStatistics().total_heap_size > largestHeap };
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port, not a window
+  parentPort?.postMessage(answer, moved);
+}
+
+parentPort?.on('message', (job: IndexJob) => void work(job));
