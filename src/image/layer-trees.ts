@@ -1,7 +1,9 @@
 import type { Digest } from '../oci/digest.ts';
 import { errorCode, errorMessage } from '../layer/errors.ts';
+import type { MadeTree } from '../layer/made-tree.ts';
 import type { ByteString } from '../util/byte-string.ts';
 import { OnceMap } from '../util/once-map.ts';
+import { untilAborted } from '../util/until-aborted.ts';
 import { ImageError } from './errors.ts';
 import { layerTreeKey, LayerTreeFiles, type TreeRecord } from './layer-tree-files.ts';
 import type { FoundNodes, IndexedLayer, IndexJobs, RootAttributes } from '../layer/index-job.ts';
@@ -44,6 +46,8 @@ const keepThreadMs = 5000;
 export class LayerTrees {
   readonly #files: LayerTreeFiles;
   readonly #compiling = new OnceMap<string, LayerTree>();
+  /** By key: those that are being written. */
+  readonly #given = new Map<string, Promise<LayerTree>>();
   readonly #jobs: IndexJobs;
   /** Undefined: they are somebody else's. */
   readonly #threads: IndexThreads | undefined;
@@ -63,6 +67,11 @@ export class LayerTrees {
   async compiled(request: LayerTreeRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<LayerTree> {
     options.signal?.throwIfAborted();
     const keys = keysOf(request);
+    const given = await untilAborted(
+      this.#given.get(keys.first)?.catch(() => undefined) ?? Promise.resolve(undefined),
+      options.signal,
+    );
+    if (given !== undefined) return given;
     const found = await this.#find(request, keys);
     if (found !== undefined) return found;
     return await this.#compiling.run(
@@ -70,6 +79,18 @@ export class LayerTrees {
       (signal) => this.#compile(request, keys, signal),
       options,
     );
+  }
+
+  /** Keeps a tree that was made elsewhere, for whoever asks for it next. One that cannot be written is made again then. */
+  give(made: MadeTree): void {
+    const { digest, fingerprint, tree, base, userXattr } = made;
+    const key = layerTreeKey({ digest, fingerprint }, { over: base ? 'nothing' : 'anything', userXattr });
+    if (this.#given.has(key)) return;
+    const root = tree.root ?? null;
+    const writing = this.#files.write(key, tree.image, { root }).then(() => this.#treeOf(key, { root }));
+    this.#given.set(key, writing);
+    const forget = (): void => void this.#given.delete(key);
+    writing.then(forget, forget);
   }
 
   /**
@@ -99,6 +120,7 @@ export class LayerTrees {
 
   /** Ends its threads that wait for more to do; they end by themselves after some seconds. */
   async close(): Promise<void> {
+    await Promise.allSettled(this.#given.values());
     await this.#threads?.close();
   }
 

@@ -22,15 +22,20 @@ export interface MergedJob {
   readonly layers: readonly IndexedLayer[];
 }
 
+/** Where the tree of one layer is shown. */
+export interface TreePlace {
+  /** Nothing is below. */
+  readonly base: boolean;
+  /** In overlays with `userxattr`. */
+  readonly userXattr: boolean;
+}
+
 /** The tree of one layer. */
-export interface LayerJob {
+export interface LayerJob extends TreePlace {
   readonly kind: 'layer';
   readonly layer: IndexedLayer;
   /** The layers below, lowest first, looked at only when the tree depends on them; undefined when they are not known. */
   readonly below: readonly IndexedLayer[] | undefined;
-  /** Nothing is below. */
-  readonly base: boolean;
-  readonly userXattr: boolean;
 }
 
 /** What the tree of one layer has at these clean paths. */
@@ -52,6 +57,8 @@ export interface TableJob extends ExpectedLayer {
   /** The blob that has the windows, and the reference of its repository. */
   readonly windows: { readonly digest: Digest; readonly size: number; readonly from: string | undefined } | undefined;
   readonly provenance: IndexProvenance;
+  /** Its tree, too, where that does not depend on the layers below. */
+  readonly tree: TreePlace | undefined;
 }
 
 /** The index file of a layer by its zTOC. */
@@ -59,6 +66,7 @@ export interface ZtocJob extends ExpectedLayer {
   readonly kind: 'ztoc';
   readonly ztoc: Uint8Array;
   readonly provenance: IndexProvenance;
+  readonly tree: TreePlace | undefined;
 }
 
 export type PrepareJob = TableJob | ZtocJob;
@@ -87,6 +95,10 @@ export type FoundNodes = readonly (LowerNode | undefined)[];
 export interface PreparedIndex {
   /** The bytes of the index file. */
   readonly file: Uint8Array<ArrayBuffer>;
+  /** 32 bytes that stand for it. */
+  readonly fingerprint: Uint8Array;
+  /** Undefined when it was not asked for, or depends on the layers below, or there can be none. */
+  readonly tree: CompiledTree | undefined;
 }
 
 export type IndexJobResult<J extends IndexJob = IndexJob> = J extends LookJob

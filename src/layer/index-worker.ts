@@ -18,7 +18,10 @@ async function work(job: IndexJob): Promise<void> {
   try {
     const result = await runIndexJob(job);
     if ('image' in result) moved.push(result.image.buffer);
-    if ('file' in result) moved.push(result.file.buffer);
+    if ('file' in result) {
+      moved.push(result.file.buffer);
+      if (result.tree !== undefined) moved.push(result.tree.image.buffer);
+    }
     done = { result };
   } catch (error) {
     done = { failure: failureOf(error) };

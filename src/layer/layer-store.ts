@@ -21,6 +21,7 @@ import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
 import { preparedRow, rowOf } from './layer-rows.ts';
 import { Layer } from './layer.ts';
 import { LinkTable } from './link-table.ts';
+import type { TreeWish } from './made-tree.ts';
 import { tryBuildLock, withBuildLock } from './build-lock.ts';
 import { withCache } from './with-cache.ts';
 
@@ -73,6 +74,8 @@ export interface OpenLayerRequest {
   readonly indexRequired?: boolean | undefined;
   /** Whether the layer may be opened by an index that the node has of it; without this by any. */
   readonly accepts?: ((index: Pick<IndexProvenance, 'format' | 'indexDigest'>) => boolean) | undefined;
+  /** Default: no tree is made. */
+  readonly tree?: TreeWish | undefined;
   /** Requests of this image at once. */
   readonly slots: Semaphore;
   readonly signal?: AbortSignal | undefined;

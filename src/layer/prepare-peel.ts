@@ -4,6 +4,7 @@ import type { IndexJobs, TableJob } from './index-job.ts';
 import { indexProvenance } from './index-provenance.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import type { OpenLayerRequest, RemotePeelIndex } from './layer-store.ts';
+import { tellTree, treePlace } from './made-tree.ts';
 
 /**
  * Turns the table that an image offers into the layer's index file. Afterwards the layer can be read span by span; its windows come with the
@@ -19,13 +20,14 @@ export async function prepareFromPeel(
   const { signal = new AbortController().signal } = request;
   const finding = index.windows === undefined ? undefined : index.findWindows({ signal });
   const making = index.load({ signal }).then((table) => jobs.run(tableJob(request, index, table), signal));
-  const [{ file }, frames] = await Promise.all([making, finding]);
+  const [made, frames] = await Promise.all([making, finding]);
   signal.throwIfAborted();
+  tellTree(request, made);
   await mkdir(paths.dir, { recursive: true, mode: 0o700 });
   try {
     // Each is verified when it is used, so a torn file does no harm.
     if (frames !== undefined && frames.length > 0) await writeFile(paths.windows, frames, { mode: 0o600 });
-    await writeWhole(paths.index, [file]);
+    await writeWhole(paths.index, [made.file]);
   } catch (error) {
     await rm(paths.windows, { force: true });
     throw error;
@@ -42,5 +44,6 @@ function tableJob(request: OpenLayerRequest, index: RemotePeelIndex, table: Uint
     diffId: request.diffId,
     windows: windows && { digest: windows.digest, size: windows.size, from },
     provenance: indexProvenance(request, index),
+    tree: treePlace(request),
   };
 }

@@ -1,4 +1,5 @@
 import { openNodeIndex } from '../index/node-index.ts';
+import { encodeNodeIndex } from '../index/node-index-writer.ts';
 import { errorCode, errorMessage } from './errors.ts';
 import { compileTree } from '../tree/compile.ts';
 import { writeErofs } from '../tree/erofs-writer.ts';
@@ -18,8 +19,11 @@ import {
   type IndexJobFailure,
   type IndexJobResult,
   type MergedJob,
+  type PreparedIndex,
+  type PrepareJob,
+  type TreePlace,
 } from './index-job.ts';
-import { tableIndex, ztocIndex } from './offered-bytes.ts';
+import { tableIndex, ztocIndex } from './offered-index.ts';
 
 /**
  * Errors: TreeError, IndexError, ERR_LAYER_INDEX for an index of something else, those of the file system, Error when an index file is another
@@ -29,9 +33,8 @@ export async function runIndexJob<J extends IndexJob>(job: J): Promise<IndexJobR
 export async function runIndexJob(job: IndexJob): Promise<IndexJobResult> {
   switch (job.kind) {
     case 'table':
-      return await tableIndex(job);
     case 'ztoc':
-      return await ztocIndex(job);
+      return await prepared(job);
     case 'look':
       return await lookedAt(job);
     default:
@@ -47,9 +50,37 @@ async function compiled(job: MergedJob | LayerJob): Promise<CompiledTree> {
   }
   const layer = await readEntries(job.layer);
   const { tree, below } = await treeOf(layer, job);
+  return compiledTree(layer, tree, below);
+}
+
+function compiledTree({ entries }: LayerEntries, tree: Tree, below: string | undefined): CompiledTree {
   const image = writeErofs(tree, { blockSize: treeBlockSize });
-  const root = rootEntry(layer.entries);
+  const root = rootEntry(entries);
   return { image: owned(image), root: root && { mode: root.mode, uid: root.uid, gid: root.gid }, below };
+}
+
+async function prepared(job: PrepareJob): Promise<PreparedIndex> {
+  const { index, windows } = job.kind === 'table' ? tableIndex(job) : ztocIndex(job);
+  const { pieces, fingerprint, size } = await encodeNodeIndex(index, job.provenance, { windows });
+  const file = new Uint8Array(size);
+  let at = 0;
+  for (const piece of pieces) {
+    file.set(piece, at);
+    at += piece.length;
+  }
+  const layer = { entries: index.entries, streamSize: index.spans.streamSize };
+  return { file, fingerprint, tree: job.tree && treeAhead(layer, job.tree) };
+}
+
+/** Why there is none is said when somebody asks for it. */
+function treeAhead(layer: LayerEntries, { base, userXattr }: TreePlace): CompiledTree | undefined {
+  try {
+    const tree = layerTree(layer, { below: base ? 'nothing' : 'unknown', userXattr });
+    return compiledTree(layer, tree, undefined);
+  } catch (error) {
+    if (error instanceof TreeError) return undefined;
+    throw error;
+  }
 }
 
 async function lookedAt(job: LookJob): Promise<FoundNodes> {

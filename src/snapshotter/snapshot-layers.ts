@@ -23,6 +23,7 @@ import { fuseDeviceRefusal } from '../image/transports/fuse-device.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { IndexJobs } from '../layer/index-job.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
+import type { MadeTree } from '../layer/made-tree.ts';
 import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
 import { isDigest } from '../oci/digest.ts';
@@ -413,6 +414,8 @@ export class SnapshotLayers implements LayerProvider {
       openOrigin,
       log,
       onOpened,
+      onTree: (made: MadeTree) => trees.give(made),
+      userXattr,
       unpacking: this.#sessionUnpacking(labels),
       prefer: this.#prefer,
       lazy: this.#p.lazily?.lazy,

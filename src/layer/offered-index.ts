@@ -1,7 +1,5 @@
-// From the bytes of an index that an image offers to those of the layer's index file.
-import type { SpanDecoder } from '../index/layer-index.ts';
-import { encodeNodeIndex } from '../index/node-index-writer.ts';
-import type { EncodedNodeIndex } from '../index/node-index-writer.ts';
+// From the bytes of an index that an image offers to an index of the layer.
+import type { LayerIndex, SpanDecoder } from '../index/layer-index.ts';
 import { readPeelTable } from '../index/peel-table-reader.ts';
 import type { PeelTable } from '../index/peel-table-reader.ts';
 import type { RemoteWindows } from '../index/peel-windows.ts';
@@ -13,7 +11,7 @@ import { readErofs } from '../tree/erofs-reader.ts';
 import { checkExtents } from '../tree/extents.ts';
 import { treeEntries } from '../tree/tree-entries.ts';
 import { LayerError } from './errors.ts';
-import type { ExpectedLayer, PreparedIndex, TableJob, ZtocJob } from './index-job.ts';
+import type { ExpectedLayer, TableJob, ZtocJob } from './index-job.ts';
 
 const decoders: Readonly<Record<Compression, SpanDecoder>> = {
   none: 'stored',
@@ -21,33 +19,27 @@ const decoders: Readonly<Record<Compression, SpanDecoder>> = {
   zstd: 'zstd-frame',
 };
 
+export interface OfferedLayerIndex {
+  readonly index: LayerIndex;
+  /** Where its windows are, if not in itself. */
+  readonly windows: RemoteWindows | undefined;
+}
+
 /** Errors: ERR_LAYER_INDEX when the table is for something else, IndexError and TreeError when it is malformed. */
-export async function tableIndex(job: TableJob): Promise<PreparedIndex> {
+export function tableIndex(job: TableJob): OfferedLayerIndex {
   const table = readPeelTable(job.table);
   checkLayer(table, job);
   const windows = remoteWindows(table, job);
-  const entries = entriesOf(table, job);
-  const encoded = await encodeNodeIndex({ entries, spans: table.spans }, job.provenance, { windows });
-  return { file: joined(encoded) };
+  return { index: { entries: entriesOf(table, job), spans: table.spans }, windows };
 }
 
 /** Errors: ERR_LAYER_INDEX when the zTOC is for something else, IndexError when it is malformed. */
-export async function ztocIndex({ ztoc: bytes, descriptor, provenance }: ZtocJob): Promise<PreparedIndex> {
+export function ztocIndex({ ztoc: bytes, descriptor }: ZtocJob): OfferedLayerIndex {
   const ztoc = readZtoc(bytes, { blobSize: descriptor.size });
   const gzip = descriptor.mediaType.endsWith('gzip');
   if ((ztoc.compression === 'gzip') !== gzip)
     throw misfit(`it is for compression ${ztoc.compression}, but the layer is ${descriptor.mediaType}`);
-  return { file: joined(await encodeNodeIndex(ztoc, provenance)) };
-}
-
-function joined({ pieces, size }: EncodedNodeIndex): Uint8Array<ArrayBuffer> {
-  const file = new Uint8Array(size);
-  let at = 0;
-  for (const piece of pieces) {
-    file.set(piece, at);
-    at += piece.length;
-  }
-  return file;
+  return { index: ztoc, windows: undefined };
 }
 
 function checkLayer({ layer, diffId, spans }: PeelTable, { descriptor, diffId: told }: ExpectedLayer): void {
