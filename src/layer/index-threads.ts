@@ -2,14 +2,19 @@ import { Worker } from 'node:worker_threads';
 import { Deferred } from '../util/deferred.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { IndexJob, IndexJobResult, IndexJobs } from './index-job.ts';
-import type { IndexWorkerAnswer } from './index-worker.ts';
+import type { IndexWorkerAnswer, IndexWorkerData } from './index-worker.ts';
 
 export interface IndexThreadsOptions {
   /** Threads at the same time; default 2. */
   readonly atMost?: number;
   /** Milliseconds that a thread waits for its next job: starting one takes longer than most jobs. 0: none is kept. */
   readonly keepMs: number;
+  /** Bytes of heap after which a thread had better not wait for another job; default 64 MiB. */
+  readonly heapBytes?: number | undefined;
 }
+
+/** That of a thread which has done some layers of some thousand files is half of it. */
+const heapBytes = 64 << 20;
 
 interface IdleThread {
   readonly worker: Worker;
@@ -33,16 +38,18 @@ export class IndexThreads implements IndexJobs {
   readonly #slots: Semaphore;
   readonly #atMost: number;
   readonly #keepMs: number;
+  readonly #heapBytes: number;
   readonly #idle = new Set<IdleThread>();
   #threads = 0;
   /** Threads that are there whether or not there is work. */
   #standing = 0;
   #isClosed = false;
 
-  constructor({ atMost = 2, keepMs }: IndexThreadsOptions) {
+  constructor({ atMost = 2, keepMs, ...options }: IndexThreadsOptions) {
     this.#slots = new Semaphore(atMost);
     this.#atMost = atMost;
     this.#keepMs = keepMs;
+    this.#heapBytes = options.heapBytes ?? heapBytes;
   }
 
   /** Errors: IndexJobError; the signal's reason, and then the thread is ended with its job. */
@@ -95,7 +102,10 @@ export class IndexThreads implements IndexJobs {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('./index-worker.js', import.meta.url), { execArgv: [] });
+    const worker = new Worker(new URL('./index-worker.js', import.meta.url), {
+      execArgv: [],
+      workerData: { heapBytes: this.#heapBytes } satisfies IndexWorkerData,
+    });
     this.#threads += 1;
     // What ends a thread while nobody listens, ends no more than the thread.
     worker.on('error', () => {});

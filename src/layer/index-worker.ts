@@ -1,16 +1,19 @@
 // Worker thread: one job after the other, indexes in, index files and compiled trees out. All entries of an image are in its heap meanwhile.
 import { getHeapStatistics } from 'node:v8';
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import type { IndexJob, IndexJobFailure, IndexJobResult } from './index-job.ts';
 import { failureOf, runIndexJob } from './run-index-job.ts';
+
+export interface IndexWorkerData {
+  readonly heapBytes: number;
+}
 
 export type IndexWorkerAnswer = {
   /** Its heap has grown so much that it had better not wait for another job. */
   readonly spent: boolean;
 } & ({ readonly result: IndexJobResult } | { readonly failure: IndexJobFailure });
 
-/** Bytes. That of a thread which has done some layers of some thousand files is half of it. */
-const largestHeap = 64 << 20;
+const { heapBytes } = workerData as IndexWorkerData;
 
 async function work(job: IndexJob): Promise<void> {
   const moved: ArrayBuffer[] = [];
@@ -26,7 +29,7 @@ async function work(job: IndexJob): Promise<void> {
   } catch (error) {
     done = { failure: failureOf(error) };
   }
-  const answer: IndexWorkerAnswer = { ...done, spent: getHeapStatistics().total_heap_size > largestHeap };
+  const answer: IndexWorkerAnswer = { ...done, spent: getHeapStatistics().total_heap_size > heapBytes };
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port, not a window
   parentPort?.postMessage(answer, moved);
 }

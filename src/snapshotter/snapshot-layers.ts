@@ -397,7 +397,7 @@ export class SnapshotLayers implements LayerProvider {
   }
 
   #session(labels: LabelledImage): ImageSession {
-    const { state, store, open, content, openOrigin, log, config, trees, userXattr } = this.#p;
+    const { state, store, open, content, openOrigin, log, config, trees, mounts, userXattr } = this.#p;
     const key = sessionKey(labels);
     const known = this.#sessions.get(key);
     if (known !== undefined) return known;
@@ -421,6 +421,7 @@ export class SnapshotLayers implements LayerProvider {
       lazy: this.#p.lazily?.lazy,
       ...config,
     };
+    if (config.mode !== 'eager') void mounts.prepare();
     const session = new ImageSession(deps, labels);
     this.#sessions.set(key, session);
     return session;
