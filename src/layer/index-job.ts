@@ -111,6 +111,8 @@ export type IndexJobResult<J extends IndexJob = IndexJob> = J extends LookJob
 export interface IndexJobs {
   /** Errors: IndexJobError, or those of `runIndexJob` where it runs here; the signal's reason. */
   run<J extends IndexJob>(job: J, signal: AbortSignal): Promise<IndexJobResult<J>>;
+  /** Several jobs are about to come. */
+  expect?(): void;
 }
 
 export interface IndexJobFailure {

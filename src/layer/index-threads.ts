@@ -3,6 +3,8 @@ import { Deferred } from '../util/deferred.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { IndexJob, IndexJobResult, IndexJobs } from './index-job.ts';
 import type { IndexWorkerAnswer, IndexWorkerData } from './index-worker.ts';
+import { warmThreads } from './warm-threads.ts';
+import type { WarmAnswer } from './warm-threads.ts';
 
 export interface IndexThreadsOptions {
   /** Threads at the same time; default 2. */
@@ -41,9 +43,12 @@ export class IndexThreads implements IndexJobs {
   readonly #heapBytes: number;
   readonly #idle = new Set<IdleThread>();
   #threads = 0;
-  /** Threads that are there whether or not there is work. */
-  #standing = 0;
-  #isClosed = false;
+  /** Whether there is to be a thread also while there is no work, and which that is. */
+  #stands = false;
+  #standing: Worker | undefined;
+  readonly #closing = new AbortController();
+  #warmAfterMs: number | undefined;
+  #warming: Promise<void> | undefined;
 
   constructor({ atMost = 2, keepMs, ...options }: IndexThreadsOptions) {
     this.#slots = new Semaphore(atMost);
@@ -61,7 +66,8 @@ export class IndexThreads implements IndexJobs {
     try {
       answer = await ask(worker, job, signal);
     } finally {
-      const isKept = answer?.spent === false && !this.#isClosed && (this.#keepMs > 0 || this.#isStanding);
+      const isKept =
+        answer?.spent === false && !this.#closing.signal.aborted && (this.#keepMs > 0 || worker === this.#standing);
       if (isKept) this.#keep(worker);
       else await worker.terminate();
       this.#replace();
@@ -70,35 +76,55 @@ export class IndexThreads implements IndexJobs {
     return answer.result as IndexJobResult<J>;
   }
 
-  /** From now on all threads are there before there is work for them. Each takes some 10 MB of memory. */
-  stand(): void {
-    this.#standing = this.#atMost;
+  /**
+   * From now on a thread is there before there is work; it takes some 15 MB of memory, and 40 MB when it has worked. Its code is compiled once
+   * the machine has had little to do for `warmAfterMs`; undefined: as jobs come.
+   */
+  stand({ warmAfterMs }: { readonly warmAfterMs?: number | undefined } = {}): void {
+    this.#stands = true;
+    this.#warmAfterMs = warmAfterMs;
     this.#replace();
+  }
+
+  /** Several jobs are about to come: those who wait for the registry meanwhile need not wait for threads to start as well. */
+  expect(): void {
+    if (this.#keepMs === 0 || this.#closing.signal.aborted) return;
+    while (this.#threads < this.#atMost) this.#keep(this.#start());
   }
 
   /** Ends the threads that wait for a job, and others when they have done theirs. */
   async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#standing = 0;
+    this.#closing.abort(new DOMException('the threads are being closed', 'AbortError'));
+    this.#stands = false;
     await Promise.all([...this.#idle].map((thread) => this.#end(thread)));
   }
 
-  get #isStanding(): boolean {
-    return this.#threads <= this.#standing;
+  /** Starts the one that is to be there and is not. */
+  #replace(): void {
+    if (!this.#stands || this.#standing !== undefined) return;
+    const worker = this.#start();
+    this.#standing = worker;
+    this.#keep(worker);
+    this.#warm();
   }
 
-  /** Starts those that are to be there and are not. */
-  #replace(): void {
-    while (this.#threads < this.#standing) this.#keep(this.#start());
+  #warm(): void {
+    const { signal } = this.#closing;
+    const pauseMs = this.#warmAfterMs;
+    if (pauseMs === undefined || this.#warming !== undefined) return;
+    const idle = (): Worker[] => [...this.#idle].flatMap(({ worker }) => (worker === this.#standing ? [worker] : []));
+    const end = (): void => void (this.#warming = undefined);
+    this.#warming = warmThreads({ pauseMs, idle, signal }).then(end, end);
   }
 
   #take(): Worker {
-    for (const thread of this.#idle) {
-      this.#forget(thread);
-      thread.worker.ref();
-      return thread.worker;
-    }
-    return this.#start();
+    const idle = [...this.#idle];
+    // The one whose code has run most often.
+    const thread = idle.find(({ worker }) => worker === this.#standing) ?? idle.at(-1);
+    if (thread === undefined) return this.#start();
+    this.#forget(thread);
+    thread.worker.ref();
+    return thread.worker;
   }
 
   #start(): Worker {
@@ -111,13 +137,15 @@ export class IndexThreads implements IndexJobs {
     worker.on('error', () => {});
     worker.on('exit', () => {
       this.#threads -= 1;
+      if (this.#standing === worker) this.#standing = undefined;
       for (const thread of this.#idle) if (thread.worker === worker) this.#forget(thread);
     });
     return worker;
   }
 
   #keep(worker: Worker): void {
-    const timer = this.#isStanding ? undefined : setTimeout(() => void this.#end(thread), this.#keepMs).unref();
+    const isStanding = worker === this.#standing;
+    const timer = isStanding ? undefined : setTimeout(() => void this.#end(thread), this.#keepMs).unref();
     const thread: IdleThread = { worker, timer };
     this.#idle.add(thread);
     worker.unref();
@@ -136,7 +164,9 @@ export class IndexThreads implements IndexJobs {
 
 async function ask(worker: Worker, job: IndexJob, signal: AbortSignal): Promise<IndexWorkerAnswer> {
   const answer = new Deferred<IndexWorkerAnswer>();
-  const onMessage = (message: IndexWorkerAnswer): void => answer.resolve(message);
+  const onMessage = (message: IndexWorkerAnswer | WarmAnswer): void => {
+    if (!('isWarm' in message)) answer.resolve(message);
+  };
   const onError = (error: unknown): void => answer.reject(error);
   const onAbort = (): void => answer.reject(signal.reason);
   const onExit = (): void => answer.reject(new Error('the thread that works on the index ended without a result'));

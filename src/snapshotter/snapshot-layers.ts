@@ -421,7 +421,10 @@ export class SnapshotLayers implements LayerProvider {
       lazy: this.#p.lazily?.lazy,
       ...config,
     };
-    if (config.mode !== 'eager') void mounts.prepare();
+    if (config.mode !== 'eager') {
+      void mounts.prepare();
+      this.#p.jobs?.expect?.();
+    }
     const session = new ImageSession(deps, labels);
     this.#sessions.set(key, session);
     return session;

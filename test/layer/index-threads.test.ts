@@ -3,13 +3,15 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import type { Worker } from 'node:worker_threads';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { LayerTrees } from '../../src/image/layer-trees.ts';
 import { openNodeIndex } from '../../src/index/node-index.ts';
 import { errorCode } from '../../src/layer/errors.ts';
 import type { IndexJob, PreparedIndex, TableJob, ZtocJob } from '../../src/layer/index-job.ts';
 import { runIndexJob } from '../../src/layer/run-index-job.ts';
+import { sampleJob } from '../../src/layer/sample-job.ts';
+import { warmThreads } from '../../src/layer/warm-threads.ts';
 import { writeWhole } from '../../src/util/write-whole.ts';
 import { foreignIndex } from '../support/foreign-index.ts';
 import { type LabLayer, labLayer, sha256 } from '../support/image-lab.ts';
@@ -176,21 +178,32 @@ describe('IndexThreads', () => {
     const pool = threads({ keepMs: 0 });
     const started = startedThreads();
     pool.stand();
-    await isOnline(started, 1);
-    expect(started).toHaveLength(2);
+    await isOnline(started, 0);
     const job = await tableJob(layerOf('a'));
     for (let i = 0; i < 3; i += 1) await pool.run(job, patient);
-    expect(started).toHaveLength(2);
+    expect(started).toHaveLength(1);
     const leaving = new AbortController();
     const left = pool.run(await longJob(), leaving.signal);
     await setImmediate();
     leaving.abort(new Error('enough'));
     await expect(left).rejects.toThrow('enough');
-    await isOnline(started, 2);
+    await isOnline(started, 1);
     await Promise.all([pool.run(job, patient), pool.run(job, patient)]);
-    expect(started).toHaveLength(3);
+    // The one that there was no work for any more has gone.
+    expect(started.map(({ threadId }) => threadId > 0)).toEqual([false, true, false]);
     await pool.close();
     expect(started.map(({ threadId }) => threadId)).toEqual([-1, -1, -1]);
+  });
+
+  it('starts as many as there may be when work is about to come', async () => {
+    const pool = threads();
+    const started = startedThreads();
+    pool.stand();
+    pool.expect();
+    await isOnline(started, 1);
+    const job = await tableJob(layerOf('a'));
+    await Promise.all([pool.run(job, patient), pool.run(job, patient), pool.run(job, patient)]);
+    expect(started).toHaveLength(2);
   });
 
   it('keeps no thread whose heap has grown', async () => {
@@ -206,6 +219,51 @@ describe('IndexThreads', () => {
       await pool.run(job, patient);
       expect(started.map(({ threadId }) => threadId > 0)).toEqual(count === 1 ? [true] : [false, false]);
     }
+  });
+});
+
+describe('warmThreads', () => {
+  async function thread(): Promise<Worker> {
+    const worker = new Worker(new URL('../../dist/layer/index-worker.js', import.meta.url), {
+      workerData: { heapBytes: 2 ** 40 },
+    });
+    onTestFinished(async () => void (await worker.terminate()));
+    await once(worker, 'online');
+    return worker;
+  }
+
+  it('has a thread work until it is warm, and do what comes meanwhile', async () => {
+    const worker = await thread();
+    const answers: object[] = [];
+    worker.on('message', (answer: object) => void answers.push(answer));
+    const job = await tableJob(layerOf('a'));
+    const warming = warmThreads({ pauseMs: 1, idle: () => [worker], signal: patient, idleShare: 0 });
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    worker.postMessage(job);
+    await warming;
+    expect(answers.filter((answer) => 'result' in answer)).toHaveLength(1);
+    expect(answers.length).toBeGreaterThan(2);
+    expect(answers.at(-1)).toEqual({ isWarm: true });
+    await warmThreads({ pauseMs: 1, idle: () => [], signal: patient, idleShare: 0 });
+  });
+
+  it('leaves a busy machine alone', async () => {
+    const worker = await thread();
+    worker.on('message', (answer: unknown) => expect(answer).toBe('none'));
+    const signal = AbortSignal.timeout(100);
+    const warming = warmThreads({ pauseMs: 1, idle: () => [worker], signal, idleShare: 1.1 });
+    await expect(warming).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  it('works on a layer of all that layers are made of', async () => {
+    const { tree, file } = await runIndexJob(sampleJob());
+    expect(file.length).toBeGreaterThan(1000);
+    const indexPath = join(tempDir(), 'index');
+    await writeWhole(indexPath, [file]);
+    const opened = await openNodeIndex(indexPath);
+    onTestFinished(() => opened.close());
+    expect(new Set(opened.entries.map(({ type }) => type))).toEqual(new Set(['dir', 'file', 'symlink', 'hardlink']));
+    expect(tree).toBeDefined();
   });
 });
 
