@@ -8,6 +8,8 @@ import type { DaemonConfig } from '../config/schema.ts';
 import type { ServiceEnvironment } from '../config/service-environment.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { errorMessage } from '../layer/errors.ts';
+import type { IndexJobs } from '../layer/index-job.ts';
+import { IndexThreads } from '../layer/index-threads.ts';
 import type { CacheKeeper } from '../image/cache-keeper.ts';
 import { makeUndumpable } from '../native/sys.ts';
 import type { LogRing } from '../observe/log-ring.ts';
@@ -59,6 +61,10 @@ export interface Daemon {
 
 /** ms for all mounts of an earlier daemon together. */
 const remakeMs = 30_000;
+/** ms that a thread waits for its next index where none has to be there all the time. */
+const keepThreadMs = 5_000;
+/** ms after which threads that have not had an index yet prepare for one. */
+const warmAfterMs = 1_000;
 /** ms after which a part that does not stop is left as it is. */
 const closeMs = 10_000;
 
@@ -119,7 +125,9 @@ class RunningDaemon implements Daemon {
     this.#parts.push({ name: 'lock', close: () => lock[Symbol.dispose]() });
     const metrics = await DaemonMetrics.create();
     this.#metrics = metrics;
-    const node = await this.#openNode(metrics);
+    const threads = new IndexThreads({ keepMs: keepThreadMs });
+    this.#parts.push({ name: 'index threads', close: async () => await threads.close() });
+    const node = await this.#openNode(metrics, threads);
     this.#node = node;
     this.#parts.push({ name: 'node', close: async () => await node.close() });
     this.#keeper = await node.keepCache(() => this.#config.cache);
@@ -176,6 +184,7 @@ class RunningDaemon implements Daemon {
     log.info({ version, root: paths.root, runDir: paths.runDir }, 'daemon serves');
     this.#service.ready(this.#statusLine());
     void preload();
+    if (this.#snapshotter !== undefined) threads.stand({ warmAfterMs });
   }
 
   async status(): Promise<StatusReport> {
@@ -205,7 +214,7 @@ class RunningDaemon implements Daemon {
     return this.#closing;
   }
 
-  async #openNode(metrics: DaemonMetrics): Promise<Node> {
+  async #openNode(metrics: DaemonMetrics, jobs: IndexJobs): Promise<Node> {
     const { config, environment } = this.#o;
     return await openNode({
       root: config.root,
@@ -228,6 +237,7 @@ class RunningDaemon implements Daemon {
         return { onBytes: metrics.fetched, credentials: credentials.source };
       },
       onMiss: metrics.missed,
+      jobs,
     });
   }
 

@@ -24,6 +24,7 @@ import { TreeBuilder } from '../image/tree-builder.ts';
 import type { UnpackedImage, UnpackImageOptions } from '../image/unpack-image.ts';
 import type { MountStatus, UmountOptions } from '../image/umount.ts';
 import { listMounts, umount } from '../image/umount.ts';
+import type { IndexJobs } from '../layer/index-job.ts';
 import { LayerDirectories } from '../layer/layer-paths.ts';
 import { LayerStore } from '../layer/layer-store.ts';
 import { LinkTable } from '../layer/link-table.ts';
@@ -66,6 +67,8 @@ export interface NodeOptions {
   readonly onMiss?: ((spans: number) => void) | undefined;
   /** What goes on behind what is mounted here; default: read-ahead, and the fill where it is asked for. */
   readonly lazy?: (() => LazyConfig) | undefined;
+  /** Who reads indexes and compiles trees, of whoever opens the node; default: this thread the former, and threads that come and go the latter. */
+  readonly jobs?: IndexJobs | undefined;
   /** Makes what unpacks layers here; called when something is to be unpacked first, and closed with the node. */
   readonly openUnpacker?: ((node: Node) => Promise<Unpacker>) | undefined;
 }
@@ -102,6 +105,7 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
     log: log.child({ component: 'layer' }),
     readDeadlineMs: options.readDeadlineMs ?? readDeadlineMs,
     onMiss: options.onMiss,
+    jobs: options.jobs,
   });
   try {
     const origins = new Origins({
@@ -110,7 +114,7 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       access: options.access,
       ...(await options.originsOptions?.(state)),
     });
-    const { openUnpacker, indexes } = options;
+    const { openUnpacker, indexes, jobs } = options;
     const downloadsPerImage = downloads.perImage;
     const laziness = new Laziness({
       config: options.lazy ?? (() => defaultLazyConfig),
@@ -130,6 +134,7 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       downloadsPerImage,
       indexes,
       openUnpacker,
+      jobs,
     };
     return new Node(parts);
   } catch (error) {
@@ -151,6 +156,7 @@ interface NodeParts {
   readonly downloadsPerImage: number;
   readonly indexes: NodeOptions['indexes'];
   readonly openUnpacker: NodeOptions['openUnpacker'];
+  readonly jobs: NodeOptions['jobs'];
 }
 
 export class Node {
@@ -163,7 +169,7 @@ export class Node {
   #keeper: Promise<CacheKeeper> | undefined;
 
   constructor(parts: NodeParts) {
-    const { paths, state, layers, log, origins, downloadsPerImage, indexes } = parts;
+    const { paths, state, layers, log, origins, downloadsPerImage, indexes, jobs } = parts;
     this.paths = paths;
     this.#parts = parts;
     const store = new ContentStore(paths.root);
@@ -174,7 +180,7 @@ export class Node {
       state,
       content,
       layers,
-      trees: new TreeBuilder(paths.root),
+      trees: new TreeBuilder(paths.root, jobs),
       log,
       downloadsPerImage,
       indexes,
@@ -210,6 +216,11 @@ export class Node {
   /** What goes on behind what is served lazily here. */
   get laziness(): Laziness {
     return this.#parts.laziness;
+  }
+
+  /** Who reads indexes and compiles trees for it; undefined when nobody was named. */
+  get jobs(): IndexJobs | undefined {
+    return this.#parts.jobs;
   }
 
   /** For those that open layers by themselves. */

@@ -87,6 +87,7 @@ async function openLayers(context: SnapshotterContext, userXattr: boolean): Prom
     store,
     content,
     openOrigin,
+    jobs: node.jobs,
     userXattr,
     unpacker,
     localBlobs,

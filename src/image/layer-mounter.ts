@@ -57,6 +57,7 @@ export class LayerMounter {
   readonly #trees = new Set<FuseServer>();
   #server: FuseServer | undefined;
   #names = 0;
+  #isClosed = false;
 
   constructor(options: LayerMounterOptions) {
     this.#o = options;
@@ -91,6 +92,12 @@ export class LayerMounter {
     );
   }
 
+  /** Does what the first mount would wait for. Never rejects. */
+  async prepare(): Promise<void> {
+    if (this.#o.transport === 'native' || (await this.refusal()) !== undefined || this.#isClosed) return;
+    await this.#connection().catch(() => undefined);
+  }
+
   /** Why layers are not mounted by the kernel; asked once. */
   refusal(): Promise<string | undefined> {
     this.#refusal ??= this.#o.kernelRefusal().catch((error: unknown) => errorMessage(error));
@@ -105,6 +112,7 @@ export class LayerMounter {
 
   /** Ends all serving and unmounts nothing. Idempotent. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     const blobs = await this.#blobs?.catch(() => undefined);
     this.#blobs = undefined;
     blobs?.mount.close();

@@ -166,6 +166,11 @@ export class LayerMounts {
     return this.#d.mounter.fuseErrors();
   }
 
+  /** Does what the first mount would wait for. Never rejects. */
+  async prepare(): Promise<void> {
+    await this.#d.mounter.prepare();
+  }
+
   /** Why the kernel does not mount trees here; undefined when it does. */
   kernelRefusal(): Promise<string | undefined> {
     return this.#d.mounter.refusal();

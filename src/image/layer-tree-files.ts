@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Digest } from '../oci/digest.ts';
 import { writeWhole } from '../util/write-whole.ts';
-import { type RootAttributes, treeBlockSize } from './tree-job.ts';
+import { type RootAttributes, treeBlockSize } from '../layer/index-job.ts';
 
 /** Raised when the same layer gives other bytes: what older releases compiled is then not found any more. */
 const treeVersion = 1;

@@ -1,11 +1,13 @@
 import type { Digest } from '../oci/digest.ts';
 import { errorCode, errorMessage } from '../layer/errors.ts';
+import type { MadeTree } from '../layer/made-tree.ts';
 import type { ByteString } from '../util/byte-string.ts';
 import { OnceMap } from '../util/once-map.ts';
+import { untilAborted } from '../util/until-aborted.ts';
 import { ImageError } from './errors.ts';
 import { layerTreeKey, LayerTreeFiles, type TreeRecord } from './layer-tree-files.ts';
-import type { FoundNodes, IndexedLayer, RootAttributes } from './tree-job.ts';
-import { TreeThreads } from './tree-threads.ts';
+import type { FoundNodes, IndexedLayer, IndexJobs, RootAttributes } from '../layer/index-job.ts';
+import { IndexThreads } from '../layer/index-threads.ts';
 
 /** A layer that the node has the index of. */
 export interface LayerRef {
@@ -44,10 +46,17 @@ const keepThreadMs = 5000;
 export class LayerTrees {
   readonly #files: LayerTreeFiles;
   readonly #compiling = new OnceMap<string, LayerTree>();
-  readonly #threads = new TreeThreads({ keepMs: keepThreadMs });
+  /** By key: those that are being written. */
+  readonly #given = new Map<string, Promise<LayerTree>>();
+  readonly #jobs: IndexJobs;
+  /** Undefined: they are somebody else's. */
+  readonly #threads: IndexThreads | undefined;
 
-  constructor(root: string) {
+  /** `jobs`: who compiles; default threads of its own. */
+  constructor(root: string, jobs?: IndexJobs) {
     this.#files = new LayerTreeFiles(root);
+    this.#threads = jobs === undefined ? new IndexThreads({ keepMs: keepThreadMs }) : undefined;
+    this.#jobs = jobs ?? (this.#threads as IndexThreads);
   }
 
   /**
@@ -58,6 +67,11 @@ export class LayerTrees {
   async compiled(request: LayerTreeRequest, options: { signal?: AbortSignal | undefined } = {}): Promise<LayerTree> {
     options.signal?.throwIfAborted();
     const keys = keysOf(request);
+    const given = await untilAborted(
+      this.#given.get(keys.first)?.catch(() => undefined) ?? Promise.resolve(undefined),
+      options.signal,
+    );
+    if (given !== undefined) return given;
     const found = await this.#find(request, keys);
     if (found !== undefined) return found;
     return await this.#compiling.run(
@@ -67,8 +81,20 @@ export class LayerTrees {
     );
   }
 
+  /** Keeps a tree that was made elsewhere, for whoever asks for it next. One that cannot be written is made again then. */
+  give(made: MadeTree): void {
+    const { digest, fingerprint, tree, base, userXattr } = made;
+    const key = layerTreeKey({ digest, fingerprint }, { over: base ? 'nothing' : 'anything', userXattr });
+    if (this.#given.has(key)) return;
+    const root = tree.root ?? null;
+    const writing = this.#files.write(key, tree.image, { root }).then(() => this.#treeOf(key, { root }));
+    this.#given.set(key, writing);
+    const forget = (): void => void this.#given.delete(key);
+    writing.then(forget, forget);
+  }
+
   /**
-   * What the layer's tree has at these clean paths, one answer for each; undefined where nothing is. Errors: TreeJobError; the signal's
+   * What the layer's tree has at these clean paths, one answer for each; undefined where nothing is. Errors: IndexJobError; the signal's
    * reason.
    */
   async nodesAt(
@@ -77,7 +103,7 @@ export class LayerTrees {
     { signal }: { readonly signal: AbortSignal },
   ): Promise<FoundNodes> {
     const job = { layer: indexed(layer), below: below?.map(indexed), base, userXattr, paths };
-    return await this.#threads.run({ kind: 'look', ...job }, signal);
+    return await this.#jobs.run({ kind: 'look', ...job }, signal);
   }
 
   /** A tree of an earlier process, also when a power cut took what was known of it; undefined when it is gone. */
@@ -92,9 +118,10 @@ export class LayerTrees {
     for (const key of keys) await this.#files.remove(key);
   }
 
-  /** Ends the threads that wait for more to do; they end by themselves after some seconds. */
+  /** Ends its threads that wait for more to do; they end by themselves after some seconds. */
   async close(): Promise<void> {
-    await this.#threads.close();
+    await Promise.allSettled(this.#given.values());
+    await this.#threads?.close();
   }
 
   async #find(request: LayerTreeRequest, keys: Keys): Promise<LayerTree | undefined> {
@@ -110,7 +137,7 @@ export class LayerTrees {
     const { layer, below, base, userXattr } = request;
     try {
       const job = { layer: indexed(layer), below: below?.map(indexed), base, userXattr };
-      const made = await this.#threads.run({ kind: 'layer', ...job }, signal);
+      const made = await this.#jobs.run({ kind: 'layer', ...job }, signal);
       const root = made.root ?? null;
       if (made.below === undefined || keys.chain === undefined) {
         await this.#files.write(keys.first, made.image, { root });

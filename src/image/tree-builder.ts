@@ -7,8 +7,8 @@ import type { Tree } from '../tree/tree.ts';
 import { OnceMap } from '../util/once-map.ts';
 import { writeWhole } from '../util/write-whole.ts';
 import { ImageError } from './errors.ts';
-import { treeBlockSize } from './tree-job.ts';
-import { TreeThreads } from './tree-threads.ts';
+import { type IndexJobs, treeBlockSize } from '../layer/index-job.ts';
+import { IndexThreads } from '../layer/index-threads.ts';
 
 /** Raised when the same layers give other bytes: what older releases compiled is then not found any more. */
 const treeVersion = 1;
@@ -17,10 +17,11 @@ const treeVersion = 1;
 export class TreeBuilder {
   readonly #dir: string;
   readonly #compiling = new OnceMap<string, string>();
-  /** None is kept: its heap, which holds all entries of an image, goes with it. */
-  readonly #threads = new TreeThreads({ keepMs: 0 });
+  readonly #jobs: IndexJobs;
 
-  constructor(root: string) {
+  /** `jobs`: who compiles; default a thread for each image. None is kept: its heap, which holds all entries of an image, goes with it. */
+  constructor(root: string, jobs: IndexJobs = new IndexThreads({ keepMs: 0 })) {
+    this.#jobs = jobs;
     this.#dir = join(root, 'trees', 'sha256');
   }
 
@@ -46,7 +47,7 @@ export class TreeBuilder {
           return { index: paths.index, fingerprint, streamSize };
         });
         try {
-          const { image } = await this.#threads.run({ kind: 'merged', layers: indexed }, signal);
+          const { image } = await this.#jobs.run({ kind: 'merged', layers: indexed }, signal);
           await writeWhole(path, [image]);
         } catch (cause) {
           signal.throwIfAborted();

@@ -105,7 +105,9 @@ function isOrdinary(entry: TarEntry): boolean {
 
 function sharedPrefix(a: ByteString, b: ByteString): number {
   const limit = Math.min(a.length, b.length);
-  let i = 0;
+  // Most are in one directory.
+  const directory = a.slice(0, a.lastIndexOf('/') + 1);
+  let i = b.startsWith(directory) ? directory.length : 0;
   while (i < limit && a.charCodeAt(i) === b.charCodeAt(i)) i++;
   return i;
 }

@@ -15,11 +15,13 @@ import { diskError } from './disk-error.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { Evictable } from './evictable.ts';
 import { fileIdentity } from './file-identity.ts';
+import type { IndexJobs } from './index-job.ts';
 import type { WholeLayer } from './keep-whole.ts';
 import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
 import { preparedRow, rowOf } from './layer-rows.ts';
 import { Layer } from './layer.ts';
 import { LinkTable } from './link-table.ts';
+import type { TreeWish } from './made-tree.ts';
 import { tryBuildLock, withBuildLock } from './build-lock.ts';
 import { withCache } from './with-cache.ts';
 
@@ -72,6 +74,8 @@ export interface OpenLayerRequest {
   readonly indexRequired?: boolean | undefined;
   /** Whether the layer may be opened by an index that the node has of it; without this by any. */
   readonly accepts?: ((index: Pick<IndexProvenance, 'format' | 'indexDigest'>) => boolean) | undefined;
+  /** Default: no tree is made. */
+  readonly tree?: TreeWish | undefined;
   /** Requests of this image at once. */
   readonly slots: Semaphore;
   readonly signal?: AbortSignal | undefined;
@@ -91,6 +95,8 @@ export interface LayerStoreOptions {
   readonly links?: LinkTable | undefined;
   readonly log: Logger;
   readonly readDeadlineMs: number;
+  /** Who reads the indexes that images offer; default: this thread. */
+  readonly jobs?: IndexJobs | undefined;
   /** Called with the number of spans that a reader wants and that are not here. */
   readonly onMiss?: ((spans: number) => void) | undefined;
 }
@@ -273,6 +279,12 @@ export class LayerStore {
     }
   }
 
+  async #jobs(): Promise<IndexJobs> {
+    if (this.#o.jobs !== undefined) return this.#o.jobs;
+    const { runIndexJob } = await import('./run-index-job.ts');
+    return { run: (job) => runIndexJob(job) };
+  }
+
   /** With the build lock held, and with code that a layer which is here needs nothing of: makes the index file, and the whole layer where there is no other way. */
   async #prepare(request: OpenLayerRequest, paths: LayerPaths, distrusted: string | undefined): Promise<void> {
     if ((await fileIdentity(paths.index)) !== undefined) return;
@@ -285,9 +297,11 @@ export class LayerStore {
     let reason = distrusted === undefined ? offered.reason : `no trusted index: ${distrusted}`;
     if (offered.index !== undefined && distrusted === undefined) {
       const { prepareByIndex, contentName } = await import('./prepare-by-index.ts');
-      const outcome = await prepareByIndex(request, paths, offered).catch((error: unknown) => {
-        throw diskError(error, paths);
-      });
+      const outcome = await prepareByIndex(request, { paths, jobs: await this.#jobs() }, offered).catch(
+        (error: unknown) => {
+          throw diskError(error, paths);
+        },
+      );
       if (outcome.used !== undefined) {
         const { format, digest, source } = outcome.used;
         table.put(preparedRow(request, { format, indexDigest: digest, source }, contentName(outcome.used)));

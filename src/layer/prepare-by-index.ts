@@ -1,5 +1,6 @@
 import { LayerError, errorMessage } from './errors.ts';
 import { isDiskError } from './disk-error.ts';
+import type { IndexJobs } from './index-job.ts';
 import type { LayerPaths } from './layer-paths.ts';
 import type { OfferedIndex, OpenLayerRequest, RemoteIndex } from './layer-store.ts';
 
@@ -12,7 +13,7 @@ export type IndexOutcome = { readonly used: RemoteIndex } | { readonly used: und
  */
 export async function prepareByIndex(
   request: OpenLayerRequest,
-  paths: LayerPaths,
+  place: { readonly paths: LayerPaths; readonly jobs: IndexJobs },
   first: OfferedIndex,
 ): Promise<IndexOutcome> {
   const { signal, indexRequired, onWarning, descriptor } = request;
@@ -21,7 +22,7 @@ export async function prepareByIndex(
   let { index, reason } = first;
   for (let attempt = 1; index !== undefined; attempt += 1) {
     try {
-      await prepare(request, index, paths);
+      await prepare(request, index, place);
       return { used: index };
     } catch (error) {
       signal?.throwIfAborted();
@@ -55,12 +56,16 @@ async function nextOffer({ findIndex, signal }: OpenLayerRequest, attempt: numbe
   }
 }
 
-async function prepare(request: OpenLayerRequest, index: RemoteIndex, paths: LayerPaths): Promise<void> {
+async function prepare(
+  request: OpenLayerRequest,
+  index: RemoteIndex,
+  place: Parameters<typeof prepareByIndex>[1],
+): Promise<void> {
   if (index.format === 'peel') {
     const { prepareFromPeel } = await import('./prepare-peel.ts');
-    await prepareFromPeel(request, index, paths);
+    await prepareFromPeel(request, index, place);
   } else {
     const { prepareFromZtoc } = await import('./prepare-ztoc.ts');
-    await prepareFromZtoc(request, index, paths);
+    await prepareFromZtoc(request, index, place);
   }
 }

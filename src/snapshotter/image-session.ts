@@ -17,6 +17,7 @@ import type { ResolvedImage } from '../image/resolve.ts';
 import type { LayerBuild } from '../index/layer-build.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
+import type { MadeTree } from '../layer/made-tree.ts';
 import { fetchSlots } from '../layer/permits.ts';
 import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
@@ -52,6 +53,10 @@ export interface SessionDeps {
   readonly prefer: ((layer: Layer, spans: readonly number[]) => void) | undefined;
   /** What goes on behind the layers, from the moment when they are open; undefined: nothing. */
   readonly lazy?: LazyLayers | undefined;
+  /** For overlays with `userxattr`. */
+  readonly userXattr: boolean;
+  /** Told of the trees that were made together with the layers' indexes. */
+  readonly onTree: (made: MadeTree) => void;
   /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
   readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
   /** Undefined: what cannot be served is containerd's. */

@@ -103,6 +103,8 @@ function requestOf(deps: SessionDeps, where: SessionLayer, signal: AbortSignal):
     source: knownSource(deps, descriptor),
     findIndex: async () => ({ index: undefined, reason: 'not asked for' }),
     accepts: (index) => isAllowed(deps, where, index),
+    // Only the lowest is shown with nothing below it.
+    tree: { base: position === 0, userXattr: deps.userXattr, onMade: deps.onTree },
     slots,
     signal,
     onWarning: (warning) => deps.log.warn({ layer: descriptor.digest }, warning),

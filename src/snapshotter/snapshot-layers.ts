@@ -21,7 +21,9 @@ import type { ResolvedImage } from '../image/resolve.ts';
 import type { NewStart } from '../image/start-recorder.ts';
 import { fuseDeviceRefusal } from '../image/transports/fuse-device.ts';
 import { errorMessage } from '../layer/errors.ts';
+import type { IndexJobs } from '../layer/index-job.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
+import type { MadeTree } from '../layer/made-tree.ts';
 import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
 import { isDigest } from '../oci/digest.ts';
@@ -76,6 +78,8 @@ export interface SnapshotLayersDeps {
   readonly store: LayerStore;
   readonly content: ContentFetcher;
   readonly openOrigin: OpenOrigin;
+  /** Who compiles trees; default threads of its own. */
+  readonly jobs?: IndexJobs | undefined;
   /** Trees carry opaque marks as `user.overlay.opaque`. */
   readonly userXattr: boolean;
   readonly config: SnapshotLayersConfig;
@@ -130,7 +134,7 @@ export class SnapshotLayers implements LayerProvider {
   static async open(deps: SnapshotLayersDeps): Promise<SnapshotLayers> {
     const { root, runDir, state, store, openOrigin, config, log } = deps;
     const open = new OpenLayers();
-    const trees = new LayerTrees(root);
+    const trees = new LayerTrees(root, deps.jobs);
     const mounter = new LayerMounter({
       transport: config.transport,
       kernelRefusal: async () => fuseDeviceRefusal() ?? (await kernelRefusal(root, runDir)),
@@ -395,7 +399,7 @@ export class SnapshotLayers implements LayerProvider {
   }
 
   #session(labels: LabelledImage): ImageSession {
-    const { state, store, open, content, openOrigin, log, config, trees, userXattr } = this.#p;
+    const { state, store, open, content, openOrigin, log, config, trees, mounts, userXattr } = this.#p;
     const key = sessionKey(labels);
     const known = this.#sessions.get(key);
     if (known !== undefined) return known;
@@ -412,11 +416,17 @@ export class SnapshotLayers implements LayerProvider {
       openOrigin,
       log,
       onOpened,
+      onTree: (made: MadeTree) => trees.give(made),
+      userXattr,
       unpacking: this.#sessionUnpacking(labels),
       prefer: this.#prefer,
       lazy: this.#p.lazily?.lazy,
       ...config,
     };
+    if (config.mode !== 'eager') {
+      void mounts.prepare();
+      this.#p.jobs?.expect?.();
+    }
     const session = new ImageSession(deps, labels);
     this.#sessions.set(key, session);
     return session;

@@ -15,6 +15,7 @@ const DOT = 0x2e;
  * Errors: ERR_TREE_PATH for `..` components, NUL bytes, names over 255 bytes; ERR_TREE_LIMIT for paths over 65 535.
  */
 export function cleanPath(path: ByteString, what: () => string): ByteString {
+  if (isClean(path)) return path;
   if (path.length > MAX_PATH) {
     const start = displayBytes(path.slice(0, 100) as ByteString);
     throw new TreeError('ERR_TREE_LIMIT', `${what()}: path of ${path.length} bytes, more than ${MAX_PATH} (${start}…)`);
@@ -45,4 +46,18 @@ export function cleanPath(path: ByteString, what: () => string): ByteString {
     .split('/')
     .filter((name) => name !== '' && name !== '.')
     .join('/') as ByteString;
+}
+
+/** Whether nothing has to be dropped or refused: found without looking at each byte here, which few paths need. */
+function isClean(path: ByteString): boolean {
+  return (
+    path.length <= NAME_MAX &&
+    !path.startsWith('/') &&
+    !path.endsWith('/') &&
+    // Every component `.` or `..` ends in one of these.
+    !path.endsWith('.') &&
+    !path.includes('./') &&
+    !path.includes('//') &&
+    !path.includes('\0')
+  );
 }

@@ -22,8 +22,7 @@ export function planChunks(
   name: () => string,
 ): ChunkPlan {
   const blocks = Math.ceil(size / blockSize);
-  let bits = 0;
-  while (bits < EROFS_CHUNK_BITS_MAX && 2 ** bits < blocks) bits++;
+  let bits = blocks > 2 ** EROFS_CHUNK_BITS_MAX ? EROFS_CHUNK_BITS_MAX : bitsFor(blocks);
   for (let i = 0; i < extents.length; i++) {
     const { fileOffset, streamOffset, size: length } = extents[i] as TreeExtent;
     const end = fileOffset + length;
@@ -81,6 +80,11 @@ function follows(a: TreeExtent, b: TreeExtent): boolean {
 
 function endOf(extent: TreeExtent): number {
   return extent.fileOffset + extent.size;
+}
+
+/** The least n with 2^n >= `count`, which is at most 2^31. */
+function bitsFor(count: number): number {
+  return count <= 1 ? 0 : 32 - Math.clz32(count - 1);
 }
 
 function trailingZeros(value: number): number {

@@ -1,5 +1,6 @@
 import { openNodeIndex } from '../index/node-index.ts';
-import { errorCode, errorMessage } from '../layer/errors.ts';
+import { encodeNodeIndex } from '../index/node-index-writer.ts';
+import { errorCode, errorMessage } from './errors.ts';
 import { compileTree } from '../tree/compile.ts';
 import { writeErofs } from '../tree/erofs-writer.ts';
 import { TreeError } from '../tree/errors.ts';
@@ -14,17 +15,34 @@ import {
   type LayerJob,
   type LookJob,
   treeBlockSize,
-  type TreeJob,
-  type TreeJobFailure,
-  type TreeJobResult,
-} from './tree-job.ts';
+  type IndexJob,
+  type IndexJobFailure,
+  type IndexJobResult,
+  type MergedJob,
+  type PreparedIndex,
+  type PrepareJob,
+  type TreePlace,
+} from './index-job.ts';
+import { tableIndex, ztocIndex } from './offered-index.ts';
 
-/** Errors: TreeError, IndexError, those of the file system, Error when an index file is another one than asked for. */
-export async function runTreeJob(job: TreeJob): Promise<TreeJobResult> {
-  return job.kind === 'look' ? await lookedAt(job) : await compiled(job);
+/**
+ * Errors: TreeError, IndexError, ERR_LAYER_INDEX for an index of something else, those of the file system, Error when an index file is another
+ * one than asked for.
+ */
+export async function runIndexJob<J extends IndexJob>(job: J): Promise<IndexJobResult<J>>;
+export async function runIndexJob(job: IndexJob): Promise<IndexJobResult> {
+  switch (job.kind) {
+    case 'table':
+    case 'ztoc':
+      return await prepared(job);
+    case 'look':
+      return await lookedAt(job);
+    default:
+      return await compiled(job);
+  }
 }
 
-async function compiled(job: Exclude<TreeJob, LookJob>): Promise<CompiledTree> {
+async function compiled(job: MergedJob | LayerJob): Promise<CompiledTree> {
   if (job.kind === 'merged') {
     const layers = await entriesOf(job.layers);
     const { image } = compileTree(layers, { blockSize: treeBlockSize });
@@ -32,9 +50,37 @@ async function compiled(job: Exclude<TreeJob, LookJob>): Promise<CompiledTree> {
   }
   const layer = await readEntries(job.layer);
   const { tree, below } = await treeOf(layer, job);
+  return compiledTree(layer, tree, below);
+}
+
+function compiledTree({ entries }: LayerEntries, tree: Tree, below: string | undefined): CompiledTree {
   const image = writeErofs(tree, { blockSize: treeBlockSize });
-  const root = rootEntry(layer.entries);
+  const root = rootEntry(entries);
   return { image: owned(image), root: root && { mode: root.mode, uid: root.uid, gid: root.gid }, below };
+}
+
+async function prepared(job: PrepareJob): Promise<PreparedIndex> {
+  const { index, windows } = job.kind === 'table' ? tableIndex(job) : ztocIndex(job);
+  const { pieces, fingerprint, size } = await encodeNodeIndex(index, job.provenance, { windows });
+  const file = new Uint8Array(size);
+  let at = 0;
+  for (const piece of pieces) {
+    file.set(piece, at);
+    at += piece.length;
+  }
+  const layer = { entries: index.entries, streamSize: index.spans.streamSize };
+  return { file, fingerprint, tree: job.tree && treeAhead(layer, job.tree) };
+}
+
+/** Why there is none is said when somebody asks for it. */
+function treeAhead(layer: LayerEntries, { base, userXattr }: TreePlace): CompiledTree | undefined {
+  try {
+    const tree = layerTree(layer, { below: base ? 'nothing' : 'unknown', userXattr });
+    return compiledTree(layer, tree, undefined);
+  } catch (error) {
+    if (error instanceof TreeError) return undefined;
+    throw error;
+  }
 }
 
 async function lookedAt(job: LookJob): Promise<FoundNodes> {
@@ -54,7 +100,7 @@ function owned(image: Buffer): Uint8Array<ArrayBuffer> {
   return image as Buffer<ArrayBuffer>;
 }
 
-export function failureOf(error: unknown): TreeJobFailure {
+export function failureOf(error: unknown): IndexJobFailure {
   return { code: errorCode(error), message: errorMessage(error) };
 }
 
