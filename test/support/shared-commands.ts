@@ -22,7 +22,12 @@ export async function sharedPeel(args: readonly string[], options: RunOptions = 
     Object.keys(env).some((name) => ofProcess.test(name)) ||
     args.includes('--foreground') ||
     args.some((word) => ownProcess.includes(word));
-  if (isOwn || shared?.isBusy === true) return await peel(args, options);
+  return await ((isOwn ? undefined : sharedProcess())?.peel(args, { env, timeout }) ?? peel(args, options));
+}
+
+/** The process that is shared, undefined while it is at work. */
+export function sharedProcess(): CommandProcess | undefined {
+  if (shared?.isBusy === true) return undefined;
   if (shared?.hasEnded !== false) shared = new CommandProcess();
-  return await shared.peel(args, { env, timeout });
+  return shared;
 }
