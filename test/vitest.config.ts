@@ -2,8 +2,8 @@ import { sep } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
-/** Folders with tests of whole programs. They take long, and what starts last should not. */
-const long = ['native', 'daemon', 'e2e', 'snapshotter', 'cli', 'image'];
+/** Folders with tests of whole programs, or of all that may happen to one. They take long, and what starts last should not. */
+const long = ['native', 'daemon', 'e2e', 'snapshotter', 'cli', 'image', 'registry', 'unpack'];
 
 /** The long tests first, otherwise as vitest does it. */
 class LongFirst extends BaseSequencer {

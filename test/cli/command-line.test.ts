@@ -7,7 +7,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { fullProgram } from '../../src/cli/program.ts';
 import { verbs } from '../../src/cli/verbs.ts';
 import { CommandProcess } from '../support/command-process.ts';
-import { peel as peelAlone, run, runOk, type RunResult } from '../support/run.ts';
+import { peel as peelAlone, type RunResult, run, runOk } from '../support/run.ts';
 import { keptTempDir, tempDir } from '../support/tmp.ts';
 
 function leaves(command: Command, words: string[]): { words: string[]; command: Command }[] {
@@ -18,13 +18,13 @@ function leaves(command: Command, words: string[]): { words: string[]; command: 
 const place = keptTempDir();
 // Apart from what the machine has: some commands look into the state directory before they know that they are wrong.
 const env = { PEEL_ROOT: path.join(place.path, 'root'), PEEL_RUN_DIR: path.join(place.path, 'run') };
-const shared = new CommandProcess(env);
+const shared = new CommandProcess();
 afterAll(async () => {
   await shared.close();
   place[Symbol.dispose]();
 });
 
-const peel = (args: readonly string[]): Promise<RunResult> => shared.peel(args);
+const peel = (args: readonly string[]): Promise<RunResult> => shared.peel(args, { env });
 
 const commands = leaves(await fullProgram(), []);
 

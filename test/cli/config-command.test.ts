@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { sampleConfigFile } from '../../src/config/sample-config.ts';
 import { readFileSync } from 'node:fs';
-import { peel } from '../support/run.ts';
+import { sharedPeel as peel } from '../support/shared-commands.ts';
 import { tempDir } from '../support/tmp.ts';
 
 function fileOf(text: string): string {

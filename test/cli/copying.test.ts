@@ -1,6 +1,6 @@
 // `peel copy` and archives of layouts, from dist/, with skopeo and umoci at the other end.
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { hashSync } from 'bcryptjs';
@@ -8,9 +8,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Descriptor } from '../../src/oci/descriptor.ts';
 import { mediaTypes } from '../../src/oci/media-type.ts';
 import type { Registry } from '../../src/registry/registry.ts';
-import { type BuiltImage, buildImage, pushImage } from '../support/image-builder.ts';
 import { startDockerRegistry } from '../support/docker-registry.ts';
-import { CommandNode } from '../support/command-node.ts';
+import { type BuiltImage, buildImage, pushImage } from '../support/image-builder.ts';
+import { PeelNode } from '../support/peel-node.ts';
 import { content, listAll } from '../support/registry-content.ts';
 import { peelMain, runOk } from '../support/run.ts';
 import { TestRegistry } from '../support/test-registry.ts';
@@ -22,7 +22,7 @@ interface Report {
   blobs: { copied: number; mounted: number; existing: number };
 }
 
-const node = new CommandNode();
+const node = new PeelNode();
 const platforms = ['amd64', 'arm64'] as const;
 let registry: TestRegistry;
 let index: { readonly bytes: Buffer; readonly descriptor: Descriptor };

@@ -3,9 +3,9 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makeFixture } from '../support/fixtures.ts';
 import { buildImage, writeLayout } from '../support/image-builder.ts';
-import { CommandNode } from '../support/command-node.ts';
+import { PeelNode } from '../support/peel-node.ts';
 
-const node = new CommandNode();
+const node = new PeelNode();
 const image = `oci:${node.dir}/layout:all`;
 
 beforeAll(async () => {

@@ -4,13 +4,13 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestAuthority } from '../support/certificates.ts';
-import { startFaultyRegistry } from '../support/faulty-registry.ts';
 import type { FaultyRegistry } from '../support/faulty-registry.ts';
+import { startFaultyRegistry } from '../support/faulty-registry.ts';
 import { makeFixture } from '../support/fixtures.ts';
-import { CommandNode } from '../support/command-node.ts';
-import { TestRegistry, layersOf } from '../support/test-registry.ts';
+import { PeelNode } from '../support/peel-node.ts';
+import { layersOf, TestRegistry } from '../support/test-registry.ts';
 
-const node = new CommandNode();
+const node = new PeelNode();
 let registry: TestRegistry;
 let limited: FaultyRegistry;
 let remaining = 76;

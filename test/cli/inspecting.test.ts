@@ -4,7 +4,6 @@ import { chmod, chown, cp, lstat, mkdir, readFile, symlink, writeFile } from 'no
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Digest } from '../../src/oci/digest.ts';
-import { CommandNode } from '../support/command-node.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import { buildImage, writeLayout } from '../support/image-builder.ts';
 import { ImageLab, labLayer } from '../support/image-lab.ts';
@@ -25,7 +24,7 @@ interface JsonNode {
 }
 
 // Each command line ends with nothing open, or the next one would find it busy.
-const node = new CommandNode();
+const node = new PeelNode();
 const image = `oci:${node.dir}/layout:all`;
 const older = `oci:${node.dir}/older:three`;
 let tree = '';

@@ -7,11 +7,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DirRegistry } from '../../src/registry/dir-registry.ts';
 import { RemoteRegistry } from '../../src/registry/remote-registry.ts';
 import { TestAuthority } from '../support/certificates.ts';
-import { CommandNode } from '../support/command-node.ts';
+import { PeelNode } from '../support/peel-node.ts';
 import { pushImage } from '../support/registry-content.ts';
 import { peelMain, start, stop } from '../support/run.ts';
 
-const node = new CommandNode();
+const node = new PeelNode();
 const layout = path.join(node.dir, 'layout');
 const image = `oci:${layout}:v1`;
 

@@ -1,18 +1,17 @@
 // `peel unpack` from dist/, its trees compared with umoci's, its bundles run by runc.
-import { mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { shellLayer } from '../support/container-image.ts';
 import { makeFixture } from '../support/fixtures.ts';
 import type { BuiltImage } from '../support/image-builder.ts';
 import { listTree, treeDifference } from '../support/list-tree.ts';
-import { CommandNode } from '../support/command-node.ts';
 import { PeelNode } from '../support/peel-node.ts';
 import { unpackWithUmoci } from '../support/reference-tree.ts';
 import { run } from '../support/run.ts';
-import { TestRegistry, layersOf } from '../support/test-registry.ts';
+import { layersOf, TestRegistry } from '../support/test-registry.ts';
 
-const node = new CommandNode();
+const node = new PeelNode();
 let registry: TestRegistry;
 let tars: string[];
 let zoo: BuiltImage;

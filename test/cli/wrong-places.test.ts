@@ -5,11 +5,10 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildImage, writeLayout } from '../support/image-builder.ts';
 import { mountsBelow } from '../support/leftovers.ts';
-import { CommandNode } from '../support/command-node.ts';
 import { canMount, PeelNode } from '../support/peel-node.ts';
 import { peelMain, run, runOk } from '../support/run.ts';
 
-const node = new CommandNode();
+const node = new PeelNode();
 const image = `oci:${node.dir}/layout:1`;
 
 beforeAll(async () => {

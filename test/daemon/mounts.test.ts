@@ -217,7 +217,8 @@ describe.skipIf(!canMount)('a mount of the daemon', () => {
     const pids = (await daemon.status()).mounts.map(({ pid }) => pid);
     expect(pids.filter((pid) => pid === daemon.pid)).toHaveLength(1);
     expect(new Set(pids).size).toBe(3);
-    expect(await node.ok(['logs', dir])).toContain('mounted');
+    // Written behind the answer.
+    await expect.poll(() => node.ok(['logs', dir]), { timeout: 20_000 }).toContain('mounted');
     for (const place of [join(outer, 'inner'), dir, outer]) await node.umount(place);
     expect(mountsBelow(node.dir)).toEqual([]);
   });

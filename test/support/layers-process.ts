@@ -1,10 +1,10 @@
 // SnapshotLayers in a process of their own, made of the built code, driven over its standard input: what is mounted may be read here,
-// and the process may be stopped and killed.
+// and the process may be stopped and killed. One that was neither serves the next test, which spares it the loading of the modules.
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { createInterface, type Interface } from 'node:readline';
 import { onTestFinished } from 'vitest';
 import type { LayerMountStatus } from '../../src/image/layer-mount-status.ts';
 import { chainIds } from '../../src/oci/chain-id.ts';
@@ -34,20 +34,18 @@ export type ProcessConfig = Partial<SnapshotLayersConfig> & {
 export class LayersProcess {
   readonly child: ChildProcess;
   readonly root: string;
+  readonly #lines: Interface;
   #err = '';
   #calls = 0;
   readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
 
-  private constructor(root: string, { readDeadlineMs = 10_000, lazily = false, ...config }: ProcessConfig) {
+  private constructor(root: string, child: ChildProcess) {
     this.root = root;
-    const options = JSON.stringify({ root, runDir: `${root}-run`, config, readDeadlineMs, lazily });
-    this.child = spawn(process.execPath, ['--input-type=module', '-e', program, options], {
-      env: { ...process.env, PEEL_RUN_DIR: `${root}-run` },
-      stdio: ['pipe', 'pipe', 'pipe'],
-    });
-    this.child.stderr?.on('data', (chunk: Buffer) => (this.#err += chunk.toString()));
-    this.child.on('close', () => this.#answer(0, (waiting) => waiting.reject(new Error(`ended: ${this.#err}`))));
-    createInterface({ input: this.child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
+    this.child = child;
+    child.stderr?.on('data', (chunk: Buffer) => (this.#err += chunk.toString()));
+    child.once('close', () => this.#answer(0, (waiting) => waiting.reject(new Error(`ended: ${this.#err}`))));
+    this.#lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
+    this.#lines.on('line', (line) => {
       const { id, value, error } = JSON.parse(line) as { id: number; value?: never; error?: string };
       this.#answer(id, ({ resolve, reject }) =>
         error === undefined ? resolve(value as never) : reject(new Error(error)),
@@ -56,14 +54,15 @@ export class LayersProcess {
   }
 
   /** Everything that is mounted below `root` goes when the test ends. Rejects when the process cannot open the state directory. */
-  static async start(root: string, config: ProcessConfig = {}): Promise<LayersProcess> {
+  static async start(root: string, options: ProcessConfig = {}): Promise<LayersProcess> {
     mkdirSync(root, { recursive: true });
-    const made = new LayersProcess(root, config);
+    const made = new LayersProcess(root, idle.pop() ?? newChild());
     onTestFinished(async () => {
-      await made.kill();
+      await made.#release();
       for (const point of mountsBelow(root)) await run('umount', ['-l', point]);
     });
-    await made.call('directory', 1);
+    const { readDeadlineMs = 10_000, lazily = false, ...config } = options;
+    await made.call('open', { root, runDir: `${root}-run`, config, readDeadlineMs, lazily });
     return made;
   }
 
@@ -135,10 +134,29 @@ export class LayersProcess {
   }
 
   async kill(): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    if (this.#hasEnded) return;
     const closed = once(this.child, 'close');
     this.child.kill('SIGKILL');
     await closed;
+  }
+
+  /** To who starts the next one, or killed when it does not close. */
+  async #release(): Promise<void> {
+    const patience = AbortSignal.timeout(2_000);
+    const late = once(patience, 'abort').then(() => false);
+    const closed = this.call('close').then(
+      () => true,
+      () => false,
+    );
+    if (this.#hasEnded || !(await Promise.race([closed, late]))) return await this.kill();
+    this.#lines.close();
+    this.child.stderr?.removeAllListeners('data').resume();
+    this.child.removeAllListeners('close');
+    idle.push(this.child);
+  }
+
+  get #hasEnded(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
   }
 
   /** 0: everybody. */
@@ -169,6 +187,13 @@ export function wishesOf(image: LabImage, labels: Readonly<Record<string, string
   }));
 }
 
+/** Serving nobody. Their standard input ends with this process. */
+const idle: ChildProcess[] = [];
+
+function newChild(): ChildProcess {
+  return spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['pipe', 'pipe', 'pipe'] });
+}
+
 const program = `
   import { createInterface } from 'node:readline';
   import Sqlite from 'better-sqlite3';
@@ -186,51 +211,69 @@ const program = `
   const { configSchema } = await load('config/schema');
   const { openUnpacker } = await load('daemon/unpacking');
   const { defaultLazyConfig, Laziness } = await load('daemon/laziness');
-  const { root, runDir, config, readDeadlineMs, lazily } = JSON.parse(process.argv[1]);
-  const log = createLog({ level: 'debug' });
-  const state = openState(root);
-  const db = new Sqlite(root + '/peel.db');
-  const directories = await LayerDirectories.open(root, runDir);
-  const store = new LayerStore({ directories, table: state.layers, slots: new Semaphore(16), log, readDeadlineMs });
-  const origins = new Origins({ environment: readEnvironment(), log });
-  const unpacking = configSchema.parse({ unpack: { reserve: '1MiB' } });
-  const node = { paths: { root }, state, imageDeps: { layers: store } };
-  const unpacker = await openUnpacker({ node, config: () => unpacking, log });
-  const starts = [];
-  const layers = await SnapshotLayers.open({
-    onStart: ({ layers, ...start }) =>
-      void starts.push({ ...start, layers: layers.map(({ layer }) => layer.descriptor.digest) }),
-    root, runDir, state, store, openOrigin: origins.open, log, userXattr: false,
-    unpacker,
-    lazily: lazily ? new Laziness({ config: () => defaultLazyConfig, state, log }) : undefined,
-    content: new ContentFetcher(new ContentStore(root), state.images),
-    config: {
-      mode: 'lazy', transport: 'auto', formats: { peel: true, soci_v1: true, soci_v2: true }, choice: 'newest',
-      wholeLayerLimit: 64 << 20, downloadsPerImage: 8, ...config,
-    },
-  });
+  async function open({ root, runDir, config, readDeadlineMs, lazily }) {
+    process.env.PEEL_RUN_DIR = runDir;
+    const log = createLog({ level: 'debug' });
+    const state = openState(root);
+    const db = new Sqlite(root + '/peel.db');
+    const directories = await LayerDirectories.open(root, runDir);
+    const store = new LayerStore({ directories, table: state.layers, slots: new Semaphore(16), log, readDeadlineMs });
+    const origins = new Origins({ environment: readEnvironment(), log });
+    const unpacking = configSchema.parse({ unpack: { reserve: '1MiB' } });
+    const node = { paths: { root }, state, imageDeps: { layers: store } };
+    const unpacker = await openUnpacker({ node, config: () => unpacking, log });
+    const starts = [];
+    const layers = await SnapshotLayers.open({
+      onStart: ({ layers, ...start }) =>
+        void starts.push({ ...start, layers: layers.map(({ layer }) => layer.descriptor.digest) }),
+      root, runDir, state, store, openOrigin: origins.open, log, userXattr: false,
+      unpacker,
+      lazily: lazily ? new Laziness({ config: () => defaultLazyConfig, state, log }) : undefined,
+      content: new ContentFetcher(new ContentStore(root), state.images),
+      config: {
+        mode: 'lazy', transport: 'auto', formats: { peel: true, soci_v1: true, soci_v2: true }, choice: 'newest',
+        wholeLayerLimit: 64 << 20, downloadsPerImage: 8, ...config,
+      },
+    });
+    return {
+      of: (name) => layers[name].bind(layers),
+      close: async () => {
+        await layers.close();
+        await unpacker.close();
+        await origins.close();
+        db.close();
+        state.close();
+      },
+      provide: ({ timeout, below, ...wish }) => layers.provide({
+        ...wish,
+        below: below.map((slot) => slot ?? undefined),
+        signal: AbortSignal.timeout(timeout ?? 60000),
+      }),
+      nodesAt: async (slot, below, paths) => {
+        const signal = AbortSignal.timeout(60000);
+        const found = await layers.nodesAt(slot, below.map((each) => each ?? undefined), paths, { signal });
+        return found.map((node) => node ?? null);
+      },
+      starts: () => starts,
+      sql: (text, values) => void db.prepare(text).run(...values),
+    };
+  }
+  let opened;
   const calls = {
-    provide: ({ timeout, below, ...wish }) => layers.provide({
-      ...wish,
-      below: below.map((slot) => slot ?? undefined),
-      signal: AbortSignal.timeout(timeout ?? 60000),
-    }),
-    nodesAt: async (slot, below, paths) => {
-      const signal = AbortSignal.timeout(60000);
-      const found = await layers.nodesAt(slot, below.map((each) => each ?? undefined), paths, { signal });
-      return found.map((node) => node ?? null);
+    open: async (options) => void (opened = await open(options)),
+    close: async () => {
+      const closing = opened;
+      opened = undefined;
+      await closing?.close();
     },
-    starts: () => starts,
-    sql: (text, values) => void db.prepare(text).run(...values),
   };
   for await (const line of createInterface({ input: process.stdin })) {
     const { id, method, args } = JSON.parse(line);
-    const call = calls[method] ?? layers[method].bind(layers);
     const answer = (found) => process.stdout.write(JSON.stringify({ id, ...found }) + '\\n');
-    void (async () => call(...args))().then((value) => answer({ value }), (error) => answer({ error: error.message }));
+    void (async () => (calls[method] ?? opened[method] ?? opened.of(method))(...args))().then(
+      (value) => answer({ value }),
+      (error) => answer({ error: error.message }),
+    );
   }
-  await layers.close();
-  await unpacker.close();
-  await origins.close();
-  state.close();
+  await calls.close();
   process.exitCode = 0;`;

@@ -4,12 +4,13 @@ import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ProxySnapshotter } from './containerd.ts';
 import type { StatusReport } from '../../src/daemon/status-report.ts';
+import type { ProxySnapshotter } from './containerd.ts';
 import { type SeenStatus, seenStatus } from './daemon-status.ts';
 import { mountsBelow, processesUsing } from './leftovers.ts';
 import { nodePrefix } from './peel-node.ts';
-import { type RunOptions, type RunResult, peel, peelMain } from './run.ts';
+import { peelMain, type RunOptions, type RunResult } from './run.ts';
+import { sharedPeel } from './shared-commands.ts';
 
 export interface PeelDaemonOptions {
   /** Lines of TOML behind `root` and `run_dir`. */
@@ -108,7 +109,7 @@ export class PeelDaemon {
 
   /** A command that uses this daemon. */
   async peel(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return await peel(args, { ...options, env: { ...this.env, ...options.env } });
+    return await sharedPeel(args, { ...options, env: { ...this.env, ...options.env } });
   }
 
   /** stdout of a command that has to succeed. */

@@ -5,7 +5,8 @@ import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mountsBelow, processesUsing } from './leftovers.ts';
-import { type RunOptions, type RunResult, peel } from './run.ts';
+import { peel, type RunOptions, type RunResult } from './run.ts';
+import { sharedPeel } from './shared-commands.ts';
 
 export type Transport = 'kernel' | 'native' | 'fuse-native';
 
@@ -31,8 +32,14 @@ export class PeelNode {
     return this.env['PEEL_ROOT'] ?? '';
   }
 
+  /** In the process that command lines share where it makes no difference. */
   peel(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return peel(args, { ...options, env: { ...this.env, ...options.env } });
+    return sharedPeel(args, { ...options, env: { ...this.env, ...options.env } });
+  }
+
+  /** In a process of its own, to its end. */
+  alone(args: readonly string[]): Promise<RunResult> {
+    return peel(args, { env: this.env });
   }
 
   /** stdout of a command that has to succeed. */

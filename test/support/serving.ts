@@ -1,9 +1,9 @@
 // Processes made of the built code: one that serves a mount, and small scripts against a node.
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { onTestFinished } from 'vitest';
-import { stop } from './run.ts';
+import { run, stop } from './run.ts';
+import { sharedProcess } from './shared-commands.ts';
 
 const face = new URL('../../dist/daemon/node.js', import.meta.url).href;
 
@@ -20,11 +20,10 @@ export interface Serving {
 
 /** Runs `body`, in which `node` is an open node, to its end; returns what it passed to `say`, parsed. Rejects with its stderr. */
 export async function onNode<T>({ root, runDir }: NodeProcess, body: string): Promise<T> {
-  const child = start(script(root, body), runDir);
-  let [out, err] = ['', ''];
-  child.stdout?.on('data', (chunk: Buffer) => (out += chunk.toString()));
-  child.stderr?.on('data', (chunk: Buffer) => (err += chunk.toString()));
-  const [code] = (await once(child, 'close')) as [number | null];
+  const env = { PEEL_RUN_DIR: runDir };
+  const shared = sharedProcess()?.onNode({ root, body }, { env });
+  const { code, out, err } = await (shared ??
+    run(process.execPath, ['--input-type=module', '-e', script(root, body)], { env }));
   if (code !== 0) throw new Error(`${code}: ${err}`);
   return (out === '' ? undefined : JSON.parse(out)) as T;
 }
