@@ -16,7 +16,15 @@ export type IndexWorkerAnswer = {
 
 const { heapBytes } = workerData as IndexWorkerData;
 
+/** ms of work after which it looks whether there is a job. */
+const warmSliceMs = 50;
+const warmRounds = 32;
+let sample: TableJob | undefined;
+let rounds = 0;
+
 async function work(job: IndexJob): Promise<void> {
+  // What comes warms it as well, and from now on others have better use for the processor.
+  rounds = warmRounds;
   const moved: ArrayBuffer[] = [];
   let done: { readonly result: IndexJobResult } | { readonly failure: IndexJobFailure };
   try {
@@ -34,12 +42,6 @@ async function work(job: IndexJob): Promise<void> {
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port, not a window
   parentPort?.postMessage(answer, moved);
 }
-
-/** ms of work after which it looks whether there is a job. */
-const warmSliceMs = 50;
-const warmRounds = 32;
-let sample: TableJob | undefined;
-let rounds = 0;
 
 async function warm(): Promise<void> {
   const { sampleJob } = await import('./sample-job.ts');

@@ -232,19 +232,32 @@ describe('warmThreads', () => {
     return worker;
   }
 
-  it('has a thread work until it is warm, and do what comes meanwhile', async () => {
-    const worker = await thread();
+  function answersOf(worker: Worker): object[] {
     const answers: object[] = [];
     worker.on('message', (answer: object) => void answers.push(answer));
-    const job = await tableJob(layerOf('a'));
-    const warming = warmThreads({ pauseMs: 1, idle: () => [worker], signal: patient, idleShare: 0 });
-    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-    worker.postMessage(job);
-    await warming;
-    expect(answers.filter((answer) => 'result' in answer)).toHaveLength(1);
+    return answers;
+  }
+
+  it('has a thread work until it is warm', async () => {
+    const worker = await thread();
+    const answers = answersOf(worker);
+    await warmThreads({ pauseMs: 1, idle: () => [worker], signal: patient, idleShare: 0 });
     expect(answers.length).toBeGreaterThan(2);
+    expect(answers.at(0)).toEqual({ isWarm: false });
     expect(answers.at(-1)).toEqual({ isWarm: true });
     await warmThreads({ pauseMs: 1, idle: () => [], signal: patient, idleShare: 0 });
+  });
+
+  it('ends where a job has come', async () => {
+    const worker = await thread();
+    const answers = answersOf(worker);
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+    worker.postMessage(await tableJob(layerOf('a')));
+    await warmThreads({ pauseMs: 1, idle: () => [worker], signal: patient, idleShare: 0 });
+    while (answers.length < 2) await once(worker, 'message');
+    expect(answers).toHaveLength(2);
+    expect(answers).toContainEqual({ isWarm: true });
+    expect(answers.filter((answer) => 'result' in answer)).toHaveLength(1);
   });
 
   it('leaves a busy machine alone', async () => {
