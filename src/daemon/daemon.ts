@@ -63,8 +63,6 @@ export interface Daemon {
 const remakeMs = 30_000;
 /** ms that a thread waits for its next index where none has to be there all the time. */
 const keepThreadMs = 5_000;
-/** ms after which threads that have not had an index yet prepare for one. */
-const warmAfterMs = 1_000;
 /** ms after which a part that does not stop is left as it is. */
 const closeMs = 10_000;
 
@@ -184,7 +182,7 @@ class RunningDaemon implements Daemon {
     log.info({ version, root: paths.root, runDir: paths.runDir }, 'daemon serves');
     this.#service.ready(this.#statusLine());
     void preload();
-    if (this.#snapshotter !== undefined) threads.stand({ warmAfterMs });
+    if (this.#snapshotter !== undefined) threads.stand();
   }
 
   async status(): Promise<StatusReport> {

@@ -3,8 +3,6 @@ import { Deferred } from '../util/deferred.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import type { IndexJob, IndexJobResult, IndexJobs } from './index-job.ts';
 import type { IndexWorkerAnswer, IndexWorkerData } from './index-worker.ts';
-import { warmThreads } from './warm-threads.ts';
-import type { WarmAnswer } from './warm-threads.ts';
 
 export interface IndexThreadsOptions {
   /** Threads at the same time; default 2. */
@@ -47,8 +45,6 @@ export class IndexThreads implements IndexJobs {
   #stands = false;
   #standing: Worker | undefined;
   readonly #closing = new AbortController();
-  #warmAfterMs: number | undefined;
-  #warming: Promise<void> | undefined;
 
   constructor({ atMost = 2, keepMs, ...options }: IndexThreadsOptions) {
     this.#slots = new Semaphore(atMost);
@@ -76,13 +72,9 @@ export class IndexThreads implements IndexJobs {
     return answer.result as IndexJobResult<J>;
   }
 
-  /**
-   * From now on a thread is there before there is work; it takes some 15 MB of memory, and 40 MB when it has worked. Its code is compiled once
-   * the machine has had little to do for `warmAfterMs`; undefined: as jobs come.
-   */
-  stand({ warmAfterMs }: { readonly warmAfterMs?: number | undefined } = {}): void {
+  /** From now on a thread is there before there is work; it takes some 15 MB of memory, and 40 MB when it has worked. */
+  stand(): void {
     this.#stands = true;
-    this.#warmAfterMs = warmAfterMs;
     this.#replace();
   }
 
@@ -105,16 +97,6 @@ export class IndexThreads implements IndexJobs {
     const worker = this.#start();
     this.#standing = worker;
     this.#keep(worker);
-    this.#warm();
-  }
-
-  #warm(): void {
-    const { signal } = this.#closing;
-    const pauseMs = this.#warmAfterMs;
-    if (pauseMs === undefined || this.#warming !== undefined) return;
-    const idle = (): Worker[] => [...this.#idle].flatMap(({ worker }) => (worker === this.#standing ? [worker] : []));
-    const end = (): void => void (this.#warming = undefined);
-    this.#warming = warmThreads({ pauseMs, idle, signal }).then(end, end);
   }
 
   #take(): Worker {
@@ -164,9 +146,7 @@ export class IndexThreads implements IndexJobs {
 
 async function ask(worker: Worker, job: IndexJob, signal: AbortSignal): Promise<IndexWorkerAnswer> {
   const answer = new Deferred<IndexWorkerAnswer>();
-  const onMessage = (message: IndexWorkerAnswer | WarmAnswer): void => {
-    if (!('isWarm' in message)) answer.resolve(message);
-  };
+  const onMessage = (message: IndexWorkerAnswer): void => answer.resolve(message);
   const onError = (error: unknown): void => answer.reject(error);
   const onAbort = (): void => answer.reject(signal.reason);
   const onExit = (): void => answer.reject(new Error('the thread that works on the index ended without a result'));

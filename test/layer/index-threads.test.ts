@@ -3,15 +3,13 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { LayerTrees } from '../../src/image/layer-trees.ts';
 import { openNodeIndex } from '../../src/index/node-index.ts';
 import { errorCode } from '../../src/layer/errors.ts';
 import type { IndexJob, PreparedIndex, TableJob, ZtocJob } from '../../src/layer/index-job.ts';
 import { runIndexJob } from '../../src/layer/run-index-job.ts';
-import { sampleJob } from '../../src/layer/sample-job.ts';
-import { warmThreads } from '../../src/layer/warm-threads.ts';
 import { writeWhole } from '../../src/util/write-whole.ts';
 import { foreignIndex } from '../support/foreign-index.ts';
 import { type LabLayer, labLayer, sha256 } from '../support/image-lab.ts';
@@ -219,64 +217,6 @@ describe('IndexThreads', () => {
       await pool.run(job, patient);
       expect(started.map(({ threadId }) => threadId > 0)).toEqual(count === 1 ? [true] : [false, false]);
     }
-  });
-});
-
-describe('warmThreads', () => {
-  async function thread(): Promise<Worker> {
-    const worker = new Worker(new URL('../../dist/layer/index-worker.js', import.meta.url), {
-      workerData: { heapBytes: 2 ** 40 },
-    });
-    onTestFinished(async () => void (await worker.terminate()));
-    await once(worker, 'online');
-    return worker;
-  }
-
-  function answersOf(worker: Worker): object[] {
-    const answers: object[] = [];
-    worker.on('message', (answer: object) => void answers.push(answer));
-    return answers;
-  }
-
-  it('has a thread work until it is warm', async () => {
-    const worker = await thread();
-    const answers = answersOf(worker);
-    await warmThreads({ pauseMs: 1, idle: () => [worker], signal: patient, idleShare: 0 });
-    expect(answers.length).toBeGreaterThan(2);
-    expect(answers.at(0)).toEqual({ isWarm: false });
-    expect(answers.at(-1)).toEqual({ isWarm: true });
-    await warmThreads({ pauseMs: 1, idle: () => [], signal: patient, idleShare: 0 });
-  });
-
-  it('ends where a job has come', async () => {
-    const worker = await thread();
-    const answers = answersOf(worker);
-    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-    worker.postMessage(await tableJob(layerOf('a')));
-    await warmThreads({ pauseMs: 1, idle: () => [worker], signal: patient, idleShare: 0 });
-    while (answers.length < 2) await once(worker, 'message');
-    expect(answers).toHaveLength(2);
-    expect(answers).toContainEqual({ isWarm: true });
-    expect(answers.filter((answer) => 'result' in answer)).toHaveLength(1);
-  });
-
-  it('leaves a busy machine alone', async () => {
-    const worker = await thread();
-    worker.on('message', (answer: unknown) => expect(answer).toBe('none'));
-    const signal = AbortSignal.timeout(100);
-    const warming = warmThreads({ pauseMs: 1, idle: () => [worker], signal, idleShare: 1.1 });
-    await expect(warming).rejects.toMatchObject({ name: 'AbortError' });
-  });
-
-  it('works on a layer of all that layers are made of', async () => {
-    const { tree, file } = await runIndexJob(sampleJob());
-    expect(file.length).toBeGreaterThan(1000);
-    const indexPath = join(tempDir(), 'index');
-    await writeWhole(indexPath, [file]);
-    const opened = await openNodeIndex(indexPath);
-    onTestFinished(() => opened.close());
-    expect(new Set(opened.entries.map(({ type }) => type))).toEqual(new Set(['dir', 'file', 'symlink', 'hardlink']));
-    expect(tree).toBeDefined();
   });
 });
 

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import type { ConfigOverrides } from '../../config/load-config.ts';
+import { compileRarely } from '../../daemon/compile-rarely.ts';
 import type { Daemon } from '../../daemon/daemon.ts';
 import { example } from '../command.ts';
 import { configOverrides } from '../config-overrides.ts';
@@ -26,6 +27,7 @@ export function define(command: Command, context: CliContext): void {
 }
 
 async function run(context: CliContext, file: string | undefined, overrides: ConfigOverrides): Promise<void> {
+  compileRarely();
   const [{ readEnvironment }, { takeServiceEnvironment }, { loadConfig }, { createAdjustableLog }, { LogRing }] =
     await Promise.all([
       import('../../config/environment.ts'),
