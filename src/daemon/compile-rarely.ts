@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 
-/** Fifteen times what V8 takes. In units of its own, about the bytes of bytecode that a function has run. */
-const budget = 1_000_000;
+/** More than four times what V8 takes. In units of its own, about the bytes of bytecode that a function has run. */
+const budget = 300_000;
 
 /**
  * Has V8 optimise only what runs for long. A daemon mostly waits, and then an image comes and all of its code runs for a second: on a small node the

@@ -21,9 +21,9 @@ export interface FillPolicyOptions {
 /** Whatever changes without telling is looked at so often, ms. */
 const pollMs = 1000;
 
-/** Something else goes first for so long, and then not again before a pause. ms. */
+/** After what goes first something else that does so may follow, as one layer of an image follows another; but not for ever. ms. */
+const lingerMs = 150;
 const firstAtMostMs = 2_000;
-const pauseMs = 500;
 
 /** One for the node. The layers touched last are filled first. */
 export class FillPolicy {
@@ -75,18 +75,17 @@ export class FillPolicy {
     return this.#allowed();
   }
 
-  /** Somebody waits for `work`, which needs the processors: while it runs nothing is asked for, up to two seconds. */
+  /** Somebody waits for `work`, which needs the processors: while it runs nothing more is asked for, up to two seconds. */
   async yieldTo<T>(work: () => Promise<T>): Promise<T> {
     const first = this.#first;
     const now = this.clock.now();
-    if (first.running === 0 && now - first.endedAt > pauseMs) first.since = now;
+    if (first.running === 0 && now - first.endedAt > lingerMs) first.since = now;
     first.running += 1;
     try {
       return await work();
     } finally {
       first.running -= 1;
       first.endedAt = this.clock.now();
-      this.#wake();
     }
   }
 
@@ -145,8 +144,10 @@ export class FillPolicy {
 
   /** ms until what goes first may be over. */
   #othersMs(): number {
-    const { running, since } = this.#first;
-    return running === 0 ? 0 : Math.ceil(Math.max(0, since + firstAtMostMs - this.clock.now()));
+    const { running, since, endedAt } = this.#first;
+    const now = this.clock.now();
+    const left = since + firstAtMostMs - now;
+    return Math.ceil(Math.max(0, Math.min(left, running > 0 ? lingerMs : endedAt + lingerMs - now)));
   }
 
   #isFirst(place: FillPlace): boolean {

@@ -154,8 +154,6 @@ export class ImageSession {
     const opening = this.#opening(position);
     if (isFirst) {
       const all = [...image.manifest.layers.keys()].map((other) => this.#opening(other).promise);
-      // What is made of their indexes needs the processors, and nothing of the image can be read before.
-      void this.#d.lazy?.yieldTo(() => Promise.all(all));
       if (this.#d.prefer !== undefined) void this.#prefer(all).catch(() => {});
     }
     const found = await untilAborted(opening.promise, options.signal);

@@ -303,7 +303,9 @@ export class SnapshotLayers implements LayerProvider {
     // A layer that is unpacked may take longer than a session that nobody uses lives.
     this.#sessions.set(key, session, { ttl: 0 });
     try {
-      return await session.use(() => this.#provideFrom(session, labels, wish));
+      const provide = () => session.use(() => this.#provideFrom(session, labels, wish));
+      const { lazily } = this.#p;
+      return await (lazily === undefined ? provide() : lazily.lazy.yieldTo(provide));
     } finally {
       if (!session.isUsed && this.#sessions.peek(key) === session) this.#sessions.set(key, session);
     }

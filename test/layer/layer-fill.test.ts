@@ -212,43 +212,34 @@ describe('FillPolicy', () => {
     expect(layer.wanted.length).toBe(32);
   });
 
-  it('asks for nothing while somebody waits for other work, but not for ever', async () => {
+  it('asks for nothing while somebody waits for other work, and a moment longer, but not for ever', async () => {
     const { time, policy } = policyOf();
     const { layer, fill } = filling(policy);
-    const work = Array.from({ length: 3 }, () => new Deferred<void>());
-    const running = work.map(
-      ({ promise }) =>
-        () =>
-          policy.yieldTo(() => promise),
-    );
-    const first = running[0]?.();
+    const work = [new Deferred<void>(), new Deferred<void>()];
+    const first = policy.yieldTo(() => work[0]?.promise ?? Promise.resolve());
     fill.start();
     await time.pass(1000);
-    expect(layer.wanted).toEqual([]);
     work[0]?.resolve();
     await first;
-    await settled();
-    expect(layer.wanted.length).toBe(32);
-    const land = () => [...layer.coming.keys()].forEach((span) => layer.land(span, 'background'));
-
-    // So soon after the first it is a part of the same.
     await time.pass(100);
-    const second = running[1]?.();
-    land();
+    // As one layer of an image follows another.
+    const second = policy.yieldTo(() => work[1]?.promise ?? Promise.resolve());
     await time.pass(800);
-    expect(layer.wanted.length).toBe(32);
+    expect(layer.wanted).toEqual([]);
     await time.pass(200);
-    expect(layer.wanted.length).toBe(64);
+    expect(layer.wanted.length).toBe(32);
     work[1]?.resolve();
     await second;
-    await time.pass(600);
-    const third = running[2]?.();
-    land();
     await time.pass(1000);
-    expect(layer.wanted.length).toBe(64);
-    work[2]?.reject(new Error('of the work'));
-    await expect(third).rejects.toThrow('of the work');
+    for (const span of layer.coming.keys()) layer.land(span, 'background');
     await settled();
+    expect(layer.wanted.length).toBe(64);
+    const failing = policy.yieldTo(() => Promise.reject(new Error('of the work')));
+    await expect(failing).rejects.toThrow('of the work');
+    for (const span of layer.coming.keys()) layer.land(span, 'background');
+    await time.pass(100);
+    expect(layer.wanted.length).toBe(64);
+    await time.pass(100);
     expect(layer.wanted.length).toBe(96);
   });
 

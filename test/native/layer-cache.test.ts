@@ -249,8 +249,10 @@ describe('LayerCache', () => {
       expect(cache.isPresent(2)).toBe(false);
     });
 
-    it('from what is here, where that is right', async () => {
-      const cache = open({ spanStarts: Float64Array.from(starts) });
+    it('from what is here, where that is right, which is no read of it', async () => {
+      const cache = open();
+      const touched: number[] = [];
+      cache.onTouch((spans) => touched.push(...spans));
       const cached = { window: 'cached' } as const;
       const lone = await cache.decodeRun(runOf(2, pieces.slice(2, 3), cached));
       expect(lone).toMatchObject({ present: 0, error: { code: 'ENODATA' } });
@@ -265,7 +267,10 @@ describe('LayerCache', () => {
       closeSync(data);
       await cache.decodeRun(runOf(1, pieces.slice(1, 2), cached));
       expect((await cache.decodeRun(runOf(2, pieces.slice(2), cached))).present).toBe(2);
+      await delay(20);
+      expect(touched).toEqual([]);
       expect((await cache.read(0, text.length)).equals(text)).toBe(true);
+      await expect.poll(() => touched).toEqual([0, 1, 2, 3]);
     });
 
     it('and refuses bounds that are none', async () => {

@@ -3,7 +3,7 @@ import type { DecodeRequest } from '../../src/native/layer-cache.ts';
 
 /** A sink's `decodeRun` of what decodes one span. The stream behind one is never known, so that each but the first of a run ends it. */
 export function decodeRuns(decode: (request: DecodeRequest) => Promise<unknown>): SpanSink['decodeRun'] {
-  return async ({ first, bits, bounds, data, sha256, window, inBackground: _, ...rest }) => {
+  return async ({ first, bits, bounds, data, sha256, window, ...rest }) => {
     if (window === 'cached') return { present: 0, error: Object.assign(new Error('not kept'), { code: 'ENODATA' }) };
     const [from, to] = [bounds[0] ?? 0, bounds[1] ?? 0];
     const isLast = bits.length === 1;

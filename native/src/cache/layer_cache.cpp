@@ -155,8 +155,13 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
 
 int LayerCache::read(uint64_t off, uint64_t len, uint8_t* to) {
   uint32_t first, last;
+  if (rangeOf(off, len, first, last)) use(first, last);
+  return peek(off, len, to);
+}
+
+int LayerCache::peek(uint64_t off, uint64_t len, uint8_t* to) {
+  uint32_t first, last;
   if (!rangeOf(off, len, first, last)) return 0;
-  use(first, last);
   for (;;) {
     const uint64_t generation = live_.generation();
     if (!allPresent(first, last)) return -EAGAIN;

@@ -81,6 +81,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
 
   // Bytes of the stream, all before streamSize. 0 or -errno: -EAGAIN when not all of them are present.
   int read(uint64_t off, uint64_t len, uint8_t* to);
+  // The same for the cache's own work: nobody has read the spans.
+  int peek(uint64_t off, uint64_t len, uint8_t* to);
   // true: w was parked and is removed, resume() will not be called. Its wait is logged with EINTR.
   bool cancel(SpanWaiter* w);
 

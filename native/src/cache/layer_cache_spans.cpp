@@ -64,7 +64,7 @@ int LayerCache::tailBefore(uint32_t span, StreamTail& tail) {
     if (int err = verify(at - 1)) return err == -EILSEQ ? -ENODATA : err;
   }
   std::array<uint8_t, StreamTail::kMost> bytes;
-  if (int err = read(from, end - from, bytes.data())) return err == -EAGAIN ? -ENODATA : err;
+  if (int err = peek(from, end - from, bytes.data())) return err == -EAGAIN ? -ENODATA : err;
   tail.add(bytes.data(), static_cast<size_t>(end - from));
   return 0;
 }
