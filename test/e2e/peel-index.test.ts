@@ -187,7 +187,7 @@ describe.skipIf(!canMount)('a peel index', () => {
       const { front } = registry;
       front.forget();
       // Requests are widened forwards to what they are worth.
-      await readSpan(7);
+      await readSpan(8);
       expect(gets(upper().layer)).toHaveLength(1);
       expect(gets(windows())).toEqual([]);
       await readSpan(11);
@@ -200,11 +200,18 @@ describe.skipIf(!canMount)('a peel index', () => {
       );
       dir = await node.mount(registry.byDigest('letters', image), 'auto', only);
       front.forget();
-      await readSpan(12);
+      await readSpan(13);
       expect(gets(windows())).toHaveLength(1);
-      const window = upper().window(12);
+      const window = upper().window(13);
       const written = readFileSync(windowsFile()).subarray(window?.start, window?.end);
       expect(written.equals(upper().bytes.windows?.subarray(window?.start, window?.end) as Buffer)).toBe(true);
+    });
+
+    it('a window is not asked for where what is before its span is here', async () => {
+      registry.front.forget();
+      await readSpan(7);
+      expect(gets(upper().layer)).toHaveLength(1);
+      expect(gets(windows())).toEqual([]);
     });
 
     it('adjacent windows come in one request, and none twice', async () => {

@@ -102,7 +102,7 @@ describe.skipIf(!canMount)('an image with a peel index', () => {
       for (const blob of [table, windows]) expect(registry.front.seen(blob?.digest ?? '?')).toEqual([]);
   });
 
-  it('is unpacked in mode eager by the index that the node knows of it, with its windows', async () => {
+  it('is unpacked in mode eager by the index that the node knows of it, without any window', async () => {
     const { daemon, registry } = world;
     const fresh = { name: 'fresh', data: letters(2 << 20) };
     const tar = await memberLayer(registry.work('fresh.tar'), [fresh]);
@@ -118,7 +118,8 @@ describe.skipIf(!canMount)('an image with a peel index', () => {
     await world.pull(name);
     expect((await daemon.status()).unpacked.map(({ layer }) => layer)).toContain(known?.layer);
     expect(asked(known?.table.digest)).toEqual([]);
-    expect(asked(known?.windows?.digest).length).toBeGreaterThan(0);
+    // It is decoded from its beginning.
+    expect(asked(known?.windows?.digest)).toEqual([]);
     const { out } = await world.containerd.run(name, ['sha256sum', '/fresh']);
     expect(out).toBe(`${hex(fresh.data)}  /fresh\n`);
   });

@@ -34,14 +34,14 @@ async function lazily() {
 }
 
 describe('a layer that is known by a peel index', () => {
-  it('is unpacked by it, with windows from the registry of its image', async () => {
+  it('is unpacked by it, with few windows or none', async () => {
     const { unpack, windows, front } = await lazily();
-    const before = front.seen(windows.descriptor.digest).length;
     expect((await unpack())?.indexFormat).toBe('peel');
-    expect(front.seen(windows.descriptor.digest).length).toBeGreaterThan(before);
+    // Of the span that was read, which begins in the middle of the layer.
+    expect(front.seen(windows.descriptor.digest)).toHaveLength(1);
   });
 
-  it('is unpacked without it when the windows are gone', async () => {
+  it('is unpacked when the windows are gone', async () => {
     const { lab, unpack, windows, front, layer } = await lazily();
     await lab.lab.registry.deleteBlob(lab.lab.repository, windows.descriptor.digest);
     front.forget();
