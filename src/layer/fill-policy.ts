@@ -24,6 +24,8 @@ const pollMs = 1000;
 /** After what goes first something else that does so may follow, as one layer of an image follows another; but not for ever. ms. */
 const lingerMs = 150;
 const firstAtMostMs = 2_000;
+/** Of all layers then: what uses the moments in which the processors have nothing else to do. */
+const besideOthersBytes = 512 * 1024;
 
 /** One for the node. The layers touched last are filled first. */
 export class FillPolicy {
@@ -75,7 +77,7 @@ export class FillPolicy {
     return this.#allowed();
   }
 
-  /** Somebody waits for `work`, which needs the processors: while it runs nothing more is asked for, up to two seconds. */
+  /** Somebody waits for `work`, which needs the processors: while it runs, and a moment longer, little is asked for; up to two seconds. */
   async yieldTo<T>(work: () => Promise<T>): Promise<T> {
     const first = this.#first;
     const now = this.clock.now();
@@ -91,7 +93,7 @@ export class FillPolicy {
 
   /** Bytes of blob that may be under way for one layer. */
   get mostAsked(): number {
-    return this.#mostAsked() / this.#layersAtOnce;
+    return Math.min(this.#mostAsked(), this.#yields ? besideOthersBytes : Infinity) / this.#layersAtOnce;
   }
 
   /** Bytes that one turn is for. */
@@ -134,20 +136,16 @@ export class FillPolicy {
 
   #waitMs(place: FillPlace): number {
     if (this.reason !== undefined || !this.#isFirst(place)) return pollMs;
-    const others = this.#othersMs();
-    if (others > 0) return others;
     const { bandwidth } = this.#limits;
     if (bandwidth === 0) return 0;
     this.#count();
     return this.#tokens > 0 ? 0 : Math.min(pollMs, Math.ceil((1000 * -this.#tokens) / bandwidth) + 1);
   }
 
-  /** ms until what goes first may be over. */
-  #othersMs(): number {
+  get #yields(): boolean {
     const { running, since, endedAt } = this.#first;
     const now = this.clock.now();
-    const left = since + firstAtMostMs - now;
-    return Math.ceil(Math.max(0, Math.min(left, running > 0 ? lingerMs : endedAt + lingerMs - now)));
+    return now < since + firstAtMostMs && (running > 0 || now < endedAt + lingerMs);
   }
 
   #isFirst(place: FillPlace): boolean {

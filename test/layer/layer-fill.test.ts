@@ -212,35 +212,47 @@ describe('FillPolicy', () => {
     expect(layer.wanted.length).toBe(32);
   });
 
-  it('asks for nothing while somebody waits for other work, and a moment longer, but not for ever', async () => {
+  it('asks for little while somebody waits for other work, and a moment longer, but not for ever', async () => {
     const { time, policy } = policyOf();
     const { layer, fill } = filling(policy);
-    const work = [new Deferred<void>(), new Deferred<void>()];
-    const first = policy.yieldTo(() => work[0]?.promise ?? Promise.resolve());
+    const work = Array.from({ length: 3 }, () => new Deferred<void>());
+    const [first, second, third] = work.map(
+      ({ promise }) =>
+        () =>
+          policy.yieldTo(() => promise),
+    );
+    /** How many are asked for when what was has come. */
+    const next = async () => {
+      for (const span of layer.coming.keys()) layer.land(span, 'background');
+      const before = layer.wanted.length;
+      await settled();
+      return layer.wanted.length - before;
+    };
+    const done = [first?.()];
     fill.start();
-    await time.pass(1000);
-    work[0]?.resolve();
-    await first;
-    await time.pass(100);
-    // As one layer of an image follows another.
-    const second = policy.yieldTo(() => work[1]?.promise ?? Promise.resolve());
-    await time.pass(800);
-    expect(layer.wanted).toEqual([]);
-    await time.pass(200);
-    expect(layer.wanted.length).toBe(32);
-    work[1]?.resolve();
-    await second;
-    await time.pass(1000);
-    for (const span of layer.coming.keys()) layer.land(span, 'background');
     await settled();
-    expect(layer.wanted.length).toBe(64);
-    const failing = policy.yieldTo(() => Promise.reject(new Error('of the work')));
+    expect(layer.wanted.length).toBe(1);
+    await time.pass(1000);
+    expect(await next()).toBe(1);
+    work[0]?.resolve();
+    await Promise.all(done);
+    await time.pass(100);
+    expect(await next()).toBe(1);
+    // As one layer of an image follows another.
+    done.push(second?.());
+    await time.pass(800);
+    expect(await next()).toBe(1);
+    await time.pass(200);
+    expect(await next()).toBe(32);
+    work[1]?.resolve();
+    await Promise.all(done);
+    await time.pass(200);
+    const failing = third?.();
+    expect(await next()).toBe(1);
+    work[2]?.reject(new Error('of the work'));
     await expect(failing).rejects.toThrow('of the work');
-    for (const span of layer.coming.keys()) layer.land(span, 'background');
-    await time.pass(100);
-    expect(layer.wanted.length).toBe(64);
-    await time.pass(100);
-    expect(layer.wanted.length).toBe(96);
+    await time.pass(200);
+    expect(await next()).toBe(32);
   });
 
   it('remembers nothing of those that waited while nothing changed', async () => {
