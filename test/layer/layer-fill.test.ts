@@ -216,11 +216,7 @@ describe('FillPolicy', () => {
     const { time, policy } = policyOf();
     const { layer, fill } = filling(policy);
     const work = Array.from({ length: 3 }, () => new Deferred<void>());
-    const [first, second, third] = work.map(
-      ({ promise }) =>
-        () =>
-          policy.yieldTo(() => promise),
-    );
+    const begin = (which: number) => policy.yieldTo(() => work[which]?.promise ?? Promise.resolve());
     /** How many are asked for when what was has come. */
     const next = async () => {
       for (const span of layer.coming.keys()) layer.land(span, 'background');
