@@ -84,7 +84,9 @@ describe.skipIf(!canMount)('peel mount', () => {
     const dir = await node.mount(image);
     for (const pid of processesUsing(node.dir)) process.kill(pid, 'SIGKILL');
     while (processesUsing(node.dir).length > 0) await delay(10);
-    expect(await node.ok(['mounts'])).toContain('dead: peel umount clears it');
+    // Without a command line it may still be ending.
+    const listed = async () => await node.ok(['mounts']);
+    await expect.poll(listed, { timeout: 10_000 }).toContain('dead: peel umount clears it');
     await node.umount(dir);
     expect(mountsBelow(node.dir)).toEqual([]);
     await node.ok(['mount', image, dir]);
