@@ -125,17 +125,21 @@ describe.skipIf(!canMount)('peel pull with a daemon', () => {
     expect((await world.containerd.run(reference, ['cat', '/name'])).out).toBe('lazy');
   });
 
+  /** Resolves when the layer is asked for, which is not answered until the test ends. */
+  function neverAnswered(layer: string): Promise<void> {
+    return new Promise((resolve) => {
+      const stop = world.registry.front.interfere(
+        ({ url }) => url?.includes(layer) === true,
+        () => resolve(),
+      );
+      onTestFinished(stop);
+    });
+  }
+
   it.each(['SIGINT', 'SIGKILL'] as const)('leaves nothing in containerd after %s', async (signal) => {
     const before = pulledByDaemon();
     const layer = whole.layers[1]?.descriptor.digest ?? '';
-    const reached = new Promise<void>((resolve) =>
-      onTestFinished(
-        world.registry.front.interfere(
-          ({ url }) => url?.includes(layer) === true,
-          () => resolve(),
-        ),
-      ),
-    );
+    const reached = neverAnswered(layer);
     let leased = false;
     const ended = await pull([whole.reference], {
       onStart: (child) =>
@@ -188,14 +192,7 @@ describe.skipIf(!canMount)('peel pull with a daemon', () => {
 
   it('says so when the daemon dies meanwhile', async () => {
     const layer = whole.layers[1]?.descriptor.digest ?? '';
-    const reached = new Promise<void>((resolve) =>
-      onTestFinished(
-        world.registry.front.interfere(
-          ({ url }) => url?.includes(layer) === true,
-          () => resolve(),
-        ),
-      ),
-    );
+    const reached = neverAnswered(layer);
     const pulling = pull([whole.reference]);
     await reached;
     await world.daemon.stop('SIGKILL');
