@@ -103,7 +103,7 @@ function worksOf(layers: readonly LayerToUnpack[], writer: TreeWriter, naming: N
     const whole = new Deferred<void>();
     whole.promise.catch(() => {});
     const sink = new QueuedSink({
-      begin: (dataFd) => writer.addStream(stream, dataFd),
+      begin: (dataFd) => naming(() => writer.addStream(stream, dataFd)),
       written: (offset) => naming(() => writer.advance(stream, offset)),
     });
     works.set(key, { layer, stream, sink, whole, kept: isRepeated ? [] : undefined });
