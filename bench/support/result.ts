@@ -20,7 +20,7 @@ export interface Figure {
 }
 
 export interface RunOptions {
-  /** Everything that is asked, however long it takes. */
+  /** What the default run leaves out, however long it takes. */
   readonly full: boolean;
   /** Also with profiles that were recorded on another node. */
   readonly profile: boolean;
