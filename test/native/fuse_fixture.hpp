@@ -1,4 +1,5 @@
 #pragma once
+#include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -69,16 +70,23 @@ class Kernel {
   }
 
   /** As it is: also what no kernel would send. */
-  void send(const std::vector<uint8_t>& bytes) {
-    CHECK_EQ(::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+  void send(const std::vector<uint8_t>& bytes) { CHECK(trySend(bytes)); }
+  /** False when the session has ended. */
+  bool trySend(const std::vector<uint8_t>& bytes) {
+    return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
   }
 
   Answer receive(int timeoutMs = 5000) {
     Answer answer;
     pollfd waiting{fd_, POLLIN, 0};
-    if (::poll(&waiting, 1, timeoutMs) != 1) return answer;
+    int ready;
+    // A fuzzer's clock interrupts.
+    do ready = ::poll(&waiting, 1, timeoutMs);
+    while (ready < 0 && errno == EINTR);
+    if (ready != 1) return answer;
     const ssize_t size = ::recv(fd_, buffer_.data(), buffer_.size(), 0);
-    if (size <= 0) return answer;
+    ended_ = size <= 0;
+    if (ended_) return answer;
     CHECK(size >= static_cast<ssize_t>(sizeof(OutHeader)));
     std::memcpy(&answer.header, buffer_.data(), sizeof(OutHeader));
     CHECK_EQ(answer.header.len, static_cast<uint32_t>(size));
@@ -109,6 +117,9 @@ class Kernel {
     return out;
   }
 
+  /** Whether that is why no answer was received. */
+  bool hasEnded() const { return ended_; }
+
   void hangUp() { ::shutdown(fd_, SHUT_RDWR); }
 
   const std::string& reason() const { return reason_; }
@@ -121,6 +132,7 @@ class Kernel {
 
  private:
   int fd_;
+  bool ended_ = false;
   std::vector<uint8_t> buffer_ = std::vector<uint8_t>(128 << 10);
   std::string reason_;
   std::mutex mutex_;
