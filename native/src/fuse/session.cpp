@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "fuse/backing.hpp"
+#include "sys/poison.hpp"
 
 namespace peel::fuse {
 namespace {
@@ -106,6 +107,7 @@ void Session::work() {
       endWith(size == 0 ? "unmounted" : "message of the wrong length");
       break;
     }
+    const PoisonedRest rest(buffer, static_cast<size_t>(size), sizeof buffer);
     if (!handle(request, spare)) break;
   }
   spare.reset();
