@@ -37,6 +37,15 @@ export function takeServiceEnvironment(
   });
 }
 
+/** What is open already, for a process that starts itself again: the variables stay. */
+export function passedFds(
+  pid: number = process.pid,
+  variables: Readonly<NodeJS.ProcessEnv> = process.env,
+): readonly number[] {
+  const count = Number(variables['LISTEN_PID']) === pid ? (wholeNumber(variables['LISTEN_FDS']) ?? 0) : 0;
+  return Array.from({ length: Math.min(count, maxFds) }, (_, i) => firstFd + i);
+}
+
 /** The first of several with one name counts. */
 function named(count: number, names = ''): ReadonlyMap<string, number> {
   const found = new Map<string, number>();

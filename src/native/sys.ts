@@ -28,6 +28,8 @@ interface Native {
   sysSyncfs(path: RawPath): Promise<void>;
   sysCanDirectIo(path: RawPath): boolean;
   sysUndumpable(): void;
+  sysBoundingSet(): bigint;
+  sysExecBounded(keep: bigint, words: readonly string[], fds: readonly number[]): void;
   sysTrimHeap(): void;
   sysNotify(address: string, text: string): void;
 }
@@ -92,6 +94,20 @@ export function canDirectIo(path: RawPath): boolean {
 /** No core dump and no ptrace shows this process's credentials. As an ordinary user it also loses /proc/self/fd. */
 export function makeUndumpable(): void {
   native().sysUndumpable();
+}
+
+/** The most that this process and those it starts can have (capabilities(7)): bit N is capability N. */
+export function boundingSet(): bigint {
+  return native().sysBoundingSet();
+}
+
+/**
+ * Replaces this process by another program, `words` being its path and its arguments, that has no capabilities but those of `keep`. The environment stays, and of
+ * what is open `fds` (Node marks all that it was started with for closing). Returns only by an error; EPERM where the set cannot be changed.
+ */
+export function execBounded(keep: bigint, words: readonly string[], fds: readonly number[]): never {
+  native().sysExecBounded(keep, words, fds);
+  throw new Error('execv came back');
 }
 
 /** Gives the pages of memory that was freed outside of V8 back to the system; some ms. */

@@ -10,6 +10,7 @@
 #include "binding/path_arg.hpp"
 #include "cache/span_sum.hpp"
 #include "gzip/sha256.hpp"
+#include "sys/capabilities.hpp"
 #include "sys/fd.hpp"
 #include "sys/files.hpp"
 #include "sys/resident_file.hpp"
@@ -99,6 +100,28 @@ Napi::Value directIo(const Napi::CallbackInfo& info) {
 
 Napi::Value undumpable(const Napi::CallbackInfo& info) {
   check(info.Env(), makeUndumpable(), "prctl");
+  return info.Env().Undefined();
+}
+
+// -> bigint
+Napi::Value bounding(const Napi::CallbackInfo& info) { return Napi::BigInt::New(info.Env(), boundingSet()); }
+
+template <class T>
+std::vector<T> arrayArg(Napi::Value value, T (*itemArg)(Napi::Value)) {
+  if (!value.IsArray()) throw Napi::TypeError::New(value.Env(), "expected an array");
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<T> out;
+  for (uint32_t i = 0; i < array.Length(); ++i) out.push_back(itemArg(array.Get(i)));
+  return out;
+}
+
+// (keep: bigint, words, fds): comes back only to throw
+Napi::Value exec(const Napi::CallbackInfo& info) {
+  if (!info[0].IsBigInt()) throw Napi::TypeError::New(info.Env(), "expected a bigint");
+  bool lossless = false;
+  const uint64_t keep = info[0].As<Napi::BigInt>().Uint64Value(&lossless);
+  if (!lossless) throw Napi::TypeError::New(info.Env(), "expected at most 64 bits");
+  check(info.Env(), execBounded(keep, arrayArg(info[1], stringArg), arrayArg(info[2], intArg)), "execv");
   return info.Env().Undefined();
 }
 
@@ -198,6 +221,8 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysSyncfs", Napi::Function::New(env, syncfs));
   exports.Set("sysCanDirectIo", Napi::Function::New(env, directIo));
   exports.Set("sysUndumpable", Napi::Function::New(env, undumpable));
+  exports.Set("sysBoundingSet", Napi::Function::New(env, bounding));
+  exports.Set("sysExecBounded", Napi::Function::New(env, exec));
   exports.Set("sysTrimHeap", Napi::Function::New(env, trim));
   exports.Set("sysMapResident", Napi::Function::New(env, mapResident));
   exports.Set("sysUnmapResident", Napi::Function::New(env, unmapResident));

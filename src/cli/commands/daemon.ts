@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import type { ConfigOverrides } from '../../config/load-config.ts';
+import { keepNeededCapabilities } from '../../daemon/capabilities.ts';
 import { compileRarely } from '../../daemon/compile-rarely.ts';
 import type { Daemon } from '../../daemon/daemon.ts';
 import { example } from '../command.ts';
@@ -27,6 +28,7 @@ export function define(command: Command, context: CliContext): void {
 }
 
 async function run(context: CliContext, file: string | undefined, overrides: ConfigOverrides): Promise<void> {
+  const excess = keepNeededCapabilities();
   compileRarely();
   const [{ readEnvironment }, { takeServiceEnvironment }, { loadConfig }, { createAdjustableLog }, { LogRing }] =
     await Promise.all([
@@ -50,6 +52,7 @@ async function run(context: CliContext, file: string | undefined, overrides: Con
   process.on('uncaughtException', onFatal).on('unhandledRejection', onFatal);
   // It may live for months and must not hold the directory it was started in.
   process.chdir('/');
+  if (excess !== undefined) log.log.warn({}, excess);
   const { startDaemon } = await import('../../daemon/daemon.ts');
   let daemon: Daemon | undefined;
   let isReloadMissed = false;
