@@ -14,7 +14,11 @@ export type DaemonErrorCode =
   /** The daemon is about to end. */
   | 'ERR_DAEMON_STOPPING'
   /** The daemon went away, or said something that is no answer. */
-  | 'ERR_DAEMON_ANSWER';
+  | 'ERR_DAEMON_ANSWER'
+  /** The keeper of file descriptors refused a request; the message has its reason. */
+  | 'ERR_KEEPER_REFUSED'
+  /** The keeper went away, or said something that is no answer. */
+  | 'ERR_KEEPER_ANSWER';
 
 export class DaemonError extends Error {
   override readonly name = 'DaemonError';
