@@ -21,11 +21,13 @@ import { restartKeys } from './config-changes.ts';
 import type { ControlBackend } from './control-routes.ts';
 import { serveControl } from './control-server.ts';
 import type { ControlServer } from './control-server.ts';
+import { keptSocket } from './kept-sockets.ts';
 import { lockDaemon } from './daemon-lock.ts';
 import { openCredentials } from './credentials.ts';
 import type { DaemonCredentials } from './credentials.ts';
 import { DaemonMounts } from './daemon-mounts.ts';
 import { DaemonError } from './errors.ts';
+import { FdKeeper } from './fd-keeper.ts';
 import { serveDaemonMetrics } from './metrics-server.ts';
 import type { MetricsServer } from './metrics-server.ts';
 import { openNode } from './node.ts';
@@ -103,6 +105,7 @@ class RunningDaemon implements Daemon {
   #unpacking: Unpacking | undefined;
   #keeper: CacheKeeper | undefined;
   #service: ServiceManager | undefined;
+  #fds: FdKeeper | undefined;
   #reloading: Promise<readonly string[]> = Promise.resolve([]);
   readonly #stopping = new AbortController();
   #closing: Promise<void> | undefined;
@@ -123,6 +126,8 @@ class RunningDaemon implements Daemon {
     this.#parts.push({ name: 'lock', close: () => lock[Symbol.dispose]() });
     const metrics = await DaemonMetrics.create();
     this.#metrics = metrics;
+    this.#fds = await this.#connectKeeper(config);
+    this.#parts.push({ name: 'keeper', close: () => this.#fds?.close() });
     const threads = new IndexThreads({ keepMs: keepThreadMs });
     this.#parts.push({ name: 'index threads', close: async () => await threads.close() });
     const node = await this.#openNode(metrics, threads);
@@ -154,6 +159,7 @@ class RunningDaemon implements Daemon {
       metrics,
       log: log.child({ component: 'snapshotter' }),
       listenFd: service.listenFds.get('snapshotter'),
+      fds: this.#fds,
       unpacker: unpacking.unpacker,
       localBlobs: unpacking.localBlobs,
       onStart: (start) => void node.laziness.recorder.begin(start),
@@ -164,6 +170,8 @@ class RunningDaemon implements Daemon {
     // After the snapshots, which containerd waits for and which ask no registry.
     await mounts.remakeAll({ timeoutMs: remakeMs, signal });
     signal?.throwIfAborted();
+    const isMount = (owner: string) => owner.startsWith('mount:');
+    await node.connections?.endOthers(this.#snapshotter === undefined ? isMount : undefined);
     await this.#credentials?.serveCri?.();
     this.#observe(metrics, mounts);
     await this.#serveMetrics(config);
@@ -212,9 +220,22 @@ class RunningDaemon implements Daemon {
     return this.#closing;
   }
 
+  /** Without one the daemon serves as well, but what it serves does not outlive it. */
+  async #connectKeeper(config: DaemonConfig): Promise<FdKeeper | undefined> {
+    try {
+      return await FdKeeper.connect({ socket: socketPaths(config).keeper, signal: this.#o.signal });
+    } catch (error) {
+      this.#o.signal?.throwIfAborted();
+      this.#o.log.log.error({ error: errorMessage(error) }, 'keeper does not answer: mounts will end with this process');
+      return undefined;
+    }
+  }
+
   async #openNode(metrics: DaemonMetrics, jobs: IndexJobs): Promise<Node> {
     const { config, environment } = this.#o;
+    const fds = this.#fds;
     return await openNode({
+      keeping: fds === undefined ? undefined : { fds, resend: config.keeper.resend },
       root: config.root,
       environment: nodeEnvironment(config, environment),
       log: this.#o.log.log,
@@ -259,12 +280,10 @@ class RunningDaemon implements Daemon {
     };
     const fd = service.listenFds.get('control');
     const path = socketPaths(config).control;
+    const log = this.#o.log.log.child({ component: 'control' });
     try {
-      return await serveControl(
-        fd === undefined ? { path } : { fd },
-        backend,
-        this.#o.log.log.child({ component: 'control' }),
-      );
+      const address = fd === undefined ? await keptSocket(this.#fds, { name: 'control', path, log }) : { fd };
+      return await serveControl(address, backend, log);
     } catch (cause) {
       throw new DaemonError('ERR_DAEMON_START', `control API: ${errorMessage(cause)}`, { cause });
     }

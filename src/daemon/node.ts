@@ -14,9 +14,12 @@ import { ContentFetcher } from '../image/content.ts';
 import type { InspectedImage, OpenImageOptions } from '../image/image.ts';
 import { IndexService } from '../image/index-service.ts';
 import type { LoadedImage } from '../image/loaded-image.ts';
+import type { FdStore } from '../image/fd-store.ts';
+import type { KeptConnections } from '../image/kept-connections.ts';
 import { mountSystem } from '../image/mount-system.ts';
 import { openImage } from '../image/open-image.ts';
 import type { IndexPolicy, OpenImageDeps } from '../image/open-image.ts';
+import { bootId } from '../image/process-identity.ts';
 import { ProfileService } from '../image/profile-service.ts';
 import type { RecordStartOptions, StartRecord } from '../image/record-start.ts';
 import type { ServedMount, ServeMountDeps, ServeMountOptions } from '../image/serve-mount.ts';
@@ -69,8 +72,16 @@ export interface NodeOptions {
   readonly lazy?: (() => LazyConfig) | undefined;
   /** Who reads indexes and compiles trees, of whoever opens the node; default: this thread the former, and threads that come and go the latter. */
   readonly jobs?: IndexJobs | undefined;
+  /** Where FUSE connections outlive this process; undefined: they end with it. */
+  readonly keeping?: Keeping | undefined;
   /** Makes what unpacks layers here; called when something is to be unpacked first, and closed with the node. */
   readonly openUnpacker?: ((node: Node) => Promise<Unpacker>) | undefined;
+}
+
+export interface Keeping {
+  readonly fds: FdStore;
+  /** The kernel is asked to send again what an earlier process has left unanswered. */
+  readonly resend: boolean;
 }
 
 export interface Downloads {
@@ -122,6 +133,7 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       log: log.child({ component: 'layer' }),
     });
     const parts = {
+      connections: await openConnections(options.keeping, { state, runDir: paths.runDir, log }),
       paths,
       uid,
       log,
@@ -143,7 +155,23 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
   }
 }
 
+async function openConnections(
+  keeping: Keeping | undefined,
+  { state, runDir, log }: { readonly state: State; readonly runDir: string; readonly log: Logger },
+): Promise<KeptConnections | undefined> {
+  if (keeping === undefined) return undefined;
+  const { KeptConnections } = await import('../image/kept-connections.ts');
+  return await KeptConnections.open({
+    ...keeping,
+    table: state.connections,
+    runDir,
+    boot: await bootId(),
+    log: log.child({ component: 'keeper' }),
+  });
+}
+
 interface NodeParts {
+  readonly connections: KeptConnections | undefined;
   readonly paths: NodePaths;
   readonly uid: number;
   readonly log: Logger;
@@ -218,6 +246,11 @@ export class Node {
     return this.#parts.laziness;
   }
 
+  /** What outlives this process; undefined where nobody keeps it. */
+  get connections(): KeptConnections | undefined {
+    return this.#parts.connections;
+  }
+
   /** Who reads indexes and compiles trees for it; undefined when nobody was named. */
   get jobs(): IndexJobs | undefined {
     return this.#parts.jobs;
@@ -261,6 +294,7 @@ export class Node {
       openImage: (reference, open, mount) =>
         openImage(reference, { ...this.#imageDeps, layerLog: log.child({ component: 'layer', mount }) }, open),
       transports: transportsOf(uid, paths),
+      connections: this.#parts.connections,
       system: mountSystem(uid),
       mounts: state.mounts,
       lazily: this.#parts.laziness,

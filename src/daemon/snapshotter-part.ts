@@ -2,6 +2,7 @@
 import type { DaemonConfig } from '../config/schema.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { inUserNamespace } from '../config/user-namespace.ts';
+import type { FdStore } from '../image/fd-store.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
 import type { NewStart } from '../image/start-recorder.ts';
 import { bootId } from '../image/process-identity.ts';
@@ -18,6 +19,7 @@ import type { LayerDirectory, SnapshotKind } from '../state/snapshots.ts';
 import type { LocalBlobs } from '../unpack/blob-feed.ts';
 import type { Unpacker } from '../unpack/unpacker.ts';
 import type { UnixAddress } from '../util/listen-unix.ts';
+import { keptSocket } from './kept-sockets.ts';
 import type { Node } from './node.ts';
 import type { Serving, SnapshotLayerLine, SnapshotterReport } from './status-report.ts';
 
@@ -29,6 +31,8 @@ export interface SnapshotterContext {
   readonly log: Logger;
   /** A socket that the service manager has bound; else `snapshotter.socket`, or `<run_dir>/snapshotter.sock`. */
   readonly listenFd: number | undefined;
+  /** Where its own socket outlives this process. */
+  readonly fds?: FdStore | undefined;
   /** Undefined: whatever the mode, no layer is unpacked by the daemon. */
   readonly unpacker?: Unpacker | undefined;
   /** Blobs that containerd has for one of its namespaces. */
@@ -48,7 +52,7 @@ export interface SnapshotterPart {
 
 /** Serves when it resolves, with the layers of all snapshots mounted. Undefined when it is switched off. */
 export async function startSnapshotter(context: SnapshotterContext): Promise<SnapshotterPart | undefined> {
-  const { config, node, metrics, log, listenFd } = context;
+  const { config, node, metrics, log, listenFd, fds } = context;
   if (!config.snapshotter.enabled) return undefined;
   const userXattr = inUserNamespace();
   const layers = await openLayers(context, userXattr);
@@ -64,8 +68,9 @@ export async function startSnapshotter(context: SnapshotterContext): Promise<Sna
     onOutcome: ({ outcome, milliseconds }) => metrics.prepared(outcome, milliseconds),
   });
   const path = socketPaths(config).snapshotter;
-  const address: UnixAddress = listenFd === undefined ? { path } : { fd: listenFd };
   try {
+    const address: UnixAddress =
+      listenFd === undefined ? await keptSocket(fds, { name: 'snapshotter', path, log }) : { fd: listenFd };
     const listener = await serveGrpc(address, (server) => addSnapshotsService(server, snapshotter, log));
     return new RunningSnapshotter(path, listener, layers, snapshotter);
   } catch (error) {
@@ -87,6 +92,7 @@ async function openLayers(context: SnapshotterContext, userXattr: boolean): Prom
     store,
     content,
     openOrigin,
+    connections: node.connections,
     jobs: node.jobs,
     userXattr,
     unpacker,

@@ -15,11 +15,13 @@ import { KeyedLock } from '../util/keyed-lock.ts';
 import { ImageError } from './errors.ts';
 import { KnownSource } from './known-source.ts';
 import type { AttachedLayer, LazyLayers } from './lazy-layers.ts';
-import type { LayerMounter, MountedLayer } from './layer-mounter.ts';
+import type { LayerAdoption } from './layer-adoption.ts';
+import type { LayerMounter } from './layer-mounter.ts';
 import { layerMountsDir } from './layer-mounts-dir.ts';
 import { layerMountStatus } from './layer-mount-status.ts';
 import type { LayerMountStatus } from './layer-mount-status.ts';
 import type { LayerTree, LayerTrees } from './layer-trees.ts';
+import type { MountedLayer } from './mounted-layer.ts';
 import { mountsAt, readMountInfo } from './mountinfo.ts';
 import type { MountInfo } from './mountinfo.ts';
 import type { LayerLease, OpenLayers } from './open-layers.ts';
@@ -53,6 +55,7 @@ export interface MountEntry {
 }
 
 const restoresAtOnce = 8;
+const adoptsAtOnce = 16;
 /** Slots are safe integers in base 36. */
 const slotName = /^[0-9a-z]{1,11}$/;
 
@@ -91,9 +94,10 @@ export class LayerMounts {
    */
   async restore(slots: readonly number[], options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     const mounts = await readMountInfo();
+    await this.#adopt(slots, mounts);
     await this.#sweep(new Set(slots), mounts);
     await forEach(
-      slots,
+      slots.filter((slot) => !this.#entries.has(slot)),
       restoresAtOnce,
       async (slot) => {
         const row = this.#d.state.slots.get(slot);
@@ -226,6 +230,46 @@ export class LayerMounts {
     }
   }
 
+  /** First of all, because containers wait for it: what an earlier process served goes on. What does not fit is left as it is. */
+  async #adopt(slots: readonly number[], mounts: readonly MountInfo[]): Promise<void> {
+    const adoption = this.#d.mounter.adoption();
+    if (adoption === undefined) return;
+    try {
+      await forEach(slots, adoptsAtOnce, async (slot) => {
+        const row = this.#d.state.slots.get(slot);
+        if (row === undefined || row.direct) return;
+        try {
+          await this.#adoptSlot(adoption, row, mountsAt(mounts, this.directory(slot)));
+        } catch (error) {
+          this.#d.log.warn({ slot, layer: row.layer, error: errorMessage(error) }, 'layer cannot be adopted');
+        }
+      });
+    } finally {
+      this.#d.mounter.start(adoption);
+    }
+  }
+
+  async #adoptSlot(adoption: LayerAdoption, row: SlotRow, there: readonly MountInfo[]): Promise<void> {
+    const { state, trees } = this.#d;
+    const { slot } = row;
+    const isBlob = adoption.hasBlob(slot) && isOwnErofs(there);
+    if (!isBlob && !isOwnTree(there)) return;
+    const [tree, lease] = await Promise.all([trees.find(row.tree), this.#openReady(row)]);
+    if (typeof lease === 'string') throw new ImageError('ERR_IMAGE_LAYER_MOUNT', lease);
+    let mounted: MountedLayer | undefined;
+    try {
+      const { layer } = lease;
+      if (isBlob) mounted = adoption.adoptBlob({ slot, layer });
+      else if (tree !== undefined) mounted = await adoption.adoptTree({ slot, layer, tree: tree.path });
+    } finally {
+      if (mounted === undefined) await lease.release();
+    }
+    if (mounted === undefined) return;
+    const attached = tree === undefined ? undefined : this.#attach(lease.layer, tree);
+    this.#entries.set(slot, { mounted, lease, tree, attached });
+    state.slots.setError(slot, undefined);
+  }
+
   /** Leaves no directory that could be taken for the layer. Never rejects. */
   async #fail(slot: number, why: string): Promise<void> {
     try {
@@ -262,7 +306,7 @@ export class LayerMounts {
     // Said of what is there only once it is there.
     state.slots.setDirect(slot, false);
     await mkdir(dir, { recursive: true, mode: 0o700 });
-    const mounted = await mounter.mount({ name: slot.toString(36), layer: lease.layer, tree: tree.path, dir });
+    const mounted = await mounter.mount({ slot, layer: lease.layer, tree: tree.path, dir });
     const attached = mounted.direct ? undefined : this.#attach(lease.layer, tree);
     this.#entries.set(slot, { mounted, lease, tree, attached });
     if (mounted.direct) state.slots.setDirect(slot, true);
@@ -304,6 +348,10 @@ async function takeDown(dir: string, there: readonly MountInfo[]): Promise<void>
   await rmdir(dir).catch((error: unknown) => {
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
   });
+}
+
+function isOwnTree(there: readonly MountInfo[]): boolean {
+  return there.length === 1 && there[0]?.fsType === 'fuse.peel';
 }
 
 function isOwnErofs(there: readonly MountInfo[]): boolean {

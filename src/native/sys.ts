@@ -30,6 +30,7 @@ interface Native {
   sysUndumpable(): void;
   sysTrimHeap(): void;
   sysNotify(address: string, text: string): void;
+  sysListenUnix(path: string): number;
 }
 
 const native = (): Native => addon() as Native;
@@ -102,4 +103,12 @@ export function trimHeap(): void {
 /** One datagram to the service manager; `address` is the value of NOTIFY_SOCKET. */
 export function notifyServiceManager(address: string, text: string): void {
   native().sysNotify(address, text);
+}
+
+/**
+ * A unix socket that listens at `path`, which only its owner may open (0600). Unlike one of Node's, its file stays when it is closed. The fd
+ * is the caller's. Throws EADDRINUSE for a path that is there, ENAMETOOLONG.
+ */
+export function listenUnixSocket(path: string): number {
+  return native().sysListenUnix(path);
 }

@@ -8,6 +8,7 @@ import type { IndexFormats } from '../image/index-formats.ts';
 import { kernelRefusal } from '../image/kernel-probe.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
 import { knownManifest } from '../image/known-manifest.ts';
+import type { KeptConnections } from '../image/kept-connections.ts';
 import { LayerMounter } from '../image/layer-mounter.ts';
 import type { LayerTransportChoice } from '../image/layer-mounter.ts';
 import { LayerMounts } from '../image/layer-mounts.ts';
@@ -78,6 +79,8 @@ export interface SnapshotLayersDeps {
   readonly store: LayerStore;
   readonly content: ContentFetcher;
   readonly openOrigin: OpenOrigin;
+  /** Where FUSE connections outlive this process. */
+  readonly connections?: KeptConnections | undefined;
   /** Who compiles trees; default threads of its own. */
   readonly jobs?: IndexJobs | undefined;
   /** Trees carry opaque marks as `user.overlay.opaque`. */
@@ -138,6 +141,7 @@ export class SnapshotLayers implements LayerProvider {
     const mounter = new LayerMounter({
       transport: config.transport,
       kernelRefusal: async () => fuseDeviceRefusal() ?? (await kernelRefusal(root, runDir)),
+      connections: deps.connections,
       log,
     });
     const downloads = config.downloadsPerImage;

@@ -26,6 +26,7 @@ export class PeelDaemon {
   readonly configFile = path.join(this.dir, 'config.toml');
   readonly env: Readonly<Record<string, string>>;
   #child: ChildProcess | undefined;
+  #keeper: ChildProcess | undefined;
 
   constructor({ config = [], env = {} }: PeelDaemonOptions = {}) {
     // The user's registries and passwords are none of the test's.
@@ -63,6 +64,13 @@ export class PeelDaemon {
 
   get proxy(): ProxySnapshotter {
     return { name: 'peel', socket: this.socket, root: this.root };
+  }
+
+  /** A process that keeps file descriptors, until `close`. */
+  async startKeeper(): Promise<void> {
+    const socket = path.join(this.runDir, 'keeper.sock');
+    this.#keeper = spawn('python3', ['/tmp/adopt-keeper.py', socket], { stdio: 'inherit' });
+    for (let tries = 0; tries < 100 && !existsSync(socket); tries += 1) await delay(20);
   }
 
   /** Resolves when it serves. Once more, after it has ended, over the same state. */
@@ -128,6 +136,7 @@ export class PeelDaemon {
   async close(): Promise<void> {
     this.resume();
     await this.stop();
+    this.#keeper?.kill('SIGKILL');
     for (const point of mountsBelow(this.dir)) spawnSync('umount', ['-l', point]);
     for (const pid of processesUsing(this.dir)) process.kill(pid, 'SIGKILL');
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });

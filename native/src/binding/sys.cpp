@@ -12,6 +12,7 @@
 #include "gzip/sha256.hpp"
 #include "sys/fd.hpp"
 #include "sys/files.hpp"
+#include "sys/listen_unix.hpp"
 #include "sys/resident_file.hpp"
 
 namespace peel {
@@ -113,6 +114,14 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// (path) -> fd
+Napi::Value listenSocket(const Napi::CallbackInfo& info) {
+  const std::string path = stringArg(info[0]);
+  Fd fd;
+  check(info.Env(), listenUnix(path, fd), "listen on '" + path + "'");
+  return Napi::Number::New(info.Env(), fd.release());
+}
+
 // (path) -> Promise<void>
 Napi::Value syncfs(const Napi::CallbackInfo& info) {
   const std::string path = pathArg(info[0]);
@@ -202,6 +211,7 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysMapResident", Napi::Function::New(env, mapResident));
   exports.Set("sysUnmapResident", Napi::Function::New(env, unmapResident));
   exports.Set("sysNotify", Napi::Function::New(env, notify));
+  exports.Set("sysListenUnix", Napi::Function::New(env, listenSocket));
 }
 
 }  // namespace peel

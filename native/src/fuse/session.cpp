@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "fuse/backing.hpp"
+#include "fuse/reply.hpp"
 
 namespace peel::fuse {
 namespace {
