@@ -113,6 +113,13 @@ Napi::Value notify(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// (path, words): does not return
+Napi::Value execute(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  check(info.Env(), executeProgram(path, stringsArg(info[1])), "execve '" + path + "'");
+  return info.Env().Undefined();
+}
+
 // (path) -> Promise<void>
 Napi::Value syncfs(const Napi::CallbackInfo& info) {
   const std::string path = pathArg(info[0]);
@@ -201,6 +208,7 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysTrimHeap", Napi::Function::New(env, trim));
   exports.Set("sysMapResident", Napi::Function::New(env, mapResident));
   exports.Set("sysUnmapResident", Napi::Function::New(env, unmapResident));
+  exports.Set("sysExecute", Napi::Function::New(env, execute));
   exports.Set("sysNotify", Napi::Function::New(env, notify));
 }
 

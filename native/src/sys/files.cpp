@@ -113,6 +113,14 @@ void trimHeap() {
 #endif
 }
 
+int executeProgram(const std::string& path, const std::vector<std::string>& words) {
+  std::vector<char*> pointers;
+  for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));
+  pointers.push_back(nullptr);
+  ::execv(path.c_str(), pointers.data());
+  return -errno;
+}
+
 int sendNotify(const std::string& address, const std::string& text) {
   sockaddr_un to{};
   to.sun_family = AF_UNIX;
