@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,11 +25,19 @@ constexpr int64_t kSweepNs = INT64_C(10'000'000'000);
 /** False when there is no such file descriptor. */
 bool setCloseOnExec(int fd, bool on) { return ::fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) == 0; }
 
+/** "DEVICE:INODE" of the file that this process runs, whatever is at its path by now. */
+std::string ownFile() {
+  struct stat found{};
+  if (::stat("/proc/self/exe", &found) < 0) return "";
+  return std::to_string(found.st_dev) + ":" + std::to_string(found.st_ino);
+}
+
 }  // namespace
 
 Keeper::Keeper(SavedState state, Fd signals, size_t limit)
     : store_(limit),
       program_(state.program),
+      file_(ownFile()),
       socket_(state.socket),
       oomScore_(state.oomScore),
       signals_(std::move(signals)),
@@ -209,7 +218,7 @@ void Keeper::sweep() {
 
 std::string Keeper::status() const {
   std::string out = "OK=1\nMODE=" + std::string(supervisor_ ? "parent" : "alone") + "\nPID=" + std::to_string(::getpid()) +
-                    "\nPROGRAM=" + program_ + "\nFDS=" + std::to_string(store_.all().size()) +
+                    "\nPROGRAM=" + program_ + "\nFILE=" + file_ + "\nFDS=" + std::to_string(store_.all().size()) +
                     "\nMAX_FDS=" + std::to_string(store_.limit()) + "\nEXECUTIONS=" + std::to_string(executions_);
   if (!supervisor_) return out;
   const Supervisor::State& daemon = supervisor_->state();

@@ -37,14 +37,14 @@ class Keeper {
   void sweep();
   void tellManager(const std::string& text);
   std::string status() const;
-  /** Comes back only when it failed; answers `asker`, if any, before. Why it failed. */
+  /** Returns only when it failed, which `asker`, if any, is told. */
   void executeAnew(const std::string& path, Connection* asker);
   SavedState savedState() const;
 
   Log log_;
   LogPipes pipes_;
   FdStore store_;
-  const std::string program_, socket_, oomScore_;
+  const std::string program_, file_, socket_, oomScore_;
   const Fd signals_, listener_, lock_;
   uint64_t executions_;
   bool isReadySaid_;

@@ -143,6 +143,12 @@ int check(const char* word) {
 int main(int argc, char** argv) {
   const std::string first = argc > 2 ? argv[1] : "";
   if (argc == 3 && first == "--check") return check(argv[2]);
+  // Nothing of ours may come to be stdin, stdout or stderr.
+  for (int fd = 0; fd >= 0 && fd <= STDERR_FILENO;) {
+    fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd > STDERR_FILENO) ::close(fd);
+    else if (fd >= 0) ::fcntl(fd, F_SETFD, 0);
+  }
   // Before a pipe or a child is there.
   Fd signals = takeSignals();
   const size_t limit = raiseLimit();

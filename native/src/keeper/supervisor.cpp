@@ -14,6 +14,8 @@ constexpr int64_t kFirstPause = 100 * kMs, kLongestPause = 30'000 * kMs;
 constexpr int64_t kWell = 2'000 * kMs;
 /** After that one that was told to end is killed: systemd's TimeoutStopSec= of peel.service. */
 constexpr int64_t kEndTime = 30'000 * kMs;
+/** The old version gets at least as long to become ready again, however short the new one's time was. */
+constexpr int64_t kOldTime = 60'000 * kMs;
 constexpr size_t kLogLines = 20, kLogBytes = 16384;
 
 std::string seconds(int64_t ms) {
@@ -139,7 +141,7 @@ void Supervisor::takeBack(std::string reason, int64_t nowNs) {
   step_ = Step::TryOld;
   s_.words = oldWords_;
   s_.failures = 0;
-  deadlineNs_ = nowNs + timeoutMs_ * kMs;
+  deadlineNs_ = nowNs + std::max(timeoutMs_ * kMs, kOldTime);
   start(nowNs);
 }
 

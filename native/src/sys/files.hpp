@@ -40,7 +40,7 @@ int makeUndumpable();
 /** Gives the pages of freed memory back to the system. */
 void trimHeap();
 
-/** This process becomes another program, with its environment. Returns only when it fails: -errno. */
+/** This process becomes another program, with its environment, stdin, stdout and stderr. Returns only when it fails: -errno. */
 int executeProgram(const std::string& path, const std::vector<std::string>& words);
 
 /** One datagram to systemd's socket; `address` as in NOTIFY_SOCKET ("@" for an abstract one). */
