@@ -25,6 +25,7 @@ import { keptSocket } from './kept-sockets.ts';
 import { lockDaemon } from './daemon-lock.ts';
 import { openCredentials } from './credentials.ts';
 import type { DaemonCredentials } from './credentials.ts';
+import { keeperStatus } from './keeper-status.ts';
 import { DaemonMounts } from './daemon-mounts.ts';
 import { DaemonError } from './errors.ts';
 import { FdKeeper } from './fd-keeper.ts';
@@ -67,6 +68,7 @@ const remakeMs = 30_000;
 const keepThreadMs = 5_000;
 /** ms after which a part that does not stop is left as it is. */
 const closeMs = 10_000;
+const keeperMs = 1_000;
 
 /** Serves when it resolves. Errors: DaemonError, ConfigError, StateError, the signal's reason; nothing is left running then. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
@@ -195,6 +197,10 @@ class RunningDaemon implements Daemon {
 
   async status(): Promise<StatusReport> {
     const { version, config } = this.#o;
+    // One that does not answer is not there for anybody else either.
+    const keeper = await keeperStatus({ socket: socketPaths(config).keeper, timeoutMs: keeperMs }).catch(
+      () => undefined,
+    );
     return {
       version,
       pid: process.pid,
@@ -203,6 +209,7 @@ class RunningDaemon implements Daemon {
       runDir: this.#paths?.runDir ?? config.run_dir,
       restartNeeded: restartKeys(config, this.#config),
       warnings: [...configWarnings(this.#config), ...(this.#refusal === undefined ? [] : [this.#refusal])],
+      keeper,
       mounts: (await this.#mounts?.list()) ?? [],
       snapshotter: this.#snapshotter?.status(),
       unpacking: this.#unpacking?.unpacker.status(),

@@ -23,9 +23,12 @@ export type DaemonErrorCode =
 export class DaemonError extends Error {
   override readonly name = 'DaemonError';
   readonly code: DaemonErrorCode;
+  /** What the process that it is about wrote last, by line. */
+  readonly log: readonly string[];
 
-  constructor(code: DaemonErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: DaemonErrorCode, message: string, options: ErrorOptions & { log?: readonly string[] } = {}) {
     super(message, options);
     this.code = code;
+    this.log = options.log ?? [];
   }
 }

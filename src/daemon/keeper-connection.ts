@@ -1,8 +1,9 @@
 // What is asked of the keeper, peel's process that holds file descriptors: lines of KEY=VALUE, as systemd's own store has them
 // (sd_notify(3)), and each answered by OK=1 or by ERROR=why.
+import { existsSync } from 'node:fs';
 import { errorMessage } from '../layer/errors.ts';
 import { FdConnection } from '../native/fd-messages.ts';
-import type { FdAnswer, FdExchange } from '../native/fd-messages.ts';
+import type { FdAnswer } from '../native/fd-messages.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import { DaemonError } from './errors.ts';
 
@@ -13,6 +14,14 @@ export interface KeeperAnswer {
   readonly lines: KeeperLines;
   /** Whoever asked owns their fds. */
   readonly fds: readonly { readonly name: string; readonly fd: number }[];
+}
+
+export interface AskOptions {
+  /** Sent beside the request; stays the caller's. */
+  readonly fd?: number | undefined;
+  /** Default 10 000. */
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const usualTimeoutMs = 10_000;
@@ -30,6 +39,8 @@ export class KeeperConnection {
 
   /** Undefined where no keeper listens. Errors: errno codes of connect(2). */
   static open(socket: string): KeeperConnection | undefined {
+    // Most machines have none, and the addon takes a while to load.
+    if (!existsSync(socket)) return undefined;
     try {
       return new KeeperConnection(socket, FdConnection.open(socket));
     } catch (error) {
@@ -42,7 +53,7 @@ export class KeeperConnection {
    * A keeper that executed itself anew has closed its connections: then the request is made again, so it must do no harm twice.
    * Errors: ERR_KEEPER_REFUSED, ERR_KEEPER_ANSWER; the signal's reason.
    */
-  async ask(request: KeeperLines, options: Partial<FdExchange> = {}): Promise<KeeperAnswer> {
+  async ask(request: KeeperLines, options: AskOptions = {}): Promise<KeeperAnswer> {
     const { signal } = options;
     return await this.#turn.run(async () => answerOf(await this.#exchange(textOf(request), options)), { signal });
   }
@@ -53,12 +64,12 @@ export class KeeperConnection {
     this.#hangUp();
   }
 
-  async #exchange(text: string, options: Partial<FdExchange>): Promise<readonly FdAnswer[]> {
+  async #exchange(text: string, options: AskOptions): Promise<readonly FdAnswer[]> {
     for (let tries = 0; ; tries += 1) {
       try {
         if (this.#isClosed) throw new Error('the connection to it is closed');
         this.#connection ??= FdConnection.open(this.#socket);
-        return await this.#connection.exchange(text, { timeoutMs: usualTimeoutMs, ...options });
+        return await this.#connection.exchange(text, { ...options, timeoutMs: options.timeoutMs ?? usualTimeoutMs });
       } catch (cause) {
         this.#hangUp();
         options.signal?.throwIfAborted();
@@ -87,9 +98,14 @@ function answerOf(answers: readonly FdAnswer[]): KeeperAnswer {
   );
   const lines = linesOf(answers.at(-1)?.text ?? '');
   const error = valueOf(lines, 'ERROR');
-  if (error !== undefined) throw new DaemonError('ERR_KEEPER_REFUSED', `keeper: ${error}`);
+  if (error !== undefined)
+    throw new DaemonError('ERR_KEEPER_REFUSED', `keeper: ${error}`, { log: valuesOf(lines, 'LOG') });
   if (valueOf(lines, 'OK') !== '1') throw new DaemonError('ERR_KEEPER_ANSWER', 'keeper: an answer that is none');
   return { lines, fds };
+}
+
+export function valuesOf(lines: KeeperLines, key: string): readonly string[] {
+  return lines.flatMap(([name, value]) => (name === key ? [value] : []));
 }
 
 export function valueOf(lines: KeeperLines, key: string): string | undefined {

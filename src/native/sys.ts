@@ -29,6 +29,7 @@ interface Native {
   sysCanDirectIo(path: RawPath): boolean;
   sysUndumpable(): void;
   sysTrimHeap(): void;
+  sysExecute(path: RawPath, words: readonly string[]): void;
   sysNotify(address: string, text: string): void;
   sysListenUnix(path: string): number;
 }
@@ -111,4 +112,13 @@ export function notifyServiceManager(address: string, text: string): void {
  */
 export function listenUnixSocket(path: string): number {
   return native().sysListenUnix(path);
+}
+
+/**
+ * execve(2): this process becomes another program, with the environment it was started with. `words` begins with the program's name.
+ * Nothing that was to be written or closed in order is; throws when there is no such program.
+ */
+export function execute(path: RawPath, words: readonly string[]): never {
+  native().sysExecute(path, words);
+  throw new Error('execve returned');
 }

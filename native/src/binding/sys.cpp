@@ -122,6 +122,13 @@ Napi::Value listenSocket(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd.release());
 }
 
+// (path, words): does not return
+Napi::Value execute(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  check(info.Env(), executeProgram(path, stringsArg(info[1])), "execve '" + path + "'");
+  return info.Env().Undefined();
+}
+
 // (path) -> Promise<void>
 Napi::Value syncfs(const Napi::CallbackInfo& info) {
   const std::string path = pathArg(info[0]);
@@ -210,6 +217,7 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysTrimHeap", Napi::Function::New(env, trim));
   exports.Set("sysMapResident", Napi::Function::New(env, mapResident));
   exports.Set("sysUnmapResident", Napi::Function::New(env, unmapResident));
+  exports.Set("sysExecute", Napi::Function::New(env, execute));
   exports.Set("sysNotify", Napi::Function::New(env, notify));
   exports.Set("sysListenUnix", Napi::Function::New(env, listenSocket));
 }
