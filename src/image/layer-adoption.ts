@@ -44,6 +44,11 @@ export class LayerAdoption {
     this.#blobs = connections.take(blobsOwner).flatMap((kept) => this.#receive(kept) ?? []);
   }
 
+  /** How many were adopted. */
+  get layers(): number {
+    return this.#blobs.reduce((sum, { adopted }) => sum + adopted.size, this.#trees.length);
+  }
+
   /** What is mounted is EROFS over a file of a connection that is here. */
   hasBlob(slot: number): boolean {
     return this.#blobs.some(({ blobs }) => blobs.has(slot));

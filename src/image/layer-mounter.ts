@@ -132,12 +132,14 @@ export class LayerMounter {
 
   /** Takes over what was adopted; from now on it is served. */
   start(adoption: LayerAdoption): void {
+    const { layers } = adoption;
     for (const { server, kept, mount } of adoption.start()) {
       if (mount === undefined || this.#blobs !== undefined) this.#serveOther(server, kept);
       else this.#blobs = this.#shared(Promise.resolve({ server, kept, mount }));
       if (mount !== undefined && this.#server === undefined) this.#server = server;
       this.#names = Math.max(this.#names, kept.nextNode);
     }
+    if (layers > 0) this.#o.log.info({ layers, processMs: Math.round(performance.now()) }, 'layers are served again');
   }
 
   async #mountKernel(request: LayerMountRequest): Promise<MountedLayer> {

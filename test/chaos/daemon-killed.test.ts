@@ -37,6 +37,7 @@ describe.skipIf(!canMount)('while containers read', () => {
 
   it.each(['SIGKILL', 'SIGTERM'] as const)('a daemon that gets %s is replaced and no read fails', async (signal) => {
     const { containerd, daemon } = world;
+    await world.reconnected();
     const container = await containerd.container(image.reference, ['sleep', '6000']);
     const root = `/proc/${await container.pid()}/root`;
     const readers = [

@@ -69,8 +69,14 @@ export class PeelDaemon {
   /** A process that keeps file descriptors, until `close`. */
   async startKeeper(): Promise<void> {
     const socket = path.join(this.runDir, 'keeper.sock');
-    this.#keeper = spawn('python3', ['/tmp/adopt-keeper.py', socket], { stdio: 'inherit' });
-    for (let tries = 0; tries < 100 && !existsSync(socket); tries += 1) await delay(20);
+    const args = [peelMain, 'keeper', '--alone', '--config', this.configFile];
+    const child = spawn(process.execPath, args, { stdio: 'inherit', env: { ...process.env, ...this.env } });
+    this.#keeper = child;
+    for (let tries = 0; tries < 400 && child.exitCode === null; tries += 1) {
+      if (existsSync(socket)) return;
+      await delay(25);
+    }
+    throw new Error('peel keeper did not start');
   }
 
   /** Resolves when it serves. Once more, after it has ended, over the same state. */
