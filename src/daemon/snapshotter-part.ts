@@ -13,6 +13,7 @@ import type { BuiltLayer } from '../snapshotter/image-session.ts';
 import { serveGrpc } from '../snapshotter/grpc/serve-grpc.ts';
 import type { GrpcListener } from '../snapshotter/grpc/serve-grpc.ts';
 import { SnapshotLayers } from '../snapshotter/snapshot-layers.ts';
+import type { SnapshotMounts } from '../snapshotter/snapshot-mounts.ts';
 import { addSnapshotsService } from '../snapshotter/snapshots-service.ts';
 import { Snapshotter } from '../snapshotter/snapshotter.ts';
 import type { LayerDirectory, SnapshotKind } from '../state/snapshots.ts';
@@ -31,6 +32,8 @@ export interface SnapshotterContext {
   readonly log: Logger;
   /** A socket that the service manager has bound; else `snapshotter.socket`, or `<run_dir>/snapshotter.sock`. */
   readonly listenFd: number | undefined;
+  /** What an earlier daemon served, and this one serves already. */
+  readonly mounts?: SnapshotMounts | undefined;
   /** Where its own socket outlives this process. */
   readonly fds?: FdStore | undefined;
   /** Undefined: whatever the mode, no layer is unpacked by the daemon. */
@@ -81,7 +84,7 @@ export async function startSnapshotter(context: SnapshotterContext): Promise<Sna
 }
 
 async function openLayers(context: SnapshotterContext, userXattr: boolean): Promise<SnapshotLayers> {
-  const { config, node, log, unpacker, localBlobs, onStart, onBuilt } = context;
+  const { config, node, log, unpacker, localBlobs, onStart, onBuilt, mounts } = context;
   const { content, openOrigin, layers: store } = node.imageDeps;
   const { mode, transport, whole_layer_limit: wholeLayerLimit } = config.snapshotter;
   const { formats, choice } = config.index;
@@ -92,7 +95,7 @@ async function openLayers(context: SnapshotterContext, userXattr: boolean): Prom
     store,
     content,
     openOrigin,
-    connections: node.connections,
+    mounts,
     jobs: node.jobs,
     userXattr,
     unpacker,

@@ -61,7 +61,10 @@ export class KeptConnections {
   async endOthers(mayEnd: (owner: string) => boolean = () => true): Promise<void> {
     for (const connection of [...this.#found.values()].filter(({ owner }) => mayEnd(owner))) {
       this.#found.delete(connection.id);
-      this.#d.log.info({ owner: connection.owner }, 'a connection that was kept is of no use to anybody: it is given up');
+      this.#d.log.info(
+        { owner: connection.owner },
+        'a connection that was kept is of no use to anybody: it is given up',
+      );
       await connection.end();
     }
   }

@@ -37,8 +37,8 @@ export interface LayerMountsDeps {
   readonly mounter: LayerMounter;
   readonly openOrigin: OpenOrigin;
   readonly log: Logger;
-  /** What goes on behind the layers that are mounted; undefined: only what is read is fetched. */
-  readonly lazy?: LazyLayers | undefined;
+  /** What goes on behind the layers that are mounted; undefined: only what is read is fetched. Not asked by `adopt`. */
+  readonly lazy: () => LazyLayers | undefined;
   /** Requests for one restored layer at once. */
   readonly downloads: number;
 }
@@ -94,7 +94,7 @@ export class LayerMounts {
    */
   async restore(slots: readonly number[], options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     const mounts = await readMountInfo();
-    await this.#adopt(slots, mounts);
+    this.#attachAdopted();
     await this.#sweep(new Set(slots), mounts);
     await forEach(
       slots.filter((slot) => !this.#entries.has(slot)),
@@ -230,10 +230,22 @@ export class LayerMounts {
     }
   }
 
-  /** First of all, because containers wait for it: what an earlier process served goes on. What does not fit is left as it is. */
-  async #adopt(slots: readonly number[], mounts: readonly MountInfo[]): Promise<void> {
+  #attachAdopted(): void {
+    for (const [slot, entry] of this.#entries) {
+      const { lease, tree, mounted, attached } = entry;
+      if (lease === undefined || tree === undefined || mounted.direct || attached !== undefined) continue;
+      this.#entries.set(slot, { ...entry, attached: this.#attach(lease.layer, tree) });
+    }
+  }
+
+  /**
+   * Before `restore` and first of all, because containers wait for it: what an earlier process served goes on. What does not fit is left to
+   * `restore`.
+   */
+  async adopt(slots: readonly number[]): Promise<void> {
     const adoption = this.#d.mounter.adoption();
     if (adoption === undefined) return;
+    const mounts = await readMountInfo();
     try {
       await forEach(slots, adoptsAtOnce, async (slot) => {
         const row = this.#d.state.slots.get(slot);
@@ -265,8 +277,7 @@ export class LayerMounts {
       if (mounted === undefined) await lease.release();
     }
     if (mounted === undefined) return;
-    const attached = tree === undefined ? undefined : this.#attach(lease.layer, tree);
-    this.#entries.set(slot, { mounted, lease, tree, attached });
+    this.#entries.set(slot, { mounted, lease, tree, attached: undefined });
     state.slots.setError(slot, undefined);
   }
 
@@ -315,7 +326,7 @@ export class LayerMounts {
   /** All of a layer that containers may use comes in the end. */
   #attach(layer: Layer, tree: LayerTree): AttachedLayer | undefined {
     const files = async () => (await treeExtents(tree.path))[0];
-    return this.#d.lazy?.attach(layer, { files, readAhead: true, fill: true });
+    return this.#d.lazy()?.attach(layer, { files, readAhead: true, fill: true });
   }
 
   async #clear(slot: number, there: readonly MountInfo[]): Promise<void> {

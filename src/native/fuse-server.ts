@@ -130,7 +130,9 @@ export class FuseServer {
       if (o.taken === undefined) throw error;
       // Only an older kernel needs it, and only after a crash.
       this.#handle = make(this.#native, onClosed, onError, undefined);
-      o.onError?.(`how far requests are taken is not recorded: ${error instanceof Error ? error.message : String(error)}`);
+      o.onError?.(
+        `how far requests are taken is not recorded: ${error instanceof Error ? error.message : String(error)}`,
+      );
     }
   }
 

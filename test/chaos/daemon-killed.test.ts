@@ -35,34 +35,38 @@ describe.skipIf(!canMount)('while containers read', () => {
     expect(await world.close()).toEqual([]);
   });
 
-  it.each(['SIGKILL', 'SIGTERM'] as const)('a daemon that gets %s is replaced and no read fails', async (signal) => {
-    const { containerd, daemon } = world;
-    await world.reconnected();
-    const container = await containerd.container(image.reference, ['sleep', '6000']);
-    const root = `/proc/${await container.pid()}/root`;
-    const readers = [
-      ...Array.from({ length: 6 }, () => new ChecksumReader({ root, files: warm.sums })),
-      ...cold.map(({ sums }) => new ChecksumReader({ root, files: sums, once: true })),
-    ];
-    const reports: ReaderReport[] = [];
-    try {
-      for (let round = 0; round < kills; round += 1) {
-        await delay(Math.random() * 400);
-        await daemon.stop(signal);
-        await delay(Math.random() * 100);
-        await daemon.start();
+  it.each(['SIGKILL', 'SIGTERM'] as const)(
+    'a daemon that gets %s is replaced and no read fails',
+    async (signal) => {
+      const { containerd, daemon } = world;
+      await world.reconnected();
+      const container = await containerd.container(image.reference, ['sleep', '6000']);
+      const root = `/proc/${await container.pid()}/root`;
+      const readers = [
+        ...Array.from({ length: 6 }, () => new ChecksumReader({ root, files: warm.sums })),
+        ...cold.map(({ sums }) => new ChecksumReader({ root, files: sums, once: true })),
+      ];
+      const reports: ReaderReport[] = [];
+      try {
+        for (let round = 0; round < kills; round += 1) {
+          await delay(Math.random() * 400);
+          await daemon.stop(signal);
+          await delay(Math.random() * 100);
+          await daemon.start();
+        }
+      } finally {
+        reports.push(...(await Promise.all(readers.map((reader) => reader.end()))));
       }
-    } finally {
-      reports.push(...(await Promise.all(readers.map((reader) => reader.end()))));
-    }
-    const { failed, wrong, longest, reads, bytes } = summed(reports);
-    console.info(
-      `${kills} × ${signal}: ${reads} files, ${bytes} bytes read; longest pause ${Math.round(longest * 1000)} ms`,
-    );
-    expect({ failed, wrong }).toEqual({ failed: [], wrong: [] });
-    expect(reports.map((report) => report.reads > 0)).not.toContain(false);
-    await container.remove();
-  }, 600_000);
+      const { failed, wrong, longest, reads, bytes } = summed(reports);
+      console.info(
+        `${kills} × ${signal}: ${reads} files, ${bytes} bytes read; longest pause ${Math.round(longest * 1000)} ms`,
+      );
+      expect({ failed, wrong }).toEqual({ failed: [], wrong: [] });
+      expect(reports.map((report) => report.reads > 0)).not.toContain(false);
+      await container.remove();
+    },
+    600_000,
+  );
 });
 
 function files(name: string, count: number, size: number) {
