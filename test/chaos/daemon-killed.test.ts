@@ -12,17 +12,23 @@ import { SnapshotterWorld } from '../support/snapshotter-world.ts';
 const kills = rounds(100, 10, 0.1);
 /** ms that the registry takes for an answer. */
 const registryMs = 150;
+const kinds = ['that are cached', 'that are not'];
 
 describe.skipIf(!canMount)('while containers read', () => {
   let world: SnapshotterWorld;
   let image: PushedImage;
   let slow: () => void;
   const warm = files('warm', 24, 300_000);
-  const cold = Array.from({ length: 2 }, (_, reader) => files(`cold-${reader}`, 6 * kills, 200_000));
+  const pair = (name: string) =>
+    [files(`${name}-0`, 6 * kills, 200_000), files(`${name}-1`, 6 * kills, 200_000)] as const;
+  const cold = { SIGKILL: pair('kill'), SIGTERM: pair('term') };
 
   beforeAll(async () => {
     world = await SnapshotterWorld.start({ keeper: true });
-    image = await world.image('app', [warm.members, ...cold.map(({ members }) => members)]);
+    image = await world.image('app', [
+      warm.members,
+      ...[...cold.SIGKILL, ...cold.SIGTERM].map(({ members }) => members),
+    ]);
     await world.pull(image.reference);
     slow = world.registry.front.interfere(
       ({ url }) => url?.includes('/blobs/') === true,
@@ -42,11 +48,13 @@ describe.skipIf(!canMount)('while containers read', () => {
       await world.reconnected();
       const container = await containerd.container(image.reference, ['sleep', '6000']);
       const root = `/proc/${await container.pid()}/root`;
-      const readers = [
-        ...Array.from({ length: 6 }, () => new ChecksumReader({ root, files: warm.sums })),
-        ...cold.map(({ sums }) => new ChecksumReader({ root, files: sums, once: true })),
-      ];
-      const reports: ReaderReport[] = [];
+      await new ChecksumReader({ root, files: warm.sums, once: true }).done();
+      const [own, other] = cold[signal];
+      const cached = Array.from({ length: 6 }, () => new ChecksumReader({ root, files: warm.sums }));
+      const missing = [own, other].map(({ sums }) => new ChecksumReader({ root, files: sums, once: true }));
+      const ended = async (readers: readonly ChecksumReader[]) =>
+        summed(await Promise.all(readers.map((reader) => reader.end())));
+      let reports: ReaderReport[] = [];
       try {
         for (let round = 0; round < kills; round += 1) {
           await delay(Math.random() * 400);
@@ -55,14 +63,16 @@ describe.skipIf(!canMount)('while containers read', () => {
           await daemon.start();
         }
       } finally {
-        reports.push(...(await Promise.all(readers.map((reader) => reader.end()))));
+        reports = [await ended(cached), await ended(missing)];
       }
-      const { failed, wrong, longest, reads, bytes } = summed(reports);
-      console.info(
-        `${kills} × ${signal}: ${reads} files, ${bytes} bytes read; longest pause ${Math.round(longest * 1000)} ms`,
+      for (const [i, { reads, longest }] of reports.entries())
+        console.info(
+          `${kills} × ${signal}: ${reads} files ${kinds[i]}, longest pause ${Math.round(longest * 1000)} ms`,
+        );
+      expect(reports.map(({ failed, wrong }) => ({ failed, wrong }))).toEqual(
+        reports.map(() => ({ failed: [], wrong: [] })),
       );
-      expect({ failed, wrong }).toEqual({ failed: [], wrong: [] });
-      expect(reports.map((report) => report.reads > 0)).not.toContain(false);
+      expect(reports.map(({ reads }) => reads > kills / 4)).not.toContain(false);
       await container.remove();
     },
     600_000,

@@ -25,24 +25,28 @@ export interface ReaderReport {
 /** One process. It never is the one that serves. */
 export class ChecksumReader {
   readonly #child: ChildProcess;
+  readonly #gone: Promise<unknown>;
   #out = '';
 
   constructor(setting: ReaderSetting) {
     this.#child = spawn('python3', [script], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#child.stdout?.on('data', (chunk: Buffer) => (this.#out += chunk.toString()));
+    this.#gone = once(this.#child, 'close');
+    // One that has read everything reads no more.
+    this.#child.stdin?.on('error', () => undefined);
     this.#child.stdin?.write(`${JSON.stringify(setting)}\n`);
   }
 
   /** Ends it after the file that it reads. */
   async end(): Promise<ReaderReport> {
-    const gone = once(this.#child, 'close');
     this.#child.stdin?.end();
-    await gone;
-    return JSON.parse(this.#out) as ReaderReport;
+    return await this.done();
   }
 
-  kill(): void {
-    this.#child.kill('SIGKILL');
+  /** Waits for it to have read everything. */
+  async done(): Promise<ReaderReport> {
+    await this.#gone;
+    return JSON.parse(this.#out) as ReaderReport;
   }
 }
 
