@@ -5,7 +5,7 @@
   "targets": [
     {
       "target_name": "peel",
-      "sources": ["<!@(find src -name '*.cpp' | sort)"],
+      "sources": ["<!@(find src -name '*.cpp' -not -path 'src/keeper/*' | sort)"],
       "include_dirs": ["src", "<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],
       "cflags!": ["-fno-exceptions"],
@@ -14,6 +14,17 @@
       "ldflags": ["-Wl,-z,relro,-z,now", "-Wl,-z,nodelete"],
       "libraries": ["-lzstd"],
       "conditions": [["isal==1", { "defines": ["PEEL_ISAL=1"], "libraries": ["-lisal"] }]]
+    },
+    {
+      "target_name": "peel-keeper",
+      "type": "executable",
+      "sources": ["<!@(find src/keeper -name '*.cpp' | sort)", "src/sys/fd_message.cpp", "src/sys/files.cpp"],
+      "include_dirs": ["src"],
+      "defines": ["_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc": ["-std=c++20", "-Os", "-g0", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"],
+      "ldflags": ["-Wl,-z,relro,-z,now", "-static-libstdc++", "-static-libgcc"],
+      "ldflags!": ["-rdynamic"]
     }
   ]
 }

@@ -1,4 +1,5 @@
 // What `peel status` says to people.
+import type { KeeperStatus } from '../daemon/keeper-status.ts';
 import type { LayerLine, SnapshotterReport, StatusReport } from '../daemon/status-report.ts';
 import { humanDuration, oneLine, percent, printable, shortDigest } from './human.ts';
 import { mountColumns, mountRows } from './mount-table.ts';
@@ -14,11 +15,13 @@ const layerColumns = [
 
 /** `now`: ms since the epoch. */
 export function statusLines(report: StatusReport, now: number): string[] {
-  const { version, pid, startedAt, root, runDir, restartNeeded, warnings, mounts, snapshotter, unpacking } = report;
+  const { version, pid, startedAt, root, runDir, restartNeeded, warnings, keeper, mounts, snapshotter, unpacking } =
+    report;
   const served = mounts.flatMap(({ dir, serving }) => serving.map((line) => ({ dir, line })));
   return [
     `peel ${version}, process ${pid}, up for ${humanDuration(now - startedAt)}`,
     `state in ${root}, sockets in ${runDir}`,
+    ...(keeper === undefined ? [] : [keeperLine(keeper)]),
     // One may have a line for each problem of a file.
     ...warnings.flatMap((warning) => `warning: ${warning}`.split('\n').map(printable)),
     ...(restartNeeded.length === 0 ? [] : [`these settings count after a restart: ${restartNeeded.join(', ')}`]),
@@ -37,6 +40,17 @@ export function statusLines(report: StatusReport, now: number): string[] {
     ...(snapshotter === undefined ? [] : snapshotterLines(snapshotter)),
     ...(unpacking === undefined ? [] : unpackLines(unpacking, now)),
   ];
+}
+
+/** Without a daemon it is all there is to say. */
+export function keeperLine({ mode, pid, fds, maxFds, daemon }: KeeperStatus): string {
+  const ends = daemon === undefined || daemon.restarts === 0 ? '' : `, ${daemon.restarts} restarts`;
+  const last = daemon?.lastEnd === undefined ? '' : `, the last after ${printable(daemon.lastEnd)}`;
+  const what =
+    mode === 'alone'
+      ? ''
+      : `, starts the daemon${daemon?.phase === 'ready' ? '' : ` (${daemon?.phase})`}${ends}${last}`;
+  return `keeper, process ${pid}, holds ${fds} of at most ${maxFds} file descriptors${what}`;
 }
 
 function snapshotterLines({ socket, layers, deferrals, snapshots }: SnapshotterReport): string[] {

@@ -80,6 +80,17 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/daemon.ts'),
     ownsHangup: true,
   },
+  {
+    name: 'keeper',
+    summary: 'run the daemon so that nobody notices when it ends or is upgraded',
+    load: () => import('./commands/keeper.ts'),
+    ownsHangup: true,
+  },
+  {
+    name: 'upgrade',
+    summary: "replace the keeper's daemon by another version, or take it back",
+    load: () => import('./commands/upgrade.ts'),
+  },
   { name: 'status', summary: 'show what the daemon serves, and how', load: () => import('./commands/status.ts') },
   {
     name: 'why',

@@ -7,6 +7,8 @@ import { defaultConfigFile, defaultRoot, usualRunDir } from './paths.ts';
 export interface DaemonPlace {
   /** Path of its control socket. */
   readonly control: string;
+  /** Path of the socket of the process that holds its file descriptors. */
+  readonly keeper: string;
   /** Its state directory. */
   readonly root: string;
 }
@@ -27,7 +29,7 @@ export async function daemonPlace(options: DaemonPlaceOptions): Promise<DaemonPl
   const chosen = options.root ?? environment.peelRoot ?? said.root;
   const root = resolve(chosen ?? defaultRoot({ environment, uid }));
   const runDir = said.runDir ?? usualRunDir({ environment, uid }) ?? join(root, 'run');
-  return { control: said.control ?? join(runDir, 'control.sock'), root };
+  return { control: said.control ?? join(runDir, 'control.sock'), keeper: join(runDir, 'keeper.sock'), root };
 }
 
 interface SaidPlace {

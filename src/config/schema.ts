@@ -88,6 +88,7 @@ export const configSchema = z.strictObject({
       decompressors: z.strictObject({ gzip: decompressor.optional(), zstd: decompressor.optional() }).prefault({}),
     })
     .prefault({}),
+  keeper: z.strictObject({ resend: z.boolean().default(true) }).prefault({}),
   read: z.strictObject({ deadline: duration.default(60_000) }).prefault({}),
   download: z.strictObject({ per_node: count(1024).default(16), per_image: count(1024).default(8) }).prefault({}),
   read_ahead: z.strictObject({ enabled: z.boolean().default(true), budget: byteSize.default(64 << 20) }).prefault({}),

@@ -5,13 +5,13 @@ export interface ServiceEnvironment {
   readonly notifySocket: string | undefined;
   /** ms after which a service that says nothing is killed. */
   readonly watchdogMs: number | undefined;
-  /** Sockets that are open already, by name. */
+  /** Open already, by name: sockets, and what an earlier process gave systemd to keep (FDSTORE=1). */
   readonly listenFds: ReadonlyMap<string, number>;
 }
 
 const firstFd = 3;
-/** More than any unit of ours has. */
-const maxFds = 64;
+/** systemd hands over what its store has beside the sockets. */
+const maxFds = 65_536;
 
 /**
  * Takes the variables out of the environment: no child of ours is meant by them. What is for another process (as LISTEN_PID and

@@ -1,7 +1,7 @@
 // What the daemon may do as root, and nothing else: its unit and SECURITY.md say the same.
 import { passedFds } from '../config/service-environment.ts';
 import { errorMessage } from '../layer/errors.ts';
-import { boundingSet, execBounded } from '../native/sys.ts';
+import { boundingSet, execute, limitBoundingSet } from '../native/sys.ts';
 
 /** By number, from linux/capability.h. */
 const needed = {
@@ -26,8 +26,9 @@ export function keepNeededCapabilities(): string | undefined {
   const isRoot = process.geteuid?.() === 0;
   if (!isRoot || (boundingSet() & ~neededCapabilities) === 0n) return undefined;
   try {
+    limitBoundingSet(neededCapabilities);
     const words = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
-    execBounded(neededCapabilities, words, [0, 1, 2, ...passedFds()]);
+    execute(process.execPath, words, { fds: passedFds() });
   } catch (error) {
     return `capabilities that are not needed stay: ${errorMessage(error)}`;
   }

@@ -1,17 +1,11 @@
 // The long-lived process, put together: a node, the mounts it serves, the snapshotter, and who may ask for them.
-import { resolve } from 'node:path';
 import { configWarnings } from '../config/conflicts.ts';
 import type { Environment } from '../config/environment.ts';
-import { preparePaths } from '../config/paths.ts';
-import type { NodePaths } from '../config/paths.ts';
 import type { DaemonConfig } from '../config/schema.ts';
 import type { ServiceEnvironment } from '../config/service-environment.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { errorMessage } from '../layer/errors.ts';
-import type { IndexJobs } from '../layer/index-job.ts';
-import { IndexThreads } from '../layer/index-threads.ts';
 import type { CacheKeeper } from '../image/cache-keeper.ts';
-import { makeUndumpable } from '../native/sys.ts';
 import type { LogRing } from '../observe/log-ring.ts';
 import type { AdjustableLog } from '../observe/log.ts';
 import type { LayerGauges } from '../observe/layer-metrics.ts';
@@ -21,11 +15,14 @@ import { restartKeys } from './config-changes.ts';
 import type { ControlBackend } from './control-routes.ts';
 import { serveControl } from './control-server.ts';
 import type { ControlServer } from './control-server.ts';
-import { lockDaemon } from './daemon-lock.ts';
+import { keptSocket } from './kept-sockets.ts';
 import { openCredentials } from './credentials.ts';
 import type { DaemonCredentials } from './credentials.ts';
+import { keeperStatus } from './keeper-status.ts';
 import { DaemonMounts } from './daemon-mounts.ts';
 import { DaemonError } from './errors.ts';
+import { downloadsOf, nodeEnvironment } from './first-things.ts';
+import type { FirstThings } from './first-things.ts';
 import { serveDaemonMetrics } from './metrics-server.ts';
 import type { MetricsServer } from './metrics-server.ts';
 import { openNode } from './node.ts';
@@ -45,6 +42,8 @@ export interface DaemonOptions {
   readonly readConfig: () => Promise<DaemonConfig>;
   readonly environment: Environment;
   readonly service: ServiceEnvironment;
+  /** Done before this was loaded; closed with the daemon. */
+  readonly first: FirstThings;
   readonly log: AdjustableLog;
   readonly logRing: LogRing;
   /** Ends a start that is under way, with its reason. */
@@ -61,10 +60,9 @@ export interface Daemon {
 
 /** ms for all mounts of an earlier daemon together. */
 const remakeMs = 30_000;
-/** ms that a thread waits for its next index where none has to be there all the time. */
-const keepThreadMs = 5_000;
 /** ms after which a part that does not stop is left as it is. */
 const closeMs = 10_000;
+const keeperMs = 1_000;
 
 /** Serves when it resolves. Errors: DaemonError, ConfigError, StateError, the signal's reason; nothing is left running then. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
@@ -93,7 +91,6 @@ class RunningDaemon implements Daemon {
   #config: DaemonConfig;
   /** Why the configuration that was read last is not in use. */
   #refusal: string | undefined;
-  #paths: NodePaths | undefined;
   #node: Node | undefined;
   #mounts: DaemonMounts | undefined;
   #metrics: DaemonMetrics | undefined;
@@ -109,25 +106,21 @@ class RunningDaemon implements Daemon {
 
   constructor(options: DaemonOptions) {
     this.#o = options;
+    this.#parts.push({ name: 'first things', close: async () => await options.first.close() });
     this.#config = options.config;
   }
 
   async start(): Promise<void> {
-    const { config, environment, service, version, signal } = this.#o;
+    const { config, service, version, signal, first } = this.#o;
     const { log } = this.#o.log;
-    makeUndumpable();
     for (const warning of configWarnings(config)) log.warn({}, `configuration: ${warning}`);
-    const paths = await daemonPaths(config, environment);
-    this.#paths = paths;
-    const lock = lockDaemon([paths.root, paths.runDir]);
-    this.#parts.push({ name: 'lock', close: () => lock[Symbol.dispose]() });
+    const { paths } = first.store;
     const metrics = await DaemonMetrics.create();
     this.#metrics = metrics;
-    const threads = new IndexThreads({ keepMs: keepThreadMs });
-    this.#parts.push({ name: 'index threads', close: async () => await threads.close() });
-    const node = await this.#openNode(metrics, threads);
+    const node = await this.#openNode(metrics);
     this.#node = node;
     this.#parts.push({ name: 'node', close: async () => await node.close() });
+    first.supply({ openOrigin: node.imageDeps.openOrigin, lazy: node.laziness.lazy, onMiss: metrics.missed });
     this.#keeper = await node.keepCache(() => this.#config.cache);
     node.laziness.countedBy(metrics.layers.activity);
     this.#parts.push({ name: 'credentials', close: async () => await this.#credentials?.close() });
@@ -154,6 +147,8 @@ class RunningDaemon implements Daemon {
       metrics,
       log: log.child({ component: 'snapshotter' }),
       listenFd: service.listenFds.get('snapshotter'),
+      fds: first.fds,
+      mounts: first.mounts,
       unpacker: unpacking.unpacker,
       localBlobs: unpacking.localBlobs,
       onStart: (start) => void node.laziness.recorder.begin(start),
@@ -164,6 +159,8 @@ class RunningDaemon implements Daemon {
     // After the snapshots, which containerd waits for and which ask no registry.
     await mounts.remakeAll({ timeoutMs: remakeMs, signal });
     signal?.throwIfAborted();
+    const isMount = (owner: string) => owner.startsWith('mount:');
+    await node.connections?.endOthers(this.#snapshotter === undefined ? isMount : undefined);
     await this.#credentials?.serveCri?.();
     this.#observe(metrics, mounts);
     await this.#serveMetrics(config);
@@ -182,19 +179,24 @@ class RunningDaemon implements Daemon {
     log.info({ version, root: paths.root, runDir: paths.runDir }, 'daemon serves');
     this.#service.ready(this.#statusLine());
     void preload();
-    if (this.#snapshotter !== undefined) threads.stand();
+    if (this.#snapshotter !== undefined) first.threads.stand();
   }
 
   async status(): Promise<StatusReport> {
     const { version, config } = this.#o;
+    // One that does not answer is not there for anybody else either.
+    const keeper = await keeperStatus({ socket: socketPaths(config).keeper, timeoutMs: keeperMs }).catch(
+      () => undefined,
+    );
     return {
       version,
       pid: process.pid,
       startedAt: this.#startedAt,
-      root: this.#paths?.root ?? config.root,
-      runDir: this.#paths?.runDir ?? config.run_dir,
+      root: this.#o.first.store.paths.root,
+      runDir: this.#o.first.store.paths.runDir,
       restartNeeded: restartKeys(config, this.#config),
       warnings: [...configWarnings(this.#config), ...(this.#refusal === undefined ? [] : [this.#refusal])],
+      keeper,
       mounts: (await this.#mounts?.list()) ?? [],
       snapshotter: this.#snapshotter?.status(),
       unpacking: this.#unpacking?.unpacker.status(),
@@ -212,14 +214,14 @@ class RunningDaemon implements Daemon {
     return this.#closing;
   }
 
-  async #openNode(metrics: DaemonMetrics, jobs: IndexJobs): Promise<Node> {
-    const { config, environment } = this.#o;
+  async #openNode(metrics: DaemonMetrics): Promise<Node> {
+    const { config, environment, first } = this.#o;
+    const { store, threads: jobs } = first;
     return await openNode({
-      root: config.root,
+      store,
       environment: nodeEnvironment(config, environment),
       log: this.#o.log.log,
       downloads: downloadsOf(config),
-      readDeadlineMs: config.read.deadline,
       indexes: config.index,
       lazy: () => this.#config,
       originsOptions: async ({ secrets }) => {
@@ -234,7 +236,6 @@ class RunningDaemon implements Daemon {
         this.#credentials = credentials;
         return { onBytes: metrics.fetched, credentials: credentials.source };
       },
-      onMiss: metrics.missed,
       jobs,
     });
   }
@@ -259,12 +260,10 @@ class RunningDaemon implements Daemon {
     };
     const fd = service.listenFds.get('control');
     const path = socketPaths(config).control;
+    const log = this.#o.log.log.child({ component: 'control' });
     try {
-      return await serveControl(
-        fd === undefined ? { path } : { fd },
-        backend,
-        this.#o.log.log.child({ component: 'control' }),
-      );
+      const address = fd === undefined ? await keptSocket(this.#o.first.fds, { name: 'control', path, log }) : { fd };
+      return await serveControl(address, backend, log);
     } catch (cause) {
       throw new DaemonError('ERR_DAEMON_START', `control API: ${errorMessage(cause)}`, { cause });
     }
@@ -370,32 +369,4 @@ class RunningDaemon implements Daemon {
     const { serving, failed } = this.#mounts?.counts() ?? { serving: 0, failed: 0 };
     return `serving ${serving} mounts${failed === 0 ? '' : `, ${failed} could not be made again`}`;
   }
-}
-
-/** The run directory is where others look for the sockets, so no other one will do. Errors: ConfigError, ERR_DAEMON_START. */
-async function daemonPaths(config: DaemonConfig, environment: Environment): Promise<NodePaths> {
-  const paths = await preparePaths({
-    root: config.root,
-    environment: nodeEnvironment(config, environment),
-    uid: process.getuid?.() ?? 0,
-  });
-  if (paths.runDir !== resolve(config.run_dir))
-    throw new DaemonError(
-      'ERR_DAEMON_START',
-      `run directory ${config.run_dir} cannot be used: it must be writable and belong to the user of the daemon`,
-    );
-  return paths;
-}
-
-/** What the configuration says goes before the usual places; variables of the person who starts the daemon go before that. */
-function nodeEnvironment(config: DaemonConfig, environment: Environment): Environment {
-  return {
-    ...environment,
-    peelRunDir: config.run_dir,
-    peelCertsDir: environment.peelCertsDir ?? config.registry.certs_dirs.join(':'),
-  };
-}
-
-function downloadsOf({ download }: DaemonConfig): { readonly perNode: number; readonly perImage: number } {
-  return { perNode: download.per_node, perImage: download.per_image };
 }

@@ -14,14 +14,21 @@ export type DaemonErrorCode =
   /** The daemon is about to end. */
   | 'ERR_DAEMON_STOPPING'
   /** The daemon went away, or said something that is no answer. */
-  | 'ERR_DAEMON_ANSWER';
+  | 'ERR_DAEMON_ANSWER'
+  /** The keeper of file descriptors refused a request; the message has its reason. */
+  | 'ERR_KEEPER_REFUSED'
+  /** The keeper went away, or said something that is no answer. */
+  | 'ERR_KEEPER_ANSWER';
 
 export class DaemonError extends Error {
   override readonly name = 'DaemonError';
   readonly code: DaemonErrorCode;
+  /** What the process that it is about wrote last, by line. */
+  readonly log: readonly string[];
 
-  constructor(code: DaemonErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: DaemonErrorCode, message: string, options: ErrorOptions & { log?: readonly string[] } = {}) {
     super(message, options);
     this.code = code;
+    this.log = options.log ?? [];
   }
 }

@@ -2,7 +2,6 @@
 import { join } from 'node:path';
 import { readEnvironment } from '../config/environment.ts';
 import type { Environment } from '../config/environment.ts';
-import { preparePaths } from '../config/paths.ts';
 import type { NodePaths } from '../config/paths.ts';
 import type { CacheSettings } from '../config/cache-bounds.ts';
 import type { CacheKeeper } from '../image/cache-keeper.ts';
@@ -14,6 +13,7 @@ import { ContentFetcher } from '../image/content.ts';
 import type { InspectedImage, OpenImageOptions } from '../image/image.ts';
 import { IndexService } from '../image/index-service.ts';
 import type { LoadedImage } from '../image/loaded-image.ts';
+import type { KeptConnections } from '../image/kept-connections.ts';
 import { mountSystem } from '../image/mount-system.ts';
 import { openImage } from '../image/open-image.ts';
 import type { IndexPolicy, OpenImageDeps } from '../image/open-image.ts';
@@ -25,21 +25,17 @@ import type { UnpackedImage, UnpackImageOptions } from '../image/unpack-image.ts
 import type { MountStatus, UmountOptions } from '../image/umount.ts';
 import { listMounts, umount } from '../image/umount.ts';
 import type { IndexJobs } from '../layer/index-job.ts';
-import { LayerDirectories } from '../layer/layer-paths.ts';
-import { LayerStore } from '../layer/layer-store.ts';
-import { LinkTable } from '../layer/link-table.ts';
-import { fetchSlots } from '../layer/permits.ts';
 import { statFs } from '../native/sys.ts';
 import { createLog } from '../observe/log.ts';
 import type { Logger } from '../observe/log.ts';
 import type { MountRow } from '../state/mounts.ts';
-import { openState } from '../state/state.ts';
 import type { State } from '../state/state.ts';
 import { UnpackError } from '../unpack/errors.ts';
 import type { Unpacker } from '../unpack/unpacker.ts';
-import type { Semaphore } from '../util/semaphore.ts';
 import { defaultLazyConfig, Laziness } from './laziness.ts';
 import type { LazyConfig } from './laziness.ts';
+import { openNodeStore, requestsPerLink } from './node-store.ts';
+import type { Downloads, NodeStore } from './node-store.ts';
 import { Origins } from './origins.ts';
 import type { OriginsOptions } from './origins.ts';
 import type { RegistryAccess } from './registry-access.ts';
@@ -69,18 +65,10 @@ export interface NodeOptions {
   readonly lazy?: (() => LazyConfig) | undefined;
   /** Who reads indexes and compiles trees, of whoever opens the node; default: this thread the former, and threads that come and go the latter. */
   readonly jobs?: IndexJobs | undefined;
+  /** What is open already, in place of `root`, and of what is said here of its layers. */
+  readonly store?: NodeStore | undefined;
   /** Makes what unpacks layers here; called when something is to be unpacked first, and closed with the node. */
   readonly openUnpacker?: ((node: Node) => Promise<Unpacker>) | undefined;
-}
-
-export interface Downloads {
-  readonly perNode: number;
-  readonly perImage: number;
-}
-
-/** One image alone may use the line to its registry as far as an image may. */
-function requestsPerLink({ perImage }: Downloads): number {
-  return Math.max(8, perImage);
 }
 
 const defaultDownloads: Downloads = { perNode: 16, perImage: 8 };
@@ -90,23 +78,21 @@ const readDeadlineMs = 60_000;
 export async function openNode(options: NodeOptions = {}): Promise<Node> {
   const environment = options.environment ?? readEnvironment();
   const uid = process.getuid?.() ?? 0;
-  const paths = await preparePaths({ root: options.root, environment, uid });
   const log = options.log ?? createLog({ level: options.logLevel ?? environment.peelLogLevel ?? 'error' });
-  const directories = await LayerDirectories.open(paths.root, paths.runDir);
-  const state = openState(paths.root);
   const downloads = options.downloads ?? defaultDownloads;
-  const slots = fetchSlots(downloads.perNode);
-  const links = new LinkTable({ requests: requestsPerLink(downloads) });
-  const layers = new LayerStore({
-    directories,
-    table: state.layers,
-    slots,
-    links,
-    log: log.child({ component: 'layer' }),
-    readDeadlineMs: options.readDeadlineMs ?? readDeadlineMs,
-    onMiss: options.onMiss,
-    jobs: options.jobs,
-  });
+  const { root, onMiss, jobs, openUnpacker, indexes } = options;
+  const store =
+    options.store ??
+    (await openNodeStore({
+      root,
+      environment,
+      log,
+      downloads,
+      readDeadlineMs: options.readDeadlineMs ?? readDeadlineMs,
+      onMiss,
+      jobs,
+    }));
+  const { state } = store;
   try {
     const origins = new Origins({
       environment,
@@ -114,43 +100,22 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       access: options.access,
       ...(await options.originsOptions?.(state)),
     });
-    const { openUnpacker, indexes, jobs } = options;
     const downloadsPerImage = downloads.perImage;
     const laziness = new Laziness({
       config: options.lazy ?? (() => defaultLazyConfig),
       state,
       log: log.child({ component: 'layer' }),
     });
-    const parts = {
-      paths,
-      uid,
-      log,
-      state,
-      layers,
-      slots,
-      links,
-      origins,
-      laziness,
-      downloadsPerImage,
-      indexes,
-      openUnpacker,
-      jobs,
-    };
-    return new Node(parts);
+    return new Node({ ...store, uid, log, origins, laziness, downloadsPerImage, indexes, openUnpacker, jobs });
   } catch (error) {
     state.close();
     throw error;
   }
 }
 
-interface NodeParts {
-  readonly paths: NodePaths;
+interface NodeParts extends NodeStore {
   readonly uid: number;
   readonly log: Logger;
-  readonly state: State;
-  readonly layers: LayerStore;
-  readonly slots: Semaphore;
-  readonly links: LinkTable;
   readonly origins: Origins;
   readonly laziness: Laziness;
   readonly downloadsPerImage: number;
@@ -218,6 +183,11 @@ export class Node {
     return this.#parts.laziness;
   }
 
+  /** What outlives this process; undefined where nobody keeps it. */
+  get connections(): KeptConnections | undefined {
+    return this.#parts.connections;
+  }
+
   /** Who reads indexes and compiles trees for it; undefined when nobody was named. */
   get jobs(): IndexJobs | undefined {
     return this.#parts.jobs;
@@ -261,6 +231,7 @@ export class Node {
       openImage: (reference, open, mount) =>
         openImage(reference, { ...this.#imageDeps, layerLog: log.child({ component: 'layer', mount }) }, open),
       transports: transportsOf(uid, paths),
+      connections: this.#parts.connections,
       system: mountSystem(uid),
       mounts: state.mounts,
       lazily: this.#parts.laziness,

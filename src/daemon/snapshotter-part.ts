@@ -2,6 +2,7 @@
 import type { DaemonConfig } from '../config/schema.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { inUserNamespace } from '../config/user-namespace.ts';
+import type { FdStore } from '../image/fd-store.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
 import type { NewStart } from '../image/start-recorder.ts';
 import { bootId } from '../image/process-identity.ts';
@@ -12,12 +13,14 @@ import type { BuiltLayer } from '../snapshotter/image-session.ts';
 import { serveGrpc } from '../snapshotter/grpc/serve-grpc.ts';
 import type { GrpcListener } from '../snapshotter/grpc/serve-grpc.ts';
 import { SnapshotLayers } from '../snapshotter/snapshot-layers.ts';
+import type { SnapshotMounts } from '../snapshotter/snapshot-mounts.ts';
 import { addSnapshotsService } from '../snapshotter/snapshots-service.ts';
 import { Snapshotter } from '../snapshotter/snapshotter.ts';
 import type { LayerDirectory, SnapshotKind } from '../state/snapshots.ts';
 import type { LocalBlobs } from '../unpack/blob-feed.ts';
 import type { Unpacker } from '../unpack/unpacker.ts';
 import type { UnixAddress } from '../util/listen-unix.ts';
+import { keptSocket } from './kept-sockets.ts';
 import type { Node } from './node.ts';
 import type { Serving, SnapshotLayerLine, SnapshotterReport } from './status-report.ts';
 
@@ -29,6 +32,10 @@ export interface SnapshotterContext {
   readonly log: Logger;
   /** A socket that the service manager has bound; else `snapshotter.socket`, or `<run_dir>/snapshotter.sock`. */
   readonly listenFd: number | undefined;
+  /** What an earlier daemon served, and this one serves already. */
+  readonly mounts?: SnapshotMounts | undefined;
+  /** Where its own socket outlives this process. */
+  readonly fds?: FdStore | undefined;
   /** Undefined: whatever the mode, no layer is unpacked by the daemon. */
   readonly unpacker?: Unpacker | undefined;
   /** Blobs that containerd has for one of its namespaces. */
@@ -48,7 +55,7 @@ export interface SnapshotterPart {
 
 /** Serves when it resolves, with the layers of all snapshots mounted. Undefined when it is switched off. */
 export async function startSnapshotter(context: SnapshotterContext): Promise<SnapshotterPart | undefined> {
-  const { config, node, metrics, log, listenFd } = context;
+  const { config, node, metrics, log, listenFd, fds } = context;
   if (!config.snapshotter.enabled) return undefined;
   const userXattr = inUserNamespace();
   const layers = await openLayers(context, userXattr);
@@ -64,8 +71,9 @@ export async function startSnapshotter(context: SnapshotterContext): Promise<Sna
     onOutcome: ({ outcome, milliseconds }) => metrics.prepared(outcome, milliseconds),
   });
   const path = socketPaths(config).snapshotter;
-  const address: UnixAddress = listenFd === undefined ? { path } : { fd: listenFd };
   try {
+    const address: UnixAddress =
+      listenFd === undefined ? await keptSocket(fds, { name: 'snapshotter', path, log }) : { fd: listenFd };
     const listener = await serveGrpc(address, (server) => addSnapshotsService(server, snapshotter, log));
     return new RunningSnapshotter(path, listener, layers, snapshotter);
   } catch (error) {
@@ -76,7 +84,7 @@ export async function startSnapshotter(context: SnapshotterContext): Promise<Sna
 }
 
 async function openLayers(context: SnapshotterContext, userXattr: boolean): Promise<SnapshotLayers> {
-  const { config, node, log, unpacker, localBlobs, onStart, onBuilt } = context;
+  const { config, node, log, unpacker, localBlobs, onStart, onBuilt, mounts } = context;
   const { content, openOrigin, layers: store } = node.imageDeps;
   const { mode, transport, whole_layer_limit: wholeLayerLimit } = config.snapshotter;
   const { formats, choice } = config.index;
@@ -87,6 +95,7 @@ async function openLayers(context: SnapshotterContext, userXattr: boolean): Prom
     store,
     content,
     openOrigin,
+    mounts,
     jobs: node.jobs,
     userXattr,
     unpacker,

@@ -1,4 +1,5 @@
 // What the daemon says of itself: the answer of GET /v1/status, and what `peel status` prints.
+import type { KeeperStatus } from './keeper-status.ts';
 import type { UnpackStatus } from '../unpack/unpacker.ts';
 import type { MountStatus } from '../image/umount.ts';
 
@@ -13,6 +14,8 @@ export interface StatusReport {
   readonly restartNeeded: readonly string[];
   /** What else is wrong with the configuration, as sentences. */
   readonly warnings: readonly string[];
+  /** What holds its file descriptors while it is replaced. */
+  readonly keeper?: KeeperStatus | undefined;
   /** By directory; also those of other processes. */
   readonly mounts: readonly DaemonMountStatus[];
   readonly snapshotter?: SnapshotterReport | undefined;

@@ -1,6 +1,6 @@
 import type { Digest } from '../oci/digest.ts';
 import type { SlotRow } from '../state/slots.ts';
-import type { LayerTransport } from './layer-mounter.ts';
+import type { LayerTransport } from './mounted-layer.ts';
 import type { MountEntry } from './layer-mounts.ts';
 
 export interface LayerMountStatus {

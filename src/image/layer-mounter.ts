@@ -2,6 +2,7 @@
 // mount of its own where the kernel's EROFS cannot be used.
 import { closeSync } from 'node:fs';
 import { errorMessage } from '../layer/errors.ts';
+import { fileIdentity } from '../layer/file-identity.ts';
 import type { Layer } from '../layer/layer.ts';
 import { FuseServer } from '../native/fuse-server.ts';
 import { erofsMount, newFuseMount } from '../native/mounts.ts';
@@ -10,20 +11,17 @@ import { canDirectIo } from '../native/sys.ts';
 import type { Logger } from '../observe/log.ts';
 import { Semaphore } from '../util/semaphore.ts';
 import { ImageError } from './errors.ts';
+import type { KeptConnection } from './kept-connection.ts';
+import type { KeptConnections } from './kept-connections.ts';
+import { LayerAdoption, blobsOwner, retireBlob, treeOwner, treeThreads } from './layer-adoption.ts';
+import type { LayerTransport, MountedLayer } from './mounted-layer.ts';
 import { withReadAhead } from './transports/read-ahead.ts';
 
-export type LayerTransport = 'kernel' | 'native';
 export type LayerTransportChoice = 'auto' | LayerTransport;
 
-export interface MountedLayer {
-  readonly transport: LayerTransport;
-  /** The kernel reads the layer's file by itself: the mount lives without this process. */
-  readonly direct: boolean;
-  /** Ends the serving of a layer that was unmounted. Idempotent. */
-  retire(): Promise<void>;
-}
-
 export interface LayerMounterOptions {
+  /** Where connections outlive this process. */
+  readonly connections?: KeptConnections | undefined;
   readonly transport: LayerTransportChoice;
   /** Why the kernel must not mount trees here, or undefined. */
   readonly kernelRefusal: () => Promise<string | undefined>;
@@ -31,8 +29,7 @@ export interface LayerMounterOptions {
 }
 
 export interface LayerMountRequest {
-  /** Names the layer on the shared connection; no two are called the same. */
-  readonly name: string;
+  readonly slot: number;
   readonly layer: Layer;
   /** Path of the compiled tree, which has one device. */
   readonly tree: string;
@@ -43,10 +40,8 @@ export interface LayerMountRequest {
 interface BlobsConnection {
   readonly server: FuseServer;
   readonly mount: DetachedMount;
+  readonly kept: KeptConnection | undefined;
 }
-
-/** Threads for a connection that serves one layer: there may be hundreds of them. */
-const treeThreads = 2;
 
 export class LayerMounter {
   readonly #o: LayerMounterOptions;
@@ -54,10 +49,14 @@ export class LayerMounter {
   readonly #erofsMounts = new Semaphore(1);
   #refusal: Promise<string | undefined> | undefined;
   #blobs: Promise<BlobsConnection> | undefined;
-  readonly #trees = new Set<FuseServer>();
+  /** Of single layers, and connections of an earlier process that take no new layers. */
+  readonly #others = new Map<FuseServer, KeptConnection | undefined>();
   #server: FuseServer | undefined;
   #names = 0;
+  #adoption: LayerAdoption | undefined;
   #isClosed = false;
+
+  readonly #onError = (message: string) => this.#o.log.error({}, message);
 
   constructor(options: LayerMounterOptions) {
     this.#o = options;
@@ -106,7 +105,7 @@ export class LayerMounter {
 
   /** Requests of the kernel that were answered with an error, of the connections that are there. */
   fuseErrors(): number {
-    const servers = [...this.#trees, ...(this.#server === undefined ? [] : [this.#server])];
+    const servers = [...this.#others.keys(), ...(this.#server === undefined ? [] : [this.#server])];
     return servers.reduce((sum, server) => sum + server.stats().errors, 0);
   }
 
@@ -116,7 +115,31 @@ export class LayerMounter {
     const blobs = await this.#blobs?.catch(() => undefined);
     this.#blobs = undefined;
     blobs?.mount.close();
-    await Promise.all([blobs?.server.stop(), ...[...this.#trees].map((server) => server.stop())]);
+    const servers = [...this.#others, ...(blobs === undefined ? [] : [[blobs.server, blobs.kept] as const])];
+    await Promise.all(servers.map(async ([server, kept]) => await (kept?.leave(server) ?? server.stop())));
+  }
+
+  /**
+   * What an earlier process served goes on here: `adopt` each layer that is still mounted, then `start`. Until then nothing of it is
+   * answered, and nothing else may be mounted. Undefined where nothing was kept.
+   */
+  adoption(): LayerAdoption | undefined {
+    const { connections } = this.#o;
+    if (connections === undefined || this.#adoption !== undefined) return undefined;
+    this.#adoption = new LayerAdoption(connections, this.#onError);
+    return this.#adoption;
+  }
+
+  /** Takes over what was adopted; from now on it is served. */
+  start(adoption: LayerAdoption): void {
+    const { layers } = adoption;
+    for (const { server, kept, mount } of adoption.start()) {
+      if (mount === undefined || this.#blobs !== undefined) this.#serveOther(server, kept);
+      else this.#blobs = this.#shared(Promise.resolve({ server, kept, mount }));
+      if (mount !== undefined && this.#server === undefined) this.#server = server;
+      this.#names = Math.max(this.#names, kept.nextNode);
+    }
+    if (layers > 0) this.#o.log.info({ layers, processMs: Math.round(performance.now()) }, 'layers are served again');
   }
 
   async #mountKernel(request: LayerMountRequest): Promise<MountedLayer> {
@@ -130,46 +153,63 @@ export class LayerMounter {
         log.debug({ dir, reason: errorMessage(error) }, "the layer's file is no device for the kernel");
       }
     }
-    const { server, mount } = await this.#connection();
-    // A name of an attempt that failed is not free any more.
+    const { server, mount, kept } = await this.#connection();
+    // A name of an attempt that failed is not free any more, nor is one of an earlier process.
     this.#names += 1;
-    const name = `${request.name}-${this.#names.toString(36)}`;
-    server.addBlob(name, layer.cache, { passthrough: layer.cache.complete });
+    const name = `${request.slot.toString(36)}-${this.#names.toString(36)}`;
+    const node = server.addBlob(name, layer.cache, { passthrough: layer.cache.complete });
+    const blob = { name, node, place: request.slot, layer: layer.descriptor.digest };
+    const retire = retireBlob(server, kept, blob);
     try {
-      await this.#attachErofs(request, `${mount.path}/${name}`, { readAhead: layer.cache.complete });
+      kept?.addBlob(blob);
+      await this.#attachErofs(request, `${mount.path}/${name}`, {
+        readAhead: layer.cache.complete,
+        onMounted: () => kept?.blobOpened(server, blob),
+      });
     } catch (error) {
-      server.removeBlob(name);
+      await retire();
       throw error;
     }
-    let served = true;
-    const retire = async () => {
-      if (served) server.removeBlob(name);
-      served = false;
-    };
     return { transport: 'kernel', direct: false, retire };
   }
 
   async #attachErofs(
     { layer, tree, dir }: LayerMountRequest,
     device: string,
-    { readAhead }: { readonly readAhead: boolean },
+    { readAhead, onMounted }: { readonly readAhead: boolean; readonly onMounted?: () => void },
   ): Promise<void> {
     const directIo = canDirectIo(layer.paths.data);
     // Containers are made of it: what is set-uid or a device there must work.
     const make = () => erofsMount({ source: tree, devices: [device], directIo, noSuidDev: false });
     const mounted = await this.#erofsMounts.run(() => (readAhead ? withReadAhead(make) : make()));
-    await mounted.attach(dir);
+    try {
+      onMounted?.();
+      await mounted.attach(dir);
+    } finally {
+      mounted.close();
+    }
   }
 
-  async #mountNative({ layer, tree, dir }: LayerMountRequest): Promise<MountedLayer> {
+  async #mountNative({ slot, layer, tree, dir }: LayerMountRequest): Promise<MountedLayer> {
     const { fd, mount } = await newFuseMount({ allowOther: true });
+    const kept = this.#o.connections?.create(treeOwner(slot));
     let server: FuseServer | undefined;
     try {
-      server = this.#serveTree(fd, tree, layer, dir);
+      server = FuseServer.tree({
+        fd,
+        tree,
+        caches: [layer.cache],
+        threads: treeThreads,
+        onError: (message) => this.#o.log.error({ dir }, message),
+        taken: kept?.taken,
+      });
+      this.#serveOther(server, kept);
       await mount.attach(dir);
+      await kept?.keep({ fd }, server, { tree: await fileIdentity(tree) });
     } catch (error) {
       if (server === undefined) closeSync(fd);
       await server?.stop();
+      await kept?.end();
       throw error;
     } finally {
       mount.close();
@@ -177,18 +217,17 @@ export class LayerMounter {
     return { transport: 'native', direct: false, retire: () => server.stop() };
   }
 
-  #serveTree(fd: number, tree: string, layer: Layer, dir: string): FuseServer {
-    const onError = (message: string) => this.#o.log.error({ dir }, message);
-    const server = FuseServer.tree({ fd, tree, caches: [layer.cache], threads: treeThreads, onError });
-    this.#trees.add(server);
-    void server.closed.then(() => this.#trees.delete(server));
-    return server;
+  #serveOther(server: FuseServer, kept: KeptConnection | undefined): void {
+    this.#others.set(server, kept);
+    void server.closed.then(() => this.#others.delete(server));
   }
 
   #connection(): Promise<BlobsConnection> {
-    if (this.#blobs !== undefined) return this.#blobs;
-    const opening = this.#connect();
-    this.#blobs = opening;
+    this.#blobs ??= this.#shared(this.#connect());
+    return this.#blobs;
+  }
+
+  #shared(opening: Promise<BlobsConnection>): Promise<BlobsConnection> {
     const forget = () => {
       if (this.#blobs === opening) this.#blobs = undefined;
     };
@@ -202,15 +241,17 @@ export class LayerMounter {
   }
 
   async #connect(): Promise<BlobsConnection> {
-    const { log } = this.#o;
     const { fd, mount } = await newFuseMount({ allowOther: false });
+    const kept = this.#o.connections?.create(blobsOwner);
     try {
-      const server = FuseServer.blobs({ fd, onError: (message) => log.error({}, message) });
+      const server = FuseServer.blobs({ fd, onError: this.#onError, taken: kept?.taken });
       this.#server = server;
-      return { mount, server };
+      await kept?.keep({ fd, mount: mount.fd }, server);
+      return { mount, server, kept };
     } catch (error) {
       mount.close();
       closeSync(fd);
+      await kept?.end();
       throw error;
     }
   }

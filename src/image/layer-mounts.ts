@@ -15,11 +15,13 @@ import { KeyedLock } from '../util/keyed-lock.ts';
 import { ImageError } from './errors.ts';
 import { KnownSource } from './known-source.ts';
 import type { AttachedLayer, LazyLayers } from './lazy-layers.ts';
-import type { LayerMounter, MountedLayer } from './layer-mounter.ts';
+import type { LayerAdoption } from './layer-adoption.ts';
+import type { LayerMounter } from './layer-mounter.ts';
 import { layerMountsDir } from './layer-mounts-dir.ts';
 import { layerMountStatus } from './layer-mount-status.ts';
 import type { LayerMountStatus } from './layer-mount-status.ts';
 import type { LayerTree, LayerTrees } from './layer-trees.ts';
+import type { MountedLayer } from './mounted-layer.ts';
 import { mountsAt, readMountInfo } from './mountinfo.ts';
 import type { MountInfo } from './mountinfo.ts';
 import type { LayerLease, OpenLayers } from './open-layers.ts';
@@ -35,8 +37,8 @@ export interface LayerMountsDeps {
   readonly mounter: LayerMounter;
   readonly openOrigin: OpenOrigin;
   readonly log: Logger;
-  /** What goes on behind the layers that are mounted; undefined: only what is read is fetched. */
-  readonly lazy?: LazyLayers | undefined;
+  /** What goes on behind the layers that are mounted; undefined: only what is read is fetched. Not asked by `adopt`. */
+  readonly lazy: () => LazyLayers | undefined;
   /** Requests for one restored layer at once. */
   readonly downloads: number;
 }
@@ -53,6 +55,7 @@ export interface MountEntry {
 }
 
 const restoresAtOnce = 8;
+const adoptsAtOnce = 16;
 /** Slots are safe integers in base 36. */
 const slotName = /^[0-9a-z]{1,11}$/;
 
@@ -91,9 +94,10 @@ export class LayerMounts {
    */
   async restore(slots: readonly number[], options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     const mounts = await readMountInfo();
+    this.#attachAdopted();
     await this.#sweep(new Set(slots), mounts);
     await forEach(
-      slots,
+      slots.filter((slot) => !this.#entries.has(slot)),
       restoresAtOnce,
       async (slot) => {
         const row = this.#d.state.slots.get(slot);
@@ -226,6 +230,57 @@ export class LayerMounts {
     }
   }
 
+  #attachAdopted(): void {
+    for (const [slot, entry] of this.#entries) {
+      const { lease, tree, mounted, attached } = entry;
+      if (lease === undefined || tree === undefined || mounted.direct || attached !== undefined) continue;
+      this.#entries.set(slot, { ...entry, attached: this.#attach(lease.layer, tree) });
+    }
+  }
+
+  /**
+   * Before `restore` and first of all, because containers wait for it: what an earlier process served goes on. What does not fit is left to
+   * `restore`.
+   */
+  async adopt(slots: readonly number[]): Promise<void> {
+    const adoption = this.#d.mounter.adoption();
+    if (adoption === undefined) return;
+    const mounts = await readMountInfo();
+    try {
+      await forEach(slots, adoptsAtOnce, async (slot) => {
+        const row = this.#d.state.slots.get(slot);
+        if (row === undefined || row.direct) return;
+        try {
+          await this.#adoptSlot(adoption, row, mountsAt(mounts, this.directory(slot)));
+        } catch (error) {
+          this.#d.log.warn({ slot, layer: row.layer, error: errorMessage(error) }, 'layer cannot be adopted');
+        }
+      });
+    } finally {
+      this.#d.mounter.start(adoption);
+    }
+  }
+
+  async #adoptSlot(adoption: LayerAdoption, row: SlotRow, there: readonly MountInfo[]): Promise<void> {
+    const { state, trees } = this.#d;
+    const { slot } = row;
+    const isBlob = adoption.hasBlob(slot) && isOwnErofs(there);
+    if (!isBlob && !isOwnTree(there)) return;
+    const [tree, lease] = await Promise.all([trees.find(row.tree), this.#openReady(row)]);
+    if (typeof lease === 'string') throw new ImageError('ERR_IMAGE_LAYER_MOUNT', lease);
+    let mounted: MountedLayer | undefined;
+    try {
+      const { layer } = lease;
+      if (isBlob) mounted = adoption.adoptBlob({ slot, layer });
+      else if (tree !== undefined) mounted = await adoption.adoptTree({ slot, layer, tree: tree.path });
+    } finally {
+      if (mounted === undefined) await lease.release();
+    }
+    if (mounted === undefined) return;
+    this.#entries.set(slot, { mounted, lease, tree, attached: undefined });
+    state.slots.setError(slot, undefined);
+  }
+
   /** Leaves no directory that could be taken for the layer. Never rejects. */
   async #fail(slot: number, why: string): Promise<void> {
     try {
@@ -262,7 +317,7 @@ export class LayerMounts {
     // Said of what is there only once it is there.
     state.slots.setDirect(slot, false);
     await mkdir(dir, { recursive: true, mode: 0o700 });
-    const mounted = await mounter.mount({ name: slot.toString(36), layer: lease.layer, tree: tree.path, dir });
+    const mounted = await mounter.mount({ slot, layer: lease.layer, tree: tree.path, dir });
     const attached = mounted.direct ? undefined : this.#attach(lease.layer, tree);
     this.#entries.set(slot, { mounted, lease, tree, attached });
     if (mounted.direct) state.slots.setDirect(slot, true);
@@ -271,7 +326,7 @@ export class LayerMounts {
   /** All of a layer that containers may use comes in the end. */
   #attach(layer: Layer, tree: LayerTree): AttachedLayer | undefined {
     const files = async () => (await treeExtents(tree.path))[0];
-    return this.#d.lazy?.attach(layer, { files, readAhead: true, fill: true });
+    return this.#d.lazy()?.attach(layer, { files, readAhead: true, fill: true });
   }
 
   async #clear(slot: number, there: readonly MountInfo[]): Promise<void> {
@@ -304,6 +359,10 @@ async function takeDown(dir: string, there: readonly MountInfo[]): Promise<void>
   await rmdir(dir).catch((error: unknown) => {
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
   });
+}
+
+function isOwnTree(there: readonly MountInfo[]): boolean {
+  return there.length === 1 && there[0]?.fsType === 'fuse.peel';
 }
 
 function isOwnErofs(there: readonly MountInfo[]): boolean {

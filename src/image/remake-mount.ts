@@ -2,12 +2,14 @@
 import { dirname, join } from 'node:path';
 import { formatReference, parseReference } from '../oci/reference.ts';
 import type { MountRow } from '../state/mounts.ts';
+import { errorMessage } from '../layer/errors.ts';
 import { ImageError } from './errors.ts';
 import { checkMountTarget } from './mount-target.ts';
 import { mountsAt, readMountInfo } from './mountinfo.ts';
-import { mountImage } from './serve-mount.ts';
+import type { LoadedImage } from './loaded-image.ts';
+import { mountImage, mountOwner } from './serve-mount.ts';
 import type { Mounting, ServedMount, ServeMountDeps } from './serve-mount.ts';
-import type { TransportChoice } from './transports/transport.ts';
+import type { Served, TransportChoice } from './transports/transport.ts';
 import { isOurs } from './umount.ts';
 import { prepareWritable } from './writable.ts';
 
@@ -20,6 +22,8 @@ export async function remakeMount(
   const image = await deps.openImage(byDigest(row), { pull: 'missing', signal }, row.id);
   try {
     signal?.throwIfAborted();
+    const adopted = await adopt(deps, row, image, signal);
+    if (adopted !== undefined) return adopted;
     // Between the two mounts there is none: without a word in the row, whoever looks then, or finds what a killed process left,
     // would take it for one that somebody unmounted, and throw its changes away.
     deps.mounts.fail(row.id, 'it was being made again');
@@ -45,6 +49,52 @@ export async function remakeMount(
     await image.close();
     throw error;
   }
+}
+
+/** Where its connection was kept and what is mounted is still there, it goes on as if nothing had been. */
+async function adopt(
+  deps: ServeMountDeps,
+  row: MountRow,
+  image: LoadedImage,
+  signal: AbortSignal | undefined,
+): Promise<ServedMount | undefined> {
+  const [kept, ...others] = deps.connections?.take(mountOwner(row.id)) ?? [];
+  for (const other of others) await other.end();
+  if (kept === undefined) return undefined;
+  const { dir } = row;
+  const top = mountsAt(await readMountInfo(), dir).at(-1);
+  const transport = deps.transports.find(({ name }) => name === row.transport);
+  if (transport?.adopt === undefined || top === undefined || !isOurs(top, [row])) {
+    await kept.end();
+    return undefined;
+  }
+  const log = deps.log.child({ mount: row.id });
+  let served: Served | undefined;
+  try {
+    served = await transport.adopt({ image, dir, finalDir: dir, log, signal }, kept);
+  } catch (error) {
+    await kept.end();
+    log.warn({ dir, error: errorMessage(error) }, 'mount cannot be adopted: it is made anew');
+  }
+  if (served === undefined) return undefined;
+  const mountDir = join(deps.root, 'mounts', row.id);
+  const changes = row.upper === undefined ? undefined : dirname(row.upper);
+  const writable =
+    row.upper === undefined || changes === undefined
+      ? undefined
+      : { lower: join(mountDir, 'lower'), upper: row.upper, work: join(changes, 'work') };
+  return await mountImage(
+    deps,
+    {
+      transport: transport.name,
+      logPath: undefined,
+      daemon: true,
+      readAhead: row.readAhead,
+      fill: row.fill,
+      signal,
+    },
+    { id: row.id, dir, mountDir, image, writable, earlier: row, adopted: { transport, served } },
+  );
 }
 
 function byDigest({ reference, digest }: MountRow): string {

@@ -6,7 +6,9 @@ import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { MountRow, MountTable } from '../state/mounts.ts';
 import { mountWithTransport } from './choose-transport.ts';
+import type { ChosenTransport } from './choose-transport.ts';
 import { ImageError } from './errors.ts';
+import type { KeptConnections } from './kept-connections.ts';
 import type { LayerStatus, OpenImageOptions } from './image.ts';
 import type { LoadedImage } from './loaded-image.ts';
 import { serveLazily } from './serve-lazily.ts';
@@ -47,6 +49,8 @@ export interface ServeMountDeps {
   readonly mounts: MountTable;
   /** Undefined: only what is read is fetched. */
   readonly lazily?: LazyService | undefined;
+  /** Where FUSE connections outlive this process. */
+  readonly connections?: KeptConnections | undefined;
   readonly root: string;
   readonly uid: number;
   readonly log: Logger;
@@ -102,6 +106,12 @@ export interface Mounting {
   readonly writable: WritablePaths | undefined;
   /** What it was before, when it is made again. */
   readonly earlier?: MountRow | undefined;
+  /** It was never away: an earlier process served it until now. */
+  readonly adopted?: Pick<ChosenTransport, 'transport' | 'served'> | undefined;
+}
+
+export function mountOwner(id: string): string {
+  return `mount:${id}`;
 }
 
 /** Puts the open image at its place. Errors: ImageError; nothing is mounted then, and the image is still open. */
@@ -110,15 +120,19 @@ export async function mountImage(
   options: Pick<ServeMountOptions, 'transport' | 'logPath' | 'daemon' | 'readAhead' | 'fill' | 'signal'>,
   mounting: Mounting,
 ): Promise<ServedMount> {
-  const { dir, image, writable, mountDir, id, earlier } = mounting;
-  const { system } = deps;
+  const { dir, image, writable, mountDir, id, earlier, adopted } = mounting;
+  const { system, connections } = deps;
   const log = deps.log.child({ mount: id });
-  const request = { image, dir: writable?.lower ?? dir, finalDir: dir, log, signal: options.signal };
-  if (writable !== undefined) await dressUpper(writable.upper, image.rootEntry());
-  const { transport, served, why } = await mountWithTransport(deps.transports, options.transport, request);
+  const keep = options.daemon && connections ? () => connections.create(mountOwner(id)) : undefined;
+  const request = { image, dir: writable?.lower ?? dir, finalDir: dir, log, keep, signal: options.signal };
+  if (writable !== undefined && adopted === undefined) await dressUpper(writable.upper, image.rootEntry());
+  const { transport, served, why } =
+    adopted === undefined
+      ? await mountWithTransport(deps.transports, options.transport, request)
+      : { ...adopted, why: earlier?.why ?? '' };
   let attached = writable === undefined;
   try {
-    if (writable !== undefined) {
+    if (writable !== undefined && adopted === undefined) {
       await putOverlay(system, dir, writable);
       attached = true;
     }
@@ -146,7 +160,8 @@ export async function mountImage(
         ? async () => {}
         : serveLazily(deps.lazily, { image, dir, readAhead: row.readAhead, fill: row.fill, log });
     // After the answer: whoever waits for the mount need not wait for this.
-    setImmediate(() => log.info({ dir, reference: row.reference, transport: transport.name, why }, 'mounted'));
+    const said = adopted === undefined ? 'mounted' : 'mount goes on';
+    setImmediate(() => log.info({ dir, reference: row.reference, transport: transport.name, why }, said));
     void releaseMemory().catch((error: unknown) =>
       log.debug({ error: errorMessage(error) }, 'memory was not given back'),
     );
@@ -162,7 +177,7 @@ export async function mountImage(
     const leave = async () => {
       // One that was detached and has users left is over with this process.
       isLeft = mountsAt(await readMountInfo(), dir).length > 0;
-      await served.stop();
+      await (isLeft && served.leave !== undefined ? served.leave() : served.stop());
       await closed;
     };
     return {
@@ -175,7 +190,7 @@ export async function mountImage(
       leave,
     };
   } catch (error) {
-    if (attached) await unmountOrDetach(system, dir);
+    if (attached && adopted === undefined) await unmountOrDetach(system, dir);
     await served.stop();
     throw error;
   }

@@ -11,6 +11,10 @@ export interface FsStat {
   readonly totalBytes: number;
 }
 
+export interface ExecuteOptions {
+  readonly fds?: readonly number[] | undefined;
+}
+
 /** Magic numbers of statfs(2) that matter here. */
 export const fsType = { tmpfs: 0x01021994, overlay: 0x794c7630, fuse: 0x65735546, erofs: 0xe0f5e1e2 } as const;
 
@@ -29,9 +33,11 @@ interface Native {
   sysCanDirectIo(path: RawPath): boolean;
   sysUndumpable(): void;
   sysBoundingSet(): bigint;
-  sysExecBounded(keep: bigint, words: readonly string[], fds: readonly number[]): void;
+  sysLimitBoundingSet(keep: bigint): void;
   sysTrimHeap(): void;
+  sysExecute(path: RawPath, words: readonly string[], fds: readonly number[]): void;
   sysNotify(address: string, text: string): void;
+  sysListenUnix(path: string): number;
 }
 
 const native = (): Native => addon() as Native;
@@ -101,13 +107,9 @@ export function boundingSet(): bigint {
   return native().sysBoundingSet();
 }
 
-/**
- * Replaces this process by another program, `words` being its path and its arguments, that has no capabilities but those of `keep`. The environment stays, and of
- * what is open `fds` (Node marks all that it was started with for closing). Returns only by an error; EPERM where the set cannot be changed.
- */
-export function execBounded(keep: bigint, words: readonly string[], fds: readonly number[]): never {
-  native().sysExecBounded(keep, words, fds);
-  throw new Error('execv came back');
+/** Takes everything from it that is not in `keep`: what this process becomes or starts can have no more. EPERM where that is not allowed. */
+export function limitBoundingSet(keep: bigint): void {
+  native().sysLimitBoundingSet(keep);
 }
 
 /** Gives the pages of memory that was freed outside of V8 back to the system; some ms. */
@@ -118,4 +120,21 @@ export function trimHeap(): void {
 /** One datagram to the service manager; `address` is the value of NOTIFY_SOCKET. */
 export function notifyServiceManager(address: string, text: string): void {
   native().sysNotify(address, text);
+}
+
+/**
+ * A unix socket that listens at `path`, which only its owner may open (0600). Unlike one of Node's, its file stays when it is closed. The fd
+ * is the caller's. Throws EADDRINUSE for a path that is there, ENAMETOOLONG.
+ */
+export function listenUnixSocket(path: string): number {
+  return native().sysListenUnix(path);
+}
+
+/**
+ * execve(2): this process becomes another program, with the environment it was started with. `words` begins with the program's name. Of what is
+ * open stdin, stdout, stderr and `fds` stay. Nothing that was to be written or closed in order is; throws when there is no such program.
+ */
+export function execute(path: RawPath, words: readonly string[], { fds = [] }: ExecuteOptions = {}): never {
+  native().sysExecute(path, words, [0, 1, 2, ...fds]);
+  throw new Error('execve returned');
 }

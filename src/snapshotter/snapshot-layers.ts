@@ -5,10 +5,8 @@ import type { ContentFetcher } from '../image/content.ts';
 import type { IndexChoice } from '../image/index-choice.ts';
 import { isAnyFormatOn } from '../image/index-formats.ts';
 import type { IndexFormats } from '../image/index-formats.ts';
-import { kernelRefusal } from '../image/kernel-probe.ts';
 import type { LayerMountStatus } from '../image/layer-mount-status.ts';
 import { knownManifest } from '../image/known-manifest.ts';
-import { LayerMounter } from '../image/layer-mounter.ts';
 import type { LayerTransportChoice } from '../image/layer-mounter.ts';
 import { LayerMounts } from '../image/layer-mounts.ts';
 import { LayerTrees } from '../image/layer-trees.ts';
@@ -19,7 +17,6 @@ import type { LayerLease } from '../image/open-layers.ts';
 import type { OpenOrigin } from '../image/origin.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
 import type { NewStart } from '../image/start-recorder.ts';
-import { fuseDeviceRefusal } from '../image/transports/fuse-device.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { IndexJobs } from '../layer/index-job.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
@@ -53,6 +50,8 @@ import type {
   ProvideOutcome,
   RootAttributes,
 } from './layer-provider.ts';
+import { openSnapshotMounts } from './snapshot-mounts.ts';
+import type { SnapshotMounts } from './snapshot-mounts.ts';
 import { SlotPins } from './slot-pins.ts';
 
 export interface SnapshotLayersConfig {
@@ -78,6 +77,8 @@ export interface SnapshotLayersDeps {
   readonly store: LayerStore;
   readonly content: ContentFetcher;
   readonly openOrigin: OpenOrigin;
+  /** Opened already; else it is done here. */
+  readonly mounts?: SnapshotMounts | undefined;
   /** Who compiles trees; default threads of its own. */
   readonly jobs?: IndexJobs | undefined;
   /** Trees carry opaque marks as `user.overlay.opaque`. */
@@ -101,7 +102,7 @@ export interface SnapshotLayersDeps {
 const maxSessions = 64;
 const sessionMs = 180_000;
 
-type Parts = SnapshotLayersDeps & {
+type Parts = Omit<SnapshotLayersDeps, 'mounts'> & {
   readonly open: OpenLayers;
   readonly trees: LayerTrees;
   readonly mounts: LayerMounts;
@@ -132,30 +133,13 @@ export class SnapshotLayers implements LayerProvider {
 
   /** Mounts what snapshots show, without a request; what cannot be restored is in `status()`. Errors: those of the state directory. */
   static async open(deps: SnapshotLayersDeps): Promise<SnapshotLayers> {
-    const { root, runDir, state, store, openOrigin, config, log } = deps;
-    const open = new OpenLayers();
-    const trees = new LayerTrees(root, deps.jobs);
-    const mounter = new LayerMounter({
-      transport: config.transport,
-      kernelRefusal: async () => fuseDeviceRefusal() ?? (await kernelRefusal(root, runDir)),
-      log,
-    });
-    const downloads = config.downloadsPerImage;
-    const lazy = deps.lazily?.lazy;
-    const mounts = await LayerMounts.open({
-      root,
-      state,
-      store,
-      open,
-      trees,
-      mounter,
-      openOrigin,
-      lazy,
-      log,
-      downloads,
-    });
-    await mounts.restore(state.slots.shown());
-    return new SnapshotLayers({ ...deps, open, trees, mounts });
+    const { state, config } = deps;
+    const lazy = () => deps.lazily?.lazy;
+    const opened =
+      deps.mounts ??
+      (await openSnapshotMounts({ ...deps, transport: config.transport, downloads: config.downloadsPerImage, lazy }));
+    await opened.mounts.restore(state.slots.shown());
+    return new SnapshotLayers({ ...deps, ...opened });
   }
 
   async provide(wish: LayerWish): Promise<ProvideOutcome> {

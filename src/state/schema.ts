@@ -189,4 +189,25 @@ export const migrations: readonly string[] = [
   ALTER TABLE mounts ADD COLUMN read_ahead INTEGER NOT NULL DEFAULT 1; -- what is likely to be read next is fetched before it is
   ALTER TABLE mounts ADD COLUMN fill INTEGER NOT NULL DEFAULT 0; -- all of the image is fetched in the end
   `,
+  `
+  CREATE TABLE connections (
+    id        TEXT NOT NULL PRIMARY KEY,          -- names its file descriptors, which outlive the process
+    owner     TEXT NOT NULL,                      -- what is served: layers, slot:NUMBER or mount:ID
+    boot      TEXT NOT NULL,                      -- a connection ends with it
+    tree      TEXT,                               -- which file the kernel knows nodes of; NULL: of the rows in blobs
+    flags     INTEGER NOT NULL,                   -- that INIT agreed on; 0: it had not come
+    next_node INTEGER NOT NULL                    -- the kernel has never heard of this one and those above it
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE blobs (
+    connection TEXT NOT NULL REFERENCES connections (id) ON DELETE CASCADE,
+    node       INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    place      INTEGER NOT NULL,                  -- the slot that it is for, or the device of the image
+    layer      TEXT NOT NULL,
+    mode       TEXT NOT NULL,                     -- as the kernel has opened it: undecided, plain or passthrough
+    backing_id INTEGER NOT NULL,                  -- of passthrough; else 0
+    PRIMARY KEY (connection, node)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { ConnectionTable } from './connections.ts';
 import { openDatabase } from './database.ts';
 import { ImageTable } from './images.ts';
 import { IndexTable } from './indexes.ts';
@@ -15,6 +16,7 @@ import { ZtocTable } from './ztocs.ts';
 
 /** The node's durable facts, one table group per property. */
 export interface State {
+  readonly connections: ConnectionTable;
   readonly images: ImageTable;
   readonly indexes: IndexTable;
   readonly layers: LayerTable;
@@ -37,6 +39,7 @@ export interface State {
 export function openState(root: string): State {
   const db = openDatabase(join(root, 'peel.db'));
   return {
+    connections: new ConnectionTable(db),
     images: new ImageTable(db),
     indexes: new IndexTable(db),
     layers: new LayerTable(db),

@@ -15,7 +15,7 @@ export type UnixAddress = { readonly path: string } | { readonly fd: number };
 export async function listenUnix(server: Server, address: UnixAddress): Promise<void> {
   if ('path' in address) {
     await makeDirectory(dirname(address.path), 0o700);
-    await clearStale(address.path);
+    await clearStaleSocket(address.path);
   }
   const listening = once(server, 'listening');
   // Nobody gets in between bind(2) and chmod(2).
@@ -29,7 +29,8 @@ export async function listenUnix(server: Server, address: UnixAddress): Promise<
   if ('path' in address) await chmod(address.path, 0o600);
 }
 
-async function clearStale(path: string): Promise<void> {
+/** Removes a socket that nobody listens on. Errors: EADDRINUSE. */
+export async function clearStaleSocket(path: string): Promise<void> {
   const found = await lstat(path).catch(() => undefined);
   if (found === undefined) return;
   if (!found.isSocket() || (await answers(path))) {

@@ -53,10 +53,20 @@ class Kernel {
     int pair[2];
     CHECK_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     fd_ = pair[0];
+    kept_ = peel::Fd(pair[1]);
+    serve(std::move(filesystem), threads);
+  }
+
+  /** Another process takes the connection over; the one before has gone. With `taken`, it keeps how far requests were taken there. */
+  void serve(std::shared_ptr<Filesystem> filesystem, unsigned threads, std::optional<Adoption> adoption = {},
+             const std::string& taken = {}) {
+    session.reset();
     Session::Options options;
-    options.fd = pair[1];
+    options.fd = ::dup(kept_.get());
     options.threads = threads;
     options.filesystem = std::move(filesystem);
+    options.adoption = adoption;
+    if (!taken.empty()) CHECK_EQ(TakenRequests::open(taken, options.taken), 0);
     options.onClosed = [this](const std::string& reason) { reason_ = reason; };
     options.onError = [this](const std::string& text) {
       std::lock_guard lock(mutex_);
@@ -121,6 +131,10 @@ class Kernel {
   bool hasEnded() const { return ended_; }
 
   void hangUp() { ::shutdown(fd_, SHUT_RDWR); }
+  bool isAsleep() {
+    pollfd waiting{fd_, POLLIN, 0};
+    return ::poll(&waiting, 1, 30) == 0;
+  }
 
   const std::string& reason() const { return reason_; }
   std::vector<std::string> errors() {
@@ -133,6 +147,7 @@ class Kernel {
  private:
   int fd_;
   bool ended_ = false;
+  peel::Fd kept_;  // as a keeper has it
   std::vector<uint8_t> buffer_ = std::vector<uint8_t>(128 << 10);
   std::string reason_;
   std::mutex mutex_;

@@ -11,71 +11,20 @@
 
 #include "fuse/blobs_server.hpp"
 #include "fuse_fixture.hpp"
+#include "fuse_layer.hpp"
 
 using namespace fuse_fixture;
-using peel::DecodeInput;
-using peel::DecodeResult;
-using peel::LayerCache;
 
 namespace {
-
-constexpr uint64_t kSpan = 8192;
-constexpr uint64_t kStream = 10 * kSpan + 100;
-
-class Layer {
- public:
-  Layer() {
-    char path[] = "/tmp/peel-reads-XXXXXX";
-    CHECK(::mkdtemp(path) != nullptr);
-    dir_ = path;
-    check::Random random{99};
-    for (uint64_t i = 0; i < kStream; ++i) bytes.push_back(static_cast<uint8_t>(random.next()));
-    LayerCache::Options options;
-    options.dir = dir_ + "/blob";
-    options.livePath = dir_ + "/live";
-    options.streamSize = kStream;
-    for (uint64_t at = 0; at < kStream; at += kSpan) options.spanStarts.push_back(at);
-    options.spanStarts.push_back(kStream);
-    CHECK_EQ(LayerCache::open(options, cache), 0);
-    cache->setMissHandler([this](const uint32_t* spans, size_t count) {
-      std::lock_guard lock(mutex_);
-      for (size_t i = 0; i < count; ++i) asked_.push_back(spans[i]);
-    });
-  }
-  ~Layer() {
-    cache->shutdown();
-    cache.reset();
-    std::filesystem::remove_all(dir_);
-  }
-
-  void bring(uint32_t span) {
-    DecodeInput input{};
-    input.data = bytes.data() + cache->spanStart(span);
-    input.size = cache->spanSize(span);
-    DecodeResult result;
-    CHECK_EQ(cache->decode(span, input, result), 0);
-  }
-
-  std::vector<uint32_t> asked() {
-    std::lock_guard lock(mutex_);
-    return asked_;
-  }
-
-  std::shared_ptr<LayerCache> cache;
-  std::vector<uint8_t> bytes;
-
- private:
-  std::string dir_;
-  std::mutex mutex_;
-  std::vector<uint32_t> asked_;
-};
 
 struct Bench {
   Layer layer;
   std::shared_ptr<BlobsServer> blobs = std::make_shared<BlobsServer>();
   std::unique_ptr<Kernel> kernel;
   Bench() {
-    CHECK_EQ(blobs->add("a", layer.cache, false), 0);
+    uint64_t node = 0;
+    CHECK_EQ(blobs->add("a", layer.cache, false, node), 0);
+    CHECK_EQ(node, 2u);
     kernel = std::make_unique<Kernel>(blobs, 3);
   }
   std::vector<uint8_t> read(uint64_t unique, uint64_t offset, uint32_t size) {
@@ -192,7 +141,8 @@ TEST(a_removed_blob_lets_go_of_its_layer_once_the_reads_under_way_are_done) {
   {
     Layer other;
     held = other.cache;
-    CHECK_EQ(bench.blobs->add("b", other.cache, false), 0);
+    uint64_t node = 0;
+    CHECK_EQ(bench.blobs->add("b", other.cache, false, node), 0);
     ReadIn in{};
     in.size = 512;
     bench.kernel->send(bench.kernel->request(Opcode::kRead, 2, 3, in));
@@ -206,7 +156,7 @@ TEST(a_removed_blob_lets_go_of_its_layer_once_the_reads_under_way_are_done) {
     CHECK_EQ(other.cache.use_count(), 1);
     CHECK_EQ(bench.kernel->call(bench.kernel->request(Opcode::kRead, 4, 3, in)).header.error, -ESTALE);
     CHECK_EQ(bench.kernel->call(bench.kernel->request(Opcode::kOpen, 6, 3, OpenIn{})).header.error, -ESTALE);
-    CHECK_EQ(bench.blobs->add("b", other.cache, false), -EEXIST);
+    CHECK_EQ(bench.blobs->add("b", other.cache, false, node), -EEXIST);
   }
   CHECK(held.expired());
   const std::array<char, 2> name{'b', 0};

@@ -13,6 +13,8 @@ export interface ContainerOptions {
 
 export interface Container {
   readonly id: string;
+  /** Of its first process, as the machine numbers it. */
+  pid(): Promise<number>;
   /** Runs a command in it. */
   exec(...command: readonly string[]): Promise<RunResult>;
   /** Kills and removes it with its snapshot. Idempotent. */
@@ -60,6 +62,11 @@ export async function startContainer(
   let [calls, removed] = [0, false];
   return {
     id,
+    pid: async () => {
+      const tasks = await containerd.ctrIn(namespace, 'task', 'ls');
+      const row = tasks.split('\n').map((line) => line.trim().split(/\s+/));
+      return Number(row.find(([name]) => name === id)?.[1]);
+    },
     exec: async (...args) => {
       const call = `e${(calls += 1)}`;
       return await logged(containerd, `${id}-${call}`, async (options) => {

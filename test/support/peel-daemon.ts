@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { StatusReport } from '../../src/daemon/status-report.ts';
 import type { ProxySnapshotter } from './containerd.ts';
 import { type SeenStatus, seenStatus } from './daemon-status.ts';
+import { KeeperProcess } from './keeper-process.ts';
 import { mountsBelow, processesUsing } from './leftovers.ts';
 import { nodePrefix } from './peel-node.ts';
 import { peelMain, type RunOptions, type RunResult } from './run.ts';
@@ -26,6 +27,7 @@ export class PeelDaemon {
   readonly configFile = path.join(this.dir, 'config.toml');
   readonly env: Readonly<Record<string, string>>;
   #child: ChildProcess | undefined;
+  #keeper: KeeperProcess | undefined;
 
   constructor({ config = [], env = {} }: PeelDaemonOptions = {}) {
     // The user's registries and passwords are none of the test's.
@@ -63,6 +65,12 @@ export class PeelDaemon {
 
   get proxy(): ProxySnapshotter {
     return { name: 'peel', socket: this.socket, root: this.root };
+  }
+
+  /** A process that keeps file descriptors, until `close`. */
+  async startKeeper(): Promise<KeeperProcess> {
+    this.#keeper = await KeeperProcess.start(this.runDir, this.configFile, this.env);
+    return this.#keeper;
   }
 
   /** Resolves when it serves. Once more, after it has ended, over the same state. */
@@ -128,6 +136,7 @@ export class PeelDaemon {
   async close(): Promise<void> {
     this.resume();
     await this.stop();
+    this.#keeper?.kill();
     for (const point of mountsBelow(this.dir)) spawnSync('umount', ['-l', point]);
     for (const pid of processesUsing(this.dir)) process.kill(pid, 'SIGKILL');
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });

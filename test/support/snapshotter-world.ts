@@ -14,6 +14,8 @@ export interface WorldOptions {
   readonly config?: ((containerd: Containerd, daemon: PeelDaemon) => readonly string[]) | undefined;
   /** Lines of its table `unpack`, behind the address of containerd. */
   readonly unpack?: readonly string[] | undefined;
+  /** The daemon's file descriptors outlive it. */
+  readonly keeper?: boolean | undefined;
   /** What the registry has, at a folder of its own. */
   readonly store?: ((dir: string) => Promise<Registry>) | undefined;
 }
@@ -37,13 +39,14 @@ export class SnapshotterWorld {
     this.containerd = containerd;
   }
 
-  static async start({ config, unpack, store }: WorldOptions = {}): Promise<SnapshotterWorld> {
+  static async start({ config, unpack, keeper, store }: WorldOptions = {}): Promise<SnapshotterWorld> {
     const registry = await TestRegistry.start(store);
     const daemon = new PeelDaemon();
     const containerd = await Containerd.start({ containers: true, proxy: daemon.proxy });
     const world = new SnapshotterWorld(registry, daemon, containerd);
     try {
       world.configure(config?.(containerd, daemon), unpack);
+      if (keeper === true) await daemon.startKeeper();
       await daemon.start();
     } catch (error) {
       await world.close();

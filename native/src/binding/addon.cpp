@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "binding/fd_messages.hpp"
 #include "binding/fuse_server.hpp"
 #include "binding/layer_cache.hpp"
 #include "binding/loop.hpp"
@@ -15,6 +16,7 @@ namespace {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   peel::JsLoop::of(env);
   peel::exportLayerCache(env, exports);
+  peel::exportFdMessages(env, exports);
   peel::exportFuseServer(env, exports);
   peel::exportMounts(env, exports);
   peel::exportSys(env, exports);

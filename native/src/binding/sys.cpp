@@ -13,6 +13,7 @@
 #include "sys/capabilities.hpp"
 #include "sys/fd.hpp"
 #include "sys/files.hpp"
+#include "sys/listen_unix.hpp"
 #include "sys/resident_file.hpp"
 
 namespace peel {
@@ -106,22 +107,13 @@ Napi::Value undumpable(const Napi::CallbackInfo& info) {
 // -> bigint
 Napi::Value bounding(const Napi::CallbackInfo& info) { return Napi::BigInt::New(info.Env(), boundingSet()); }
 
-template <class T>
-std::vector<T> arrayArg(Napi::Value value, T (*itemArg)(Napi::Value)) {
-  if (!value.IsArray()) throw Napi::TypeError::New(value.Env(), "expected an array");
-  const Napi::Array array = value.As<Napi::Array>();
-  std::vector<T> out;
-  for (uint32_t i = 0; i < array.Length(); ++i) out.push_back(itemArg(array.Get(i)));
-  return out;
-}
-
-// (keep: bigint, words, fds): comes back only to throw
-Napi::Value exec(const Napi::CallbackInfo& info) {
+// (keep: bigint)
+Napi::Value limitBounding(const Napi::CallbackInfo& info) {
   if (!info[0].IsBigInt()) throw Napi::TypeError::New(info.Env(), "expected a bigint");
   bool lossless = false;
   const uint64_t keep = info[0].As<Napi::BigInt>().Uint64Value(&lossless);
   if (!lossless) throw Napi::TypeError::New(info.Env(), "expected at most 64 bits");
-  check(info.Env(), execBounded(keep, arrayArg(info[1], stringArg), arrayArg(info[2], intArg)), "execv");
+  check(info.Env(), limitBoundingSet(keep), "prctl");
   return info.Env().Undefined();
 }
 
@@ -133,6 +125,25 @@ Napi::Value trim(const Napi::CallbackInfo& info) {
 // (address, text)
 Napi::Value notify(const Napi::CallbackInfo& info) {
   check(info.Env(), sendNotify(stringArg(info[0]), stringArg(info[1])), "sendto");
+  return info.Env().Undefined();
+}
+
+// (path) -> fd
+Napi::Value listenSocket(const Napi::CallbackInfo& info) {
+  const std::string path = stringArg(info[0]);
+  Fd fd;
+  check(info.Env(), listenUnix(path, fd), "listen on '" + path + "'");
+  return Napi::Number::New(info.Env(), fd.release());
+}
+
+// (path, words, fds): does not return
+Napi::Value execute(const Napi::CallbackInfo& info) {
+  const std::string path = pathArg(info[0]);
+  if (!info[2].IsArray()) throw Napi::TypeError::New(info.Env(), "expected an array");
+  const Napi::Array array = info[2].As<Napi::Array>();
+  std::vector<int> fds;
+  for (uint32_t i = 0; i < array.Length(); ++i) fds.push_back(intArg(array.Get(i)));
+  check(info.Env(), executeProgram(path, stringsArg(info[1]), fds), "execve '" + path + "'");
   return info.Env().Undefined();
 }
 
@@ -222,11 +233,13 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysCanDirectIo", Napi::Function::New(env, directIo));
   exports.Set("sysUndumpable", Napi::Function::New(env, undumpable));
   exports.Set("sysBoundingSet", Napi::Function::New(env, bounding));
-  exports.Set("sysExecBounded", Napi::Function::New(env, exec));
+  exports.Set("sysLimitBoundingSet", Napi::Function::New(env, limitBounding));
   exports.Set("sysTrimHeap", Napi::Function::New(env, trim));
   exports.Set("sysMapResident", Napi::Function::New(env, mapResident));
   exports.Set("sysUnmapResident", Napi::Function::New(env, unmapResident));
+  exports.Set("sysExecute", Napi::Function::New(env, execute));
   exports.Set("sysNotify", Napi::Function::New(env, notify));
+  exports.Set("sysListenUnix", Napi::Function::New(env, listenSocket));
 }
 
 }  // namespace peel

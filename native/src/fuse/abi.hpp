@@ -47,6 +47,13 @@ inline constexpr uint32_t kOpenPassthrough = 1u << 7;
 
 /** Set in `unique` of an INTERRUPT; the rest is the request it speaks of. */
 inline constexpr uint64_t kInterruptBit = 1;
+/** From one request to the next. */
+inline constexpr uint64_t kUniqueStep = 2;
+/** Set in `unique` of a request that the kernel sends again; it is answered with it. */
+inline constexpr uint64_t kResendBit = 1ull << 63;
+
+/** In `error` of a message with `unique` 0: everything that was read and not answered is sent again (7.40). */
+inline constexpr int32_t kNotifyResend = 7;
 
 struct InHeader {
   uint32_t len;

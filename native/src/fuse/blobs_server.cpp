@@ -12,32 +12,76 @@
 namespace peel::fuse {
 namespace {
 
-constexpr uint64_t kFirstBlob = 2;
-
 /** EROFS counts the devices in blocks of 512: the last one must be there in full, or its read is EIO. */
 uint64_t roundUp(uint64_t size) { return (size + 511) & ~uint64_t{511}; }
 
+bool isFileName(const std::string& name) {
+  return !name.empty() && name.size() <= 255 && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos;
+}
+
 }  // namespace
 
-int BlobsServer::add(const std::string& name, std::shared_ptr<LayerCache> cache, bool passthrough) {
-  if (name.empty() || name.size() > 255 || name == "." || name == ".." || name.find('/') != std::string::npos ||
-      name.find('\0') != std::string::npos) {
-    return -EINVAL;
-  }
-  if (passthrough && !cache->complete()) return -EINVAL;
+int BlobsServer::add(const std::string& name, std::shared_ptr<LayerCache> cache, bool passthrough, uint64_t& node) {
+  if (!isFileName(name) || (passthrough && !cache->complete())) return -EINVAL;
   auto blob = std::make_shared<Blob>();
   blob->name = name;
   blob->size = roundUp(cache->streamSize());
   blob->cache = std::move(cache);
   blob->passthrough = passthrough;
+  std::unique_lock lock(mutex_);
+  node = next_;
+  return put(node, blob);
+}
+
+int BlobsServer::adopt(const std::string& name, std::shared_ptr<LayerCache> cache, const Known& known) {
+  const bool isPassthrough = known.mode == Mode::Passthrough;
+  if (!isFileName(name) || known.node <= kRootId || known.mode == Mode::Removed ||
+      isPassthrough != (known.backingId > 0)) {
+    return -EINVAL;
+  }
+  auto blob = std::make_shared<Blob>();
+  blob->name = name;
+  blob->size = roundUp(cache->streamSize());
+  blob->cache = std::move(cache);
+  blob->passthrough = isPassthrough;
+  blob->mode = known.mode;
+  blob->backingId = known.backingId;
+  std::unique_lock lock(mutex_);
+  return put(known.node, blob);
+}
+
+/** With the mutex held. */
+int BlobsServer::put(uint64_t node, const std::shared_ptr<Blob>& blob) {
+  if (blobs_.contains(node) || !nodes_.emplace(blob->name, node).second) return -EEXIST;
+  blobs_.emplace(node, blob);
+  next_ = std::max(next_, node + 1);
   timespec now;
   ::clock_gettime(CLOCK_REALTIME, &now);
-  std::unique_lock lock(mutex_);
-  if (!nodes_.emplace(name, blobs_.size() + kFirstBlob).second) return -EEXIST;
-  blobs_.push_back(std::move(blob));
   // The root's listing is cached by the kernel; a new mtime is what makes it ask again.
   changedSec_ = now.tv_sec;
   changedNs_ = static_cast<uint32_t>(now.tv_nsec);
+  return 0;
+}
+
+void BlobsServer::skipTo(uint64_t node) {
+  std::unique_lock lock(mutex_);
+  next_ = std::max(next_, node);
+}
+
+int BlobsServer::known(const std::string& name, Known& out) const {
+  std::shared_ptr<Blob> blob;
+  {
+    std::shared_lock lock(mutex_);
+    const auto found = nodes_.find(name);
+    if (found == nodes_.end()) return -ENOENT;
+    out.node = found->second;
+  }
+  blob = find(out.node);
+  if (!blob) return -ENOENT;
+  std::lock_guard lock(blob->mutex);
+  out.mode = blob->mode;
+  out.backingId = blob->backingId;
   return 0;
 }
 
@@ -47,8 +91,10 @@ int BlobsServer::remove(int deviceFd, const std::string& name) {
     std::unique_lock lock(mutex_);
     const auto found = nodes_.find(name);
     if (found == nodes_.end()) return -ENOENT;
-    blob = std::move(blobs_[found->second - kFirstBlob]);
-    if (!blob) return -ENOENT;
+    const auto there = blobs_.find(found->second);
+    if (there == blobs_.end()) return -ENOENT;
+    blob = std::move(there->second);
+    blobs_.erase(there);
   }
   std::lock_guard lock(blob->mutex);
   // Files that are open keep the backing file by themselves.
@@ -65,12 +111,8 @@ void BlobsServer::onInit(uint64_t flags) { canPassthrough_ = (flags & init_flag:
 
 std::shared_ptr<BlobsServer::Blob> BlobsServer::find(uint64_t node) const {
   std::shared_lock lock(mutex_);
-  return node >= kFirstBlob && node - kFirstBlob < blobs_.size() ? blobs_[node - kFirstBlob] : nullptr;
-}
-
-uint64_t BlobsServer::end() const {
-  std::shared_lock lock(mutex_);
-  return kFirstBlob + blobs_.size();
+  const auto found = blobs_.find(node);
+  return found == blobs_.end() ? nullptr : found->second;
 }
 
 void BlobsServer::fill(const Blob& blob, uint64_t node, Attr& attr) const {
@@ -137,15 +179,14 @@ int BlobsServer::readdir(uint64_t node, uint64_t offset, DirBuffer& out) {
   const EntryOut none{};
   if (offset == 0 && !out.add(".", kRootId, 1, kDir, none)) return 0;
   if (offset <= 1 && !out.add("..", kRootId, 2, kDir, none)) return 0;
-  const uint64_t last = end();
-  for (uint64_t at = std::max<uint64_t>(offset, kFirstBlob); at < last; ++at) {
-    const auto blob = find(at);
-    if (!blob) continue;
+  std::shared_lock lock(mutex_);
+  for (auto at = blobs_.lower_bound(std::max(offset, kRootId + 1)); at != blobs_.end(); ++at) {
+    const auto& [id, blob] = *at;
     EntryOut entry{};
-    entry.nodeid = at;
+    entry.nodeid = id;
     entry.attrValid = kForever;
-    fill(*blob, at, entry.attr);
-    if (!out.add(blob->name, at, at + 1, kFile, entry)) return 0;
+    fill(*blob, id, entry.attr);
+    if (!out.add(blob->name, id, id + 1, kFile, entry)) return 0;
   }
   return 0;
 }
@@ -213,8 +254,7 @@ int BlobsServer::lseek(uint64_t node, uint64_t offset, uint32_t whence, uint64_t
 void BlobsServer::statfs(Statfs& out) {
   std::shared_lock lock(mutex_);
   out.bsize = out.frsize = 512;
-  for (const auto& blob : blobs_) {
-    if (!blob) continue;
+  for (const auto& [node, blob] : blobs_) {
     ++out.files;
     out.blocks += blob->size / 512;
   }

@@ -145,6 +145,14 @@ ParkedReads::Interrupt ParkedReads::interrupt(uint64_t unique) {
 }
 
 void ParkedReads::drain(int err) {
+  end([this, err](uint64_t unique) { replyError(fd_, unique, err); });
+}
+
+void ParkedReads::abandon() {
+  end([](uint64_t) {});
+}
+
+void ParkedReads::end(const std::function<void(uint64_t unique)>& reply) {
   std::unordered_map<uint64_t, std::shared_ptr<PendingRead>> left;
   {
     std::lock_guard lock(mutex_);
@@ -152,7 +160,7 @@ void ParkedReads::drain(int err) {
   }
   for (const auto& [unique, read] : left) {
     if (claim(*read)) {
-      replyError(fd_, unique, err);
+      reply(unique);
       release();
     }
     read->cancel();

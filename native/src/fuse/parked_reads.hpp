@@ -65,6 +65,8 @@ class ParkedReads : public std::enable_shared_from_this<ParkedReads> {
 
   /** Answers everything with `err` and returns when nobody uses the fd any more. */
   void drain(int err);
+  /** The same without an answer: whoever has the connection next is asked again. */
+  void abandon();
   size_t size() const;
 
  private:
@@ -74,6 +76,7 @@ class ParkedReads : public std::enable_shared_from_this<ParkedReads> {
   /** With err 0: what this thread gathered. */
   void answer(PendingRead& read, int err);
   void list(const std::shared_ptr<PendingRead>& read);
+  void end(const std::function<void(uint64_t unique)>& reply);
 
   const int fd_;
   const Hooks hooks_;

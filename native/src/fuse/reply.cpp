@@ -31,6 +31,7 @@ int replyOpen(int fd, uint64_t unique, const OpenOut& open) { return sendStruct(
 int replyStatfs(int fd, uint64_t unique, const Statfs& statfs) { return sendStruct(fd, unique, statfs); }
 int replyLseek(int fd, uint64_t unique, const LseekOut& lseek) { return sendStruct(fd, unique, lseek); }
 int replyXattrSize(int fd, uint64_t unique, uint32_t size) { return sendStruct(fd, unique, XattrSize{size, 0}); }
+int notifyResend(int fd) { return send(fd, 0, kNotifyResend, nullptr, 0); }
 int replyData(int fd, uint64_t unique, const void* data, size_t size) { return send(fd, unique, 0, data, size); }
 
 }  // namespace peel::fuse

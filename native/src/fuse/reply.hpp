@@ -20,6 +20,8 @@ int replyOpen(int fd, uint64_t unique, const OpenOut& open);
 int replyStatfs(int fd, uint64_t unique, const Statfs& statfs);
 int replyLseek(int fd, uint64_t unique, const LseekOut& lseek);
 int replyXattrSize(int fd, uint64_t unique, uint32_t size);
+/** Asks for all that was read and not answered. EINVAL of a kernel that does not know how. */
+int notifyResend(int fd);
 /** READ, READDIR, READLINK and the values of xattrs. */
 int replyData(int fd, uint64_t unique, const void* data, size_t size);
 

@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "fuse/backing.hpp"
+#include "fuse/reply.hpp"
 #include "sys/poison.hpp"
 
 namespace peel::fuse {
@@ -53,10 +54,26 @@ Session::Session(Options options) : options_(std::move(options)), fd_(options_.f
   parked_ = std::make_shared<ParkedReads>(fd_.get(), std::move(hooks));
   watch_ = std::make_unique<InterruptWatch>(parked_);
   installWakeSignal();
+  if (!options_.adoption) {
+    startThreads();
+    return;
+  }
+  agreed_ = options_.adoption->flags;
+  if (agreed_ != 0) options_.filesystem->onInit(agreed_);
+}
+
+void Session::startThreads() {
   const unsigned threads = options_.threads == 0 ? 1 : options_.threads;
   std::lock_guard lock(mutex_);
+  started_ = true;
   running_ = threads;
-  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
+}
+
+void Session::start() {
+  // Before anything is read: what this process has taken itself must neither be sent again nor failed.
+  if (!options_.adoption->resend || notifyResend(fd()) == EINVAL) failOrphans();
+  startThreads();
 }
 
 Session::~Session() {
@@ -66,8 +83,19 @@ Session::~Session() {
 
 void Session::stop() { stopping_.store(true); }
 
+void Session::leave() {
+  leaving_.store(true);
+  stop();
+}
+
 void Session::join() {
   std::unique_lock lock(mutex_);
+  if (!started_) {
+    started_ = true;
+    lock.unlock();
+    finish();
+    return;
+  }
   while (!finished_) {
     // A thread between its look at stopping_ and its read(2) misses one signal, so they are repeated until all are out.
     if (stopping_.load()) wakeThreads();
@@ -79,7 +107,7 @@ void Session::join() {
   for (std::thread& thread : threads) thread.join();
 }
 
-void Session::work() {
+void Session::work(unsigned index) {
   sigset_t mask;
   ::sigfillset(&mask);
   ::sigdelset(&mask, wakeSignal());
@@ -108,6 +136,7 @@ void Session::work() {
       break;
     }
     const PoisonedRest rest(buffer, static_cast<size_t>(size), sizeof buffer);
+    if (options_.taken) options_.taken->take(index, request.unique());
     if (!handle(request, spare)) break;
   }
   spare.reset();
@@ -142,14 +171,19 @@ void Session::endWith(const std::string& reason) {
 
 void Session::finish() {
   watch_->stop();
-  parked_->drain(ENOTCONN);
+  if (orphans_.joinable()) orphans_.join();
+  if (leaving_.load()) {
+    parked_->abandon();
+  } else {
+    parked_->drain(ENOTCONN);
+  }
   // Whoever holds the session for its numbers must not hold the layers.
   options_.filesystem.reset();
   std::string reason;
   {
     std::lock_guard lock(mutex_);
     fd_.reset();
-    reason = reason_.empty() ? "stopped" : reason_;
+    reason = !reason_.empty() ? reason_ : leaving_.load() ? "left" : "stopped";
   }
   if (options_.onClosed) options_.onClosed(reason);
   std::lock_guard lock(mutex_);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "fuse/interrupt_watch.hpp"
 #include "fuse/parked_reads.hpp"
 #include "fuse/request.hpp"
+#include "fuse/taken_requests.hpp"
 #include "sys/fd.hpp"
 
 namespace peel::fuse {
@@ -25,11 +27,22 @@ struct SessionStats {
   std::atomic<uint64_t> errors{0};  // reads and lookups answered with an error that is ours (EIO, EUCLEAN, …)
 };
 
+/** A connection that another process has served before. */
+struct Adoption {
+  uint64_t flags;  // that INIT agreed on; 0 when it had not come yet
+  /** False: what the other process left unanswered is answered with EIO, as it is by a kernel that cannot send it again. */
+  bool resend;
+};
+
 class Session {
  public:
   struct Options {
     int fd;  // owned from here on
     unsigned threads;
+    /** With it, nothing is read before start(). */
+    std::optional<Adoption> adoption;
+    /** Where it is kept how far requests were taken; may be null. */
+    std::unique_ptr<TakenRequests> taken;
     std::shared_ptr<Filesystem> filesystem;
     /** Called once, from a thread of the session, after the last answer; the fd is closed by then. */
     std::function<void(const std::string& reason)> onClosed;
@@ -42,12 +55,18 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /** Asks the threads to end; onClosed follows. */
+  /** Of an adopted connection, once: serves, and sees to what was left unanswered. */
+  void start();
+  /** Asks the threads to end; onClosed follows. Reads that wait are answered ENOTCONN. */
   void stop();
+  /** The same without an answer: for a connection whose fd somebody else holds as well. */
+  void leave();
   /** Waits for the end; not from a thread of the session. */
   void join();
 
   const SessionStats& stats() const { return stats_; }
+  /** INIT flags that both sides have; 0 before INIT. */
+  uint64_t agreed() const { return agreed_.load(); }
   /** Whether the kernel would take the open file for passthrough: 0 or an errno, EOPNOTSUPP when it does not know it. */
   int tryBacking(int fileFd);
   /** Calls `use` with the connection, which stays open meanwhile; -1 when it has ended. `use` must not wait for a request. */
@@ -55,8 +74,10 @@ class Session {
   size_t waiting() const { return parked_->size(); }
 
  private:
-  void work();
+  void startThreads();
+  void work(unsigned index);
   void finish();
+  void failOrphans();
   bool handle(const Request& request, std::shared_ptr<PendingRead>& spare);
   void init(const Request& request);
   void lookup(const Request& request);
@@ -87,11 +108,14 @@ class Session {
   std::mutex mutex_;  // guards what follows
   std::condition_variable ended_;
   std::vector<std::thread> threads_;
+  bool started_ = false;
   size_t running_ = 0;
   bool finished_ = false;
   std::thread::id ender_;  // the thread that saw the connection end
   std::string reason_;
+  std::thread orphans_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> leaving_{false};
 };
 
 }  // namespace peel::fuse

@@ -1,17 +1,12 @@
 #pragma once
 #include <cstdint>
-#include <string>
-#include <vector>
 
 namespace peel {
 
 /** The bounding set of this thread (capabilities(7)): bit N is capability N. */
 uint64_t boundingSet();
 
-/**
- * Takes everything from the bounding set that is not in `keep` and replaces the process by `words` (a path and its arguments): one of root's has no more
- * than that then, in all of its threads. `fds` stay open, whoever marked them for closing. Returns only when that fails: -errno.
- */
-int execBounded(uint64_t keep, const std::vector<std::string>& words, const std::vector<int>& fds);
+/** Takes everything from it that is not in `keep`: what this thread becomes or starts can have no more. 0 or -errno. */
+int limitBoundingSet(uint64_t keep);
 
 }  // namespace peel

@@ -113,6 +113,16 @@ void trimHeap() {
 #endif
 }
 
+int executeProgram(const std::string& path, const std::vector<std::string>& words, const std::vector<int>& fds) {
+  std::vector<char*> pointers;
+  for (const std::string& word : words) pointers.push_back(const_cast<char*>(word.c_str()));
+  pointers.push_back(nullptr);
+  // Node keeps from its children what it was started with.
+  for (const int fd : fds) ::fcntl(fd, F_SETFD, 0);
+  ::execv(path.c_str(), pointers.data());
+  return -errno;
+}
+
 int sendNotify(const std::string& address, const std::string& text) {
   sockaddr_un to{};
   to.sun_family = AF_UNIX;

@@ -40,6 +40,9 @@ int makeUndumpable();
 /** Gives the pages of freed memory back to the system. */
 void trimHeap();
 
+/** This process becomes another program, with its environment and `fds`, whoever marked them for closing. Returns only when it fails: -errno. */
+int executeProgram(const std::string& path, const std::vector<std::string>& words, const std::vector<int>& fds);
+
 /** One datagram to systemd's socket; `address` as in NOTIFY_SOCKET ("@" for an abstract one). */
 int sendNotify(const std::string& address, const std::string& text);
 

@@ -53,7 +53,6 @@ async function run(context: CliContext, file: string | undefined, overrides: Con
   // It may live for months and must not hold the directory it was started in.
   process.chdir('/');
   if (excess !== undefined) log.log.warn({}, excess);
-  const { startDaemon } = await import('../../daemon/daemon.ts');
   let daemon: Daemon | undefined;
   let isReloadMissed = false;
   // What went wrong is in the log and in the status.
@@ -64,12 +63,17 @@ async function run(context: CliContext, file: string | undefined, overrides: Con
   process.on('SIGHUP', reload);
   const { signal } = context;
   try {
+    const environment = readEnvironment();
+    const { doFirstThings } = await import('../../daemon/first-things.ts');
+    const first = await doFirstThings({ config, environment, log: log.log, signal });
+    const { startDaemon } = await import('../../daemon/daemon.ts');
     daemon = await startDaemon({
       version: version(),
       config,
       readConfig,
-      environment: readEnvironment(),
+      environment,
       service,
+      first,
       log,
       logRing,
       signal,

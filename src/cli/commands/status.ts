@@ -1,9 +1,10 @@
 import type { Command } from 'commander';
+import { keeperStatus } from '../../daemon/keeper-status.ts';
 import { example } from '../command.ts';
 import type { CliContext } from '../context.ts';
-import { requireDaemon } from '../find-daemon.ts';
+import { placeOf, requireDaemon } from '../find-daemon.ts';
 import { mountColumns, mountRows } from '../mount-table.ts';
-import { statusLines } from '../status-text.ts';
+import { keeperLine, statusLines } from '../status-text.ts';
 import { withNode } from '../with-node.ts';
 
 export function define(command: Command, context: CliContext): void {
@@ -12,7 +13,7 @@ export function define(command: Command, context: CliContext): void {
     .action(async () => {
       const { output, options, signal } = context;
       const daemon = await requireDaemon(context).catch(async (error: unknown) => {
-        await printMounts(context);
+        await printRest(context);
         throw error;
       });
       const report = await daemon.status({ signal });
@@ -22,9 +23,13 @@ export function define(command: Command, context: CliContext): void {
   example(command, 'peel status');
 }
 
-/** Nothing where nothing is mounted. */
-async function printMounts(context: CliContext): Promise<void> {
+/** Nothing where nothing is mounted, and nobody waits for a daemon. */
+async function printRest(context: CliContext): Promise<void> {
+  const { output, options, signal } = context;
   const mounts = await withNode(context, (node) => node.mounts());
-  if (context.options.json) await context.output.value({ mounts });
-  else if (mounts.length > 0) await context.output.table(mountColumns, mountRows(mounts));
+  const { keeper: socket } = await placeOf(context);
+  const keeper = await keeperStatus({ socket, timeoutMs: 1_000, signal }).catch(() => undefined);
+  if (options.json) return await output.value({ mounts, keeper });
+  if (keeper !== undefined) await output.line(keeperLine(keeper));
+  if (mounts.length > 0) await output.table(mountColumns, mountRows(mounts));
 }

@@ -1,4 +1,5 @@
 import type { Logger } from '../../observe/log.ts';
+import type { KeptConnection } from '../kept-connection.ts';
 import type { LoadedImage } from '../loaded-image.ts';
 
 export type TransportName = 'kernel' | 'native' | 'fuse-native';
@@ -11,6 +12,8 @@ export interface MountRequest {
   /** Where people will see the tree: `dir`, or the place of an overlay that is about to take the tree over. */
   readonly finalDir: string;
   readonly log: Logger;
+  /** Where its connection outlives this process. */
+  readonly keep?: (() => KeptConnection) | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -24,6 +27,8 @@ export interface Served {
   errors?(): number;
   /** Ends the serving after the tree was unmounted. Idempotent. */
   stop(): Promise<void>;
+  /** Ends the serving of a tree that stays mounted, for the next process where its connection is kept. Default `stop`. */
+  leave?(): Promise<void>;
 }
 
 /** One way to put an image's tree at a directory. */
@@ -33,4 +38,9 @@ export interface Transport {
   refusal(image: LoadedImage): Promise<string | undefined>;
   /** Resolves once `dir` serves. Errors: ERR_MOUNT_TRANSPORT with the reason; nothing is left mounted then. */
   mount(request: MountRequest): Promise<Served>;
+  /**
+   * Goes on with what an earlier process mounted at `dir`. Undefined when it does not fit, and has to be mounted anew; the connection is
+   * given up then.
+   */
+  adopt?(request: MountRequest, kept: KeptConnection): Promise<Served | undefined>;
 }
