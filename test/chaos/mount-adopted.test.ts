@@ -10,7 +10,7 @@ import { describe, expect, it, onTestFailed, onTestFinished } from 'vitest';
 import { DaemonProcess } from '../support/daemon-process.ts';
 import { ImageLab, labLayer, sha256 } from '../support/image-lab.ts';
 import type { LabImage } from '../support/image-lab.ts';
-import { KeeperProcess } from '../support/keeper-process.ts';
+import { LoneKeeper } from '../support/lone-keeper.ts';
 import { canMount, PeelNode } from '../support/peel-node.ts';
 import { runOk } from '../support/run.ts';
 import { tarOf } from '../support/tar-members.ts';
@@ -23,7 +23,7 @@ class Place {
   readonly node: PeelNode;
   readonly lab: ImageLab;
   readonly image: LabImage;
-  readonly keeper: KeeperProcess;
+  readonly keeper: LoneKeeper;
   readonly config: string;
   daemon: DaemonProcess;
 
@@ -44,7 +44,7 @@ class Place {
     const configFile = join(node.dir, 'config.toml');
     const text = `root = "${node.root}"\nrun_dir = "${join(node.dir, 'run')}"\n${quiet}${config}`;
     writeFileSync(configFile, text);
-    const keeper = await KeeperProcess.start(join(node.dir, 'run'), configFile, node.env);
+    const keeper = await LoneKeeper.start(join(node.dir, 'run'), configFile, node.env);
     onTestFinished(async () => {
       keeper.kill();
       await node.close();

@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { StatusReport } from '../../src/daemon/status-report.ts';
 import type { ProxySnapshotter } from './containerd.ts';
 import { type SeenStatus, seenStatus } from './daemon-status.ts';
-import { KeeperProcess } from './keeper-process.ts';
+import { LoneKeeper } from './lone-keeper.ts';
 import { mountsBelow, processesUsing } from './leftovers.ts';
 import { nodePrefix } from './peel-node.ts';
 import { peelMain, type RunOptions, type RunResult } from './run.ts';
@@ -27,7 +27,7 @@ export class PeelDaemon {
   readonly configFile = path.join(this.dir, 'config.toml');
   readonly env: Readonly<Record<string, string>>;
   #child: ChildProcess | undefined;
-  #keeper: KeeperProcess | undefined;
+  #keeper: LoneKeeper | undefined;
 
   constructor({ config = [], env = {} }: PeelDaemonOptions = {}) {
     // The user's registries and passwords are none of the test's.
@@ -68,8 +68,8 @@ export class PeelDaemon {
   }
 
   /** A process that keeps file descriptors, until `close`. */
-  async startKeeper(): Promise<KeeperProcess> {
-    this.#keeper = await KeeperProcess.start(this.runDir, this.configFile, this.env);
+  async startKeeper(): Promise<LoneKeeper> {
+    this.#keeper = await LoneKeeper.start(this.runDir, this.configFile, this.env);
     return this.#keeper;
   }
 

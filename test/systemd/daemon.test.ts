@@ -6,6 +6,7 @@ import { canRunSystemd, Systemd } from '../support/systemd.ts';
 
 const folder = new URL('../../systemd/', import.meta.url).pathname;
 const service = readFileSync(`${folder}peel.service`, 'utf8');
+const keeper = readFileSync(`${folder}peel-keeper.service`, 'utf8');
 const socket = readFileSync(`${folder}peel.socket`, 'utf8');
 const peel = `${process.execPath} ${peelMain}`;
 
@@ -24,7 +25,17 @@ systemctl reload peel.service; echo reload $?
 kill -KILL $first
 while [ $(pid) = $first ] || [ "$(systemctl is-active peel.service)" != active ]; do sleep 0.1; done
 say
+holder() { systemctl show peel-keeper.service --property=MainPID --value; }
+held=$(holder)
+grep -E 'CapPrm|CapBnd|NoNewPrivs|Seccomp:' /proc/$held/status
+tr '\\0' ' ' </proc/$held/cmdline; echo
+systemctl reload peel-keeper.service; echo reload $?
+while ! ${peel} --root /var/lib/peel status | grep -q '^keeper, process '$held; do sleep 0.1; done
+systemctl restart peel.service; echo restart $?
+[ $(holder) = $held ] && systemctl show peel-keeper.service --property=NRestarts --property=ActiveState --value
+systemctl stop peel-keeper.service 2>&1 | grep -c refused
 systemctl stop peel.service peel.socket; echo stop $?
+systemctl is-active peel-keeper.service
 systemctl show peel.service --property=Result --value
 ls /run/peel/*.sock
 echo end
@@ -35,6 +46,7 @@ it.skipIf(!canRunSystemd)('notifies, reloads, comes back after a crash and stops
     units: {
       'peel.socket': socket,
       'peel.service': service.replace('/usr/bin/peel', peel),
+      'peel-keeper.service': keeper.replace('/usr/bin/peel', peel),
       'steps.service': `[Unit]\nAfter=peel.service\n[Service]\nType=oneshot\nExecStart=/bin/sh @DIR@/steps\nStandardOutput=truncate:@DIR@/out/steps\nStandardError=null\n`,
     },
     files: { steps },
@@ -47,14 +59,28 @@ it.skipIf(!canRunSystemd)('notifies, reloads, comes back after a crash and stops
     'NoNewPrivs:\t1',
     'Seccomp:\t2',
     '600 /run/peel/control.sock',
+    '600 /run/peel/keeper.sock',
     '600 /run/peel/snapshotter.sock',
     '1',
     'reload 0',
     'same process',
     expect.stringMatching(/^\S.* 1 active $/),
+    // The keeper, which has no rights, goes on through all of it.
+    'CapPrm:\t0000000000000000',
+    'CapBnd:\t0000000000000000',
+    'NoNewPrivs:\t1',
+    'Seccomp:\t2',
+    expect.stringMatching(/peel-keeper --socket \/run\/peel\/keeper.sock $/),
+    'reload 0',
+    'restart 0',
+    '0',
+    'active',
+    '1',
     'stop 0',
+    'active',
     'success',
     // Left for the next start; nobody listens.
+    '/run/peel/keeper.sock',
     '/run/peel/snapshotter.sock',
   ]);
 });

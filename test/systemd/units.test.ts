@@ -13,6 +13,7 @@ const folder = new URL('../../systemd/', import.meta.url).pathname;
 const unitNames = readdirSync(folder).filter((name) => /\.(service|socket|target|mount|path|timer|slice)$/.test(name));
 const service = readFileSync(path.join(folder, 'peel.service'), 'utf8');
 const socket = readFileSync(path.join(folder, 'peel.socket'), 'utf8');
+const keeper = readFileSync(path.join(folder, 'peel-keeper.service'), 'utf8');
 
 /** The one place beside the unit that says which rights the daemon has. */
 const capabilities = [
@@ -39,8 +40,8 @@ function valuesOf(text: string, key: string): string[] {
 }
 
 describe('the units', () => {
-  it('are a service and its socket', () => {
-    expect(unitNames.sort()).toEqual(['peel.service', 'peel.socket']);
+  it('are a service, its socket, and its keeper', () => {
+    expect(unitNames.sort()).toEqual(['peel-keeper.service', 'peel.service', 'peel.socket']);
   });
 
   it.each(unitNames)('%s has nothing that is forbidden, not even in a comment to be uncommented', (name) => {
@@ -79,6 +80,41 @@ describe('the units', () => {
     expect(valuesOf(service, 'AmbientCapabilities')).toEqual([]);
   });
 
+  it.each<[string, string]>([
+    ['Type', 'notify'],
+    ['NotifyAccess', 'main'],
+    ['ExecStart', '/usr/bin/peel keeper --alone'],
+    ['ExecReload', '/bin/kill -USR2 $MAINPID'],
+    ['Restart', 'always'],
+    ['RefuseManualStop', 'yes'],
+    ['StartLimitIntervalSec', '0'],
+    ['OOMScoreAdjust', '-1000'],
+    ['CapabilityBoundingSet', ''],
+    ['RestrictAddressFamilies', 'AF_UNIX'],
+    ['NoNewPrivileges', 'yes'],
+    ['UMask', '0077'],
+    ['RuntimeDirectory', 'peel'],
+    ['RuntimeDirectoryMode', '0700'],
+    ['RuntimeDirectoryPreserve', 'yes'],
+  ])('peel-keeper.service has %s=%s', (key, value) => {
+    expect(valuesOf(keeper, key)).toEqual([value]);
+  });
+
+  it('peel-keeper.service is there before the daemon, and is stopped by nothing that stops it', () => {
+    expect(valuesOf(service, 'Wants')).toEqual(['peel-keeper.service']);
+    expect(valuesOf(service, 'After').join(' ').split(' ')).toContain('peel-keeper.service');
+    for (const key of [
+      'Requires',
+      'BindsTo',
+      'PartOf',
+      'Requisite',
+      'Conflicts',
+      'PropagatesStopTo',
+      'StopWhenUnneeded',
+    ])
+      expect([...valuesOf(keeper, key), ...valuesOf(service, key)], key).toEqual([]);
+  });
+
   it('peel.socket is for its owner only and is named for the daemon', () => {
     for (const [key, value] of [
       ['ListenStream', '/run/peel/snapshotter.sock'],
@@ -90,12 +126,13 @@ describe('the units', () => {
   });
 });
 
-/** Complaints of systemd-analyze about peel.service, with an existing program in place of /usr/bin/peel. */
-async function verify(text: string): Promise<string> {
+/** Complaints of systemd-analyze about peel.service, or another unit, with an existing program in place of /usr/bin/peel. */
+async function verify(text: string, keeperText: string = keeper): Promise<string> {
   const dir = tempDir();
-  writeFileSync(path.join(dir, 'peel.service'), text.replaceAll('/usr/bin/peel', '/bin/true'));
-  writeFileSync(path.join(dir, 'peel.socket'), socket);
-  const files = ['peel.service', 'peel.socket'].map((name) => path.join(dir, name));
+  const units = { 'peel.service': text, 'peel.socket': socket, 'peel-keeper.service': keeperText };
+  for (const [name, unit] of Object.entries(units))
+    writeFileSync(path.join(dir, name), unit.replaceAll('/usr/bin/peel', '/bin/true'));
+  const files = Object.keys(units).map((name) => path.join(dir, name));
   const { code, out, err } = await run('systemd-analyze', ['verify', ...files]);
   return `${code === 0 ? '' : `exit ${code}\n`}${out}${err}`;
 }
@@ -112,6 +149,10 @@ describe('systemd-analyze verify', () => {
     ['a program that is not there', service.replace('/usr/bin/peel', '/nowhere/peel')],
   ])('would complain about %s', async (_, text) => {
     expect(await verify(text)).not.toBe('');
+  });
+
+  it('would complain about the keeper as well', async () => {
+    expect(await verify(service, keeper.replace('RefuseManualStop', 'RefuseManualStopp'))).not.toBe('');
   });
 });
 

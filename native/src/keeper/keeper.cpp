@@ -252,7 +252,9 @@ void Keeper::executeAnew(const std::string& path, Connection* asker) {
   };
   if (isStopping_) return refuse("it is stopping");
   if (supervisor_ && supervisor_->isUpgrading()) return refuse("an upgrade is under way");
+  // From here on nothing is closed: its number would be another file's in the new program.
   sweep();
+  pipes_.read(log_);
   SavedState state = savedState();
   if (!path.empty()) state.program = path;
   const Fd saved = saveState(state);
@@ -262,7 +264,6 @@ void Keeper::executeAnew(const std::string& path, Connection* asker) {
 
   if (asker != nullptr) asker->answer("OK=1");
   if (asker != nullptr) asker->flush(store_);
-  pipes_.read(log_);
   log_.flushAll();
   std::vector<int> passed{saved.get(), listener_.get(), lock_.get()};
   if (notify_) passed.push_back(notify_->fd());

@@ -129,7 +129,7 @@ SavedState resume(const char* word) {
   if (!wrong.empty()) fail("what is kept is " + wrong);
   const auto claim = [](int fd) { return fd < 0 || ::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0; };
   if (!claim(state.listener) || !claim(state.lock) || !claim(state.notify)) fail("its sockets are lost", EBADF);
-  for (const int pipe : state.pipes) claim(pipe);
+  std::erase_if(state.pipes, [&claim](int pipe) { return !claim(pipe); });
   std::erase_if(state.kept, [&claim](const SavedFd& kept) { return !claim(kept.fd); });
   return state;
 }
@@ -149,6 +149,8 @@ int main(int argc, char** argv) {
     if (fd > STDERR_FILENO) ::close(fd);
     else if (fd >= 0) ::fcntl(fd, F_SETFD, 0);
   }
+  // What whoever started the keeper left open is neither its nor the daemon's.
+  if (first == "--socket") ::close_range(STDERR_FILENO + 1, ~0U, 0);
   // Before a pipe or a child is there.
   Fd signals = takeSignals();
   const size_t limit = raiseLimit();
