@@ -24,6 +24,14 @@ export interface FetchFailuresOptions {
   readonly onSuspect: (why: string) => void;
 }
 
+/** Once the registry is back, those that wait for it come within so long, each at its own moment. ms. */
+const returnMs = 250;
+
+interface Pause {
+  readonly cancel: () => void;
+  readonly end: () => void;
+}
+
 /** Of one request, on every line about it. */
 type Miss = string;
 
@@ -35,7 +43,7 @@ export interface RequestFailures {
 
 export class FetchFailures {
   readonly #o: FetchFailuresOptions;
-  readonly #pauses = new Set<() => void>();
+  readonly #pauses = new Set<Pause>();
   #last: string | undefined;
 
   constructor(options: FetchFailuresOptions) {
@@ -49,8 +57,18 @@ export class FetchFailures {
 
   /** Ends all pauses; what rests is the caller's to give up. */
   close(): void {
-    for (const cancel of this.#pauses) cancel();
+    for (const { cancel } of this.#pauses) cancel();
     this.#pauses.clear();
+  }
+
+  /** The registry is back: what rests is asked for again soon. */
+  returned(): void {
+    const { clock } = this.#o;
+    const pauses = Array.from(this.#pauses);
+    this.close();
+    for (const pause of pauses) {
+      this.#pause(clock.random() * returnMs, pause.end);
+    }
   }
 
   /** For one request. */
@@ -90,14 +108,24 @@ export class FetchFailures {
     // A read must end at its deadline even when the pause would last longer.
     const latest = Math.min(...again.map(({ deadline }) => deadline)) - now;
     for (const want of again) want.state = 'resting';
-    const cancel = clock.after(Math.min(pause, latest), () => {
-      this.#pauses.delete(cancel);
+    this.#pause(Math.min(pause, latest), () => {
       // Some may have become urgent meanwhile, and some forgotten.
       const resting = again.filter((want) => want.state === 'resting' && this.#o.wants.get(want.span) === want);
-      if (pause >= latest) this.#retryOrFail(resting, error, miss, told);
+      const isOver = resting.some(({ deadline }) => deadline - clock.now() < 1);
+      if (isOver) this.#retryOrFail(resting, error, miss, told);
       else for (const want of resting) this.#o.enqueue(want);
     });
-    this.#pauses.add(cancel);
+  }
+
+  #pause(ms: number, end: () => void): void {
+    const pause: Pause = {
+      end,
+      cancel: this.#o.clock.after(ms, () => {
+        this.#pauses.delete(pause);
+        end();
+      }),
+    };
+    this.#pauses.add(pause);
   }
 
   /** `windowless`: what came without its window, and why; asked for again together. */

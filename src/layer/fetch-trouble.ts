@@ -1,7 +1,7 @@
 // What becomes of a span that did not come: whether it is asked for again, after which pause, and who is told when it is not.
 import { backoffDelay } from '../util/backoff.ts';
 import { errorCode, errorMessage } from './errors.ts';
-import { isFinalFetchError, isSpanContentError, retryAfterMs } from './fetch-errors.ts';
+import { isFinalFetchError, isLeftAlone, isSpanContentError, retryAfterMs } from './fetch-errors.ts';
 import { OutOfTime } from './span-transfer.ts';
 import type { Want } from './span-wants.ts';
 
@@ -9,7 +9,7 @@ const backoff = { attempts: Infinity, baseMs: 100, maxMs: 5_000, maxRetryAfterMs
 /** Requests for a span that nobody waits for; after that it is dropped: who wants it still asks again. */
 const idleAttempts = 4;
 
-/** A request for these ended in vain: which of them are asked for again. Counts the attempt. */
+/** A request for these ended in vain: which of them are asked for again. Counts the attempt, if there was one. */
 export function sortFailed(
   wants: readonly Want[],
   error: unknown,
@@ -18,8 +18,10 @@ export function sortFailed(
   const again: Want[] = [];
   const over: Want[] = [];
   for (const want of wants) {
-    want.attempts += 1;
-    want.retries += 1;
+    if (!isLeftAlone(error)) {
+      want.attempts += 1;
+      want.retries += 1;
+    }
     if (!(error instanceof OutOfTime)) want.why = errorMessage(error);
     const isOver = want.isDemand ? want.deadline <= now : want.isExtra || want.attempts >= idleAttempts;
     (isOver || isFinalFetchError(error, want.attempts) ? over : again).push(want);

@@ -68,6 +68,7 @@ export class SpanFetcher {
   /** One of each other class waits for leave. */
   readonly #seekers = new Map<FetchClass, AbortController>();
   readonly #failures: FetchFailures;
+  readonly #endReturns: () => void;
   #isPumping = false;
 
   constructor(options: FetcherOptions) {
@@ -87,6 +88,7 @@ export class SpanFetcher {
       arrived: (span) => this.#arrived(span),
       enqueue: (want) => this.#enqueue(want),
     });
+    this.#endReturns = link.onReturn(() => this.#failures.returned());
     // Every request listens.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -133,6 +135,7 @@ export class SpanFetcher {
   /** Ends all transfers; readers still waiting get EIO. */
   async close(): Promise<void> {
     this.#closing.abort(new LayerError('ERR_LAYER_CLOSED', `${this.#o.source.name} was closed`));
+    this.#endReturns();
     this.#failures.close();
     await Promise.allSettled(this.#running);
     for (const { span, isDemand } of this.#wants.all()) {

@@ -146,8 +146,10 @@ export class SpanTransfer {
           transfer?.received(bytes);
         };
         const take = (group: readonly Span[], data: Uint8Array) => this.#take(group, data);
-        const least = run.some(({ isDemand }) => isDemand) ? 0 : goBytes;
-        await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, arrived, take, least });
+        const isAwaited = run.some(({ isDemand }) => isDemand);
+        const least = isAwaited ? 0 : goBytes;
+        const whenAway = isAwaited ? 'tell' : 'yield';
+        await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, whenAway, arrived, take, least });
       }
     } catch (error) {
       failure = signal.aborted ? signal.reason : error;
