@@ -4,7 +4,7 @@ import type { Clock } from '../util/clock.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
-import { decodeErrno, failureMessage, pauseAfter, sortFailed } from './fetch-trouble.ts';
+import { decodeErrno, failureMessage, isRefusedByDisk, pauseAfter, sortFailed } from './fetch-trouble.ts';
 import type { SpanSink, TransferEvents } from './span-transfer.ts';
 import type { SpanWants, Want } from './span-wants.ts';
 
@@ -22,6 +22,8 @@ export interface FetchFailuresOptions {
   readonly enqueue: (want: Want) => void;
   /** Called once per span that was given up because the bytes themselves are wrong. */
   readonly onSuspect: (why: string) => void;
+  /** The disk does not take spans. */
+  readonly onRefused?: ((error: unknown) => void) | undefined;
 }
 
 /** Once the registry is back, those that wait for it come within so long, each at its own moment. ms. */
@@ -152,6 +154,13 @@ export class FetchFailures {
   #decodeFailed(want: Want, error: unknown, miss: Miss): void {
     const { source, log } = this.#o;
     const { span } = want;
+    const isRefused = isRefusedByDisk(error);
+    if (isRefused) this.#o.onRefused?.(error);
+    // Whoever began to wait while it was being decoded is served without the disk the next time.
+    if (isRefused && want.isDemand && want.settled === undefined && (want.refused += 1) === 1) {
+      this.#o.enqueue(want);
+      return;
+    }
     const errno = decodeErrno(want, error);
     if (errno === undefined) {
       const fields = { miss, span, blob: source.name, error: errorMessage(error) };

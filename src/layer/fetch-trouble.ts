@@ -35,6 +35,13 @@ export function pauseAfter(wants: readonly Want[], error: unknown, random: numbe
   return Math.max(50, retryAfterMs(error), backoffDelay(backoff, attempts, random));
 }
 
+const diskCodes: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EFBIG']);
+
+/** The bytes are right, and the disk does not take them. */
+export function isRefusedByDisk(error: unknown): boolean {
+  return diskCodes.has(errorCode(error));
+}
+
 /** What its readers get when the bytes of a span came and could not be decoded; undefined when it is worth another request. */
 export function decodeErrno(want: Want, error: unknown): string | undefined {
   if (isSpanContentError(error)) {

@@ -47,6 +47,8 @@ export interface FetcherOptions {
   readonly onFetched: (fetch: SpanFetch) => void;
   /** Called once per span that was given up because the bytes themselves are wrong. */
   readonly onSuspect: (why: string) => void;
+  /** The disk does not take spans. */
+  readonly onRefused?: ((error: unknown) => void) | undefined;
 }
 
 /** Requests of this layer at once, so that one unreachable layer cannot take all of an image's: for readers, and for all else. */
@@ -283,7 +285,8 @@ export class SpanFetcher {
     const started = this.#clock.now();
     const trouble = this.#failures.during(miss);
     const landed: TransferEvents['landed'] = (want, facts) => this.#landed(want, facts);
-    const transfer = new SpanTransfer(this.#parts, run, { landed, ...trouble.events });
+    const refused = (error: unknown) => this.#o.onRefused?.(error);
+    const transfer = new SpanTransfer(this.#parts, run, { landed, refused, ...trouble.events });
     const { left, failure, bytes } = await transfer.run(permits, ticket);
     const { layer, source, log } = this.#o;
     const ms = Math.round(this.#clock.now() - started);

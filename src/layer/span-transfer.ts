@@ -41,6 +41,8 @@ export interface TransferEvents {
   /** `sentAt`: of the request. */
   readonly landed: (want: Want, facts: { readonly bytes: number; readonly sentAt: number }) => void;
   readonly decodeFailed: (want: Want, error: unknown) => void;
+  /** The disk does not take spans, whether or not they could be served without it. */
+  readonly refused: (error: unknown) => void;
   /** Its window did not come with it. */
   readonly windowFailed: (want: Want, error: unknown) => void;
 }
@@ -224,7 +226,8 @@ export class SpanTransfer {
     let before = await tail;
     for (let at = 0; at < pieces.length; ) {
       const run = neighbours(pieces, at);
-      const { present, error, tail: behind } = await this.#decodeRun(run, data, before);
+      const { present, error, refused, tail: behind } = await this.#decodeRun(run, data, before);
+      if (refused !== undefined) this.#events.refused(refused);
       for (const { want, span } of run.slice(0, present)) {
         this.#events.landed(want, { bytes: span.blobEnd - span.blobStart, sentAt: this.#sentAt });
       }

@@ -130,7 +130,6 @@ TEST(spans_after_one_in_memory_have_the_right_window) {
   peel::decodeRun(*cache, 2, run, result);
   CHECK_EQ(result.err, 0);
   CHECK_EQ(result.present, 4u);
-  CHECK_EQ(result.held, 3u);
   CHECK_EQ(result.refused, -EFBIG);
   CHECK_EQ(waiter.calls.load(), 1);
   CHECK(reads(*cache, layer, from, size));
