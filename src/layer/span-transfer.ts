@@ -5,13 +5,13 @@ import type { DecodeRun, DecodedRun } from '../native/layer-cache.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
-import { Watchdog } from '../util/watchdog.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError } from './errors.ts';
 import { urgency } from './fetch-class.ts';
 import type { LinkTicket, LinkTransfer } from './link.ts';
 import type { Permits } from './permits.ts';
 import { receiveRun } from './receive-run.ts';
+import { SignsOfLife } from './signs-of-life.ts';
 import type { Want } from './span-wants.ts';
 
 /** The part of the block cache that the fetcher fills. */
@@ -80,8 +80,8 @@ class WindowMissing extends Error {
 
 /** Bytes of blob that are decoded in one go where nobody waits for a single span: each go costs the event loop as much. */
 const goBytes = 512 * 1024;
-/** A request that has brought nothing for so long gives its permits back: it waits, it does not use the network. */
-const idleMs = 1_000;
+/** Of a transfer: see `SignsOfLife`. */
+const signOfLifeBytes = 16 * 1024;
 
 export class SpanTransfer {
   readonly #p: TransferParts;
@@ -118,16 +118,19 @@ export class SpanTransfer {
       this.#dueBy(want.deadline);
     }
     let transfer: LinkTransfer | undefined;
-    const idle = new Watchdog(clock, idleMs, () => {
-      permits.release();
-      ticket.cancel();
-      transfer?.idle();
-      this.#releaseMemory();
-    });
     const stallMs = readDeadlineMs / 3;
-    const stall = new Watchdog(clock, stallMs, () =>
-      this.#ending.abort(new OutOfTime(`no bytes for ${Math.round(stallMs / 1000)} s`)),
-    );
+    const signs = new SignsOfLife({
+      clock,
+      leastBytes: signOfLifeBytes,
+      stallMs,
+      onStall: () => this.#ending.abort(new OutOfTime(`next to no bytes for ${Math.round(stallMs / 1000)} s`)),
+      onIdle: () => {
+        permits.release();
+        ticket.cancel();
+        transfer?.idle();
+        this.#releaseMemory();
+      },
+    });
     // A signal made of both would be remembered by the one that lives as long as the layer.
     const onClosing = () => this.#ending.abort(closing.reason);
     closing.addEventListener('abort', onClosing, { once: true });
@@ -143,8 +146,7 @@ export class SpanTransfer {
       if (ranges.length > 0) {
         transfer = ticket.begin((ranges.at(-1)?.blobEnd ?? 0) - (ranges[0]?.blobStart ?? 0));
         const arrived = (bytes: number) => {
-          idle.heard();
-          stall.heard();
+          signs.arrived(bytes);
           transfer?.received(bytes);
         };
         const take = (group: readonly Span[], data: Uint8Array) => this.#take(group, data);
@@ -158,10 +160,10 @@ export class SpanTransfer {
     } finally {
       ticket.cancel();
       transfer?.end();
-      stall.stop();
+      signs.allCame();
       // A span that is here may still wait for its window.
       await Promise.all(this.#decoding);
-      idle.stop();
+      signs.stop();
       this.#cancelDeadline?.();
       closing.removeEventListener('abort', onClosing);
       for (const want of run) want.onDeadline = undefined;
