@@ -29,7 +29,7 @@ export async function checkedReads(options: CheckedReadsOptions): Promise<{ stop
   const children = Array.from({ length: readers }, (_, i) =>
     spawn('python3', [script, dir, expected, String(length), String(seed * 1000 + i)]),
   );
-  onTestFinished(() => void children.forEach((child) => child.kill('SIGKILL')));
+  onTestFinished(() => children.forEach((child) => child.kill('SIGKILL')));
   await Promise.all(children.map((child) => once(child.stderr, 'data')));
   return {
     stop: async () => {
