@@ -63,15 +63,17 @@ describe.skipIf(!canMount)('a disk that is full under a mount', () => {
   });
 
   it('may be full at any moment', async () => {
-    const { chaos, fillUp, makeRoom } = await world(24 * mib, { files: 48 });
+    const { chaos, fillUp, makeRoom } = await world(24 * mib, { files: 96 });
     const dir = await chaos.mount();
+    fillUp(mib);
     const readers = await chaos.readers(dir);
     for (let i = 0; i < rounds(60, 8, 0); i += 1) {
-      fillUp(Math.floor(Math.random() * mib));
+      fillUp(Math.floor(Math.random() * 200_000));
       await delay(50 + Math.random() * 150);
       if (i % 2 === 1) makeRoom();
       await delay(20);
     }
+    expect(chaos.logged('the disk takes nothing more').length).toBeGreaterThan(0);
     expect(await readers.stop()).toMatchObject({ wrong: 0, errors: {} });
     makeRoom();
     await chaos.check(dir);
