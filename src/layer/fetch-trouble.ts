@@ -5,7 +5,7 @@ import { isFinalFetchError, isLeftAlone, isSpanContentError, retryAfterMs } from
 import { OutOfTime } from './span-transfer.ts';
 import type { Want } from './span-wants.ts';
 
-const backoff = { attempts: Infinity, baseMs: 100, maxMs: 5_000, maxRetryAfterMs: 60_000 };
+const backoff = { attempts: Infinity, baseMs: 100, maxMs: 5_000, maxRetryAfterMs: 15 * 60_000 };
 /** Requests for a span that nobody waits for; after that it is dropped: who wants it still asks again. */
 const idleAttempts = 4;
 
@@ -32,7 +32,7 @@ export function sortFailed(
 /** ms until these are asked for again. */
 export function pauseAfter(wants: readonly Want[], error: unknown, random: number): number {
   const attempts = Math.max(0, ...wants.map((want) => want.attempts));
-  return Math.max(50, retryAfterMs(error), backoffDelay(backoff, attempts, random));
+  return Math.max(50, Math.min(retryAfterMs(error), backoff.maxRetryAfterMs), backoffDelay(backoff, attempts, random));
 }
 
 const diskCodes: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EFBIG']);

@@ -22,6 +22,8 @@ export interface ChaosOptions {
   readonly readDeadline?: string | undefined;
   /** More TOML. */
   readonly config?: string | undefined;
+  /** Of the daemon. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
   /** Default one of the node's own. */
   readonly root?: string | undefined;
 }
@@ -65,7 +67,7 @@ export class ChaosWorld {
     const image = await lab.push('app', [labLayer(archive(...members))]);
     await lab.pushIndex(image, { spanSize });
     const toml = `[read]\ndeadline = "${readDeadline}"\n${config}`;
-    const daemon = await DaemonProcess.start(node, { config: toml });
+    const daemon = await DaemonProcess.start(node, { config: toml, env: options.env });
     return new ChaosWorld({ lab, node, image, expected, names, daemon }, toml);
   }
 
