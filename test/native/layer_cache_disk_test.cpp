@@ -185,25 +185,52 @@ TEST(a_data_file_that_was_cut_is_filled_again) {
   CHECK_EQ(ftruncate(cache->dataFd(), static_cast<off_t>(cut)), 0);
   Bytes bytes(100);
   CHECK(reads(*cache, layer, layer.spans[4].start, 1000));
-  CHECK_EQ(cache->read(layer.spans[5].start, 100, bytes.data()), -EAGAIN);
-  CHECK(!cache->present(5) && cache->present(4));
+  CHECK_EQ(cache->read(layer.spans[7].start, 100, bytes.data()), -EAGAIN);
+  for (uint32_t span = 0; span < cache->spanCount(); span++) CHECK_EQ(cache->present(span), span < 5);
   Waiter waiter;
   CHECK_EQ(cache->ensure(layer.spans[5].start, 100, &waiter), 1);
   CHECK_EQ(put(*cache, layer, 5), 0);
   CHECK_EQ(waiter.calls.load(), 1);
   CHECK(reads(*cache, layer, layer.spans[5].start, 100));
-  // A disk that loses it again and again is not asked any more.
-  CHECK_EQ(ftruncate(cache->dataFd(), static_cast<off_t>(cut)), 0);
-  CHECK_EQ(cache->read(layer.spans[5].start, 100, bytes.data()), -EAGAIN);
-  Waiter last;
-  CHECK_EQ(cache->ensure(layer.spans[5].start, 100, &last), 1);
+  // The padding behind the last span is there again, too.
+  const uint32_t last = cache->spanCount() - 1;
+  CHECK_EQ(put(*cache, layer, last), 0);
+  Bytes padded(512);
+  CHECK_EQ(cache->copy(layer.stream.size() / 512 * 512, 512, padded.data()), 0);
+}
+
+TEST(a_span_that_is_written_behind_a_cut_makes_no_others_zeros) {
+  CacheDir dir;
+  const Layer layer = testLayer();
+  auto cache = dir.open(layer);
+  for (uint32_t i = 0; i < 8; i++) CHECK_EQ(put(*cache, layer, i), 0);
+  CHECK_EQ(ftruncate(cache->dataFd(), static_cast<off_t>(layer.spans[5].start + 10)), 0);
+  CHECK_EQ(put(*cache, layer, 9), 0);
+  for (uint32_t span = 0; span < 10; span++) CHECK_EQ(cache->present(span), span < 5 || span == 9);
+  CHECK(reads(*cache, layer, layer.spans[9].start, 1000));
+}
+
+TEST(a_disk_that_does_not_give_a_span_again_and_again_is_not_asked_for_it) {
+  CacheDir dir;
+  const Layer layer = testLayer();
+  auto cache = dir.open(layer);
+  const uint64_t at = layer.spans[5].start;
+  for (int i = 0; i < 2; i++) {
+    CHECK_EQ(put(*cache, layer, 5), 0);
+    CHECK(cache->distrust(at, 100));
+    CHECK(!cache->present(5));
+  }
+  Waiter waiter;
   peel::DecodeResult result;
+  CHECK_EQ(cache->decode(5, inputOf(layer.spans[5]), result), -EIO);
+  CHECK_EQ(cache->ensure(at, 100, &waiter), 1);
   CHECK_EQ(cache->decode(5, inputOf(layer.spans[5]), result), 0);
   CHECK_EQ(result.refused, -EIO);
-  CHECK(reads(*cache, layer, layer.spans[5].start, 100));
+  CHECK(reads(*cache, layer, at, 100));
+  CHECK_EQ(put(*cache, layer, 6), 0);
   // Where nobody fetches any more the disk's word is the last one.
   cache->shutdown();
-  CHECK_EQ(cache->read(layer.spans[7].start, 100, bytes.data()), -ENODATA);
+  CHECK(!cache->distrust(layer.spans[6].start, 100));
 }
 
 TEST(many_readers_on_a_full_disk) {

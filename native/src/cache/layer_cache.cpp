@@ -206,6 +206,7 @@ int LayerCache::copy(uint64_t off, uint64_t len, uint8_t* to) const {
 bool LayerCache::distrust(uint64_t off, uint64_t len) {
   uint32_t first, last;
   if (options_.readOnly || !rangeOf(off, len, first, last)) return false;
+  (void)mendCut();
   {
     std::lock_guard lock(mutex_);
     // Nobody would bring them again.
@@ -217,6 +218,17 @@ bool LayerCache::distrust(uint64_t off, uint64_t len) {
   for (uint32_t span = first; span <= last; span++) live_.clear(span);
   live_.nextGeneration();
   return true;
+}
+
+int LayerCache::mendCut() {
+  struct stat info{};
+  if (::fstat(data_.get(), &info) < 0) return -errno;
+  const auto size = static_cast<uint64_t>(info.st_size);
+  if (size >= paddedSize()) return 0;
+  // A longer file would read as zeros there.
+  for (uint32_t span = size < options_.streamSize ? spanAt(size) : spanCount(); span < spanCount(); span++) live_.clear(span);
+  live_.nextGeneration();
+  return ::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0 ? -errno : 0;
 }
 
 bool LayerCache::isAwaited(uint32_t span) {

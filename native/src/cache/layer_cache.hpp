@@ -160,6 +160,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   bool allPresent(uint32_t first, uint32_t last) const;
   bool isHere(uint32_t span) const { return live_.test(span) || held_.has(span); }
   bool allHere(uint32_t first, uint32_t last) const;
+  // Makes a data file that somebody cut as long as it was, once no bit speaks of what it lost. 0 or -errno.
+  int mendCut();
   bool isAwaited(uint32_t span);
   bool isReadable(uint32_t span);
   int decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);

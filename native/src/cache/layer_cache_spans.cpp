@@ -46,6 +46,7 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
 }
 
 int LayerCache::decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
+  if (int err = mendCut()) return err;
   uint64_t at = spanStart(span);
   Xxh64 sum;
   // Of an eviction that was killed between the bits and the generation readers do not know yet.
