@@ -123,6 +123,14 @@ describe('CircuitBreaker', () => {
     expect(breaker.ask()).toBe(0);
   });
 
+  it('tells who does not wait with the failure itself that it is left alone now', () => {
+    const breaker = new Breaker();
+    breaker.fail(4);
+    const [waits, tells] = [breaker.enter('wait'), breaker.enter('tell')];
+    expect(waits.failed(down)).toBe(down);
+    expect(tells.failed(down)).toMatchObject({ away: true, retried: true, cause: down, code: 'UNREACHABLE' });
+  });
+
   it('counts requests that fail together once', () => {
     const breaker = new Breaker();
     const passes = Array.from({ length: 20 }, () => breaker.enter('tell'));

@@ -34,7 +34,7 @@ export interface EndpointStatus {
 export interface Pass {
   /** It was answered. Of this and `failed` only the first call counts. */
   answered(): void;
-  /** Returns what the caller is to be told: with the last of several failures in a row also that the endpoint is left alone now. */
+  /** Returns what the caller is to be told: who does not wait, with the last of several failures in a row also that the endpoint is left alone now. */
   failed(error: unknown): unknown;
 }
 
@@ -115,7 +115,8 @@ export class CircuitBreaker {
           // It says nothing about the endpoint: the next one may ask at once.
           else if (isProbe && round === this.#round) this.#nextAt[lane] = 0;
         });
-        return isOutage(error) && this.#isAway(lane) ? this.#refusal(this.#leftMs(lane), whenAway) : error;
+        const isTold = whenAway !== 'wait' && isOutage(error) && this.#isAway(lane);
+        return isTold ? this.#refusal(this.#leftMs(lane), whenAway) : error;
       },
     };
     if (isProbe) this.#probes.add(pass);
