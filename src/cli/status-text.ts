@@ -1,5 +1,6 @@
 // What `peel status` says to people.
 import type { KeeperStatus } from '../daemon/keeper-status.ts';
+import type { RegistryEndpoint } from '../daemon/origins.ts';
 import type { LayerLine, SnapshotterReport, StatusReport } from '../daemon/status-report.ts';
 import { humanDuration, oneLine, percent, printable, shortDigest } from './human.ts';
 import { mountColumns, mountRows } from './mount-table.ts';
@@ -17,6 +18,7 @@ const layerColumns = [
 export function statusLines(report: StatusReport, now: number): string[] {
   const { version, pid, startedAt, root, runDir, restartNeeded, warnings, keeper, mounts, snapshotter, unpacking } =
     report;
+  const away = (report.registries ?? []).filter(({ state }) => state !== 'answering');
   const served = mounts.flatMap(({ dir, serving }) => serving.map((line) => ({ dir, line })));
   return [
     `peel ${version}, process ${pid}, up for ${humanDuration(now - startedAt)}`,
@@ -25,6 +27,7 @@ export function statusLines(report: StatusReport, now: number): string[] {
     // One may have a line for each problem of a file.
     ...warnings.flatMap((warning) => `warning: ${warning}`.split('\n').map(printable)),
     ...(restartNeeded.length === 0 ? [] : [`these settings count after a restart: ${restartNeeded.join(', ')}`]),
+    ...away.map(awayLine),
     ...(mounts.length === 0 ? [] : ['', 'Mounts', ...tableLines(mountColumns, mountRows(mounts))]),
     ...(served.length === 0
       ? []
@@ -51,6 +54,12 @@ export function keeperLine({ mode, pid, fds, maxFds, daemon }: KeeperStatus): st
       ? ''
       : `, starts the daemon${daemon?.phase === 'ready' ? '' : ` (${daemon?.phase})`}${ends}${last}`;
   return `keeper, process ${pid}, holds ${fds} of at most ${maxFds} file descriptors${what}`;
+}
+
+function awayLine({ host, endpoint, failures, failingMs, state, askedInMs, why }: RegistryEndpoint): string {
+  const name = endpoint === host ? `registry ${host}` : `${endpoint} for registry ${host}`;
+  const next = state === 'probing' ? 'it is being asked' : `asked again in ${humanDuration(askedInMs)}`;
+  return printable(`${name} fails for ${humanDuration(failingMs)}, ${failures} times in a row, ${next}: ${why ?? ''}`);
 }
 
 function snapshotterLines({ socket, layers, deferrals, snapshots }: SnapshotterReport): string[] {

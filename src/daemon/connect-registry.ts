@@ -6,6 +6,8 @@ import { rootCertificatesFile } from '../config/root-certificates.ts';
 import { staticCredentials } from '../registry/auth/credentials.ts';
 import type { CredentialSource } from '../registry/auth/credentials.ts';
 import { userCredentials } from '../registry/auth/user-credentials.ts';
+import { CircuitBreaker } from '../registry/client/circuit-breaker.ts';
+import type { EndpointStatus } from '../registry/client/circuit-breaker.ts';
 import { isLoopbackHost } from '../registry/client/endpoint.ts';
 import type { PlainHttp } from '../registry/client/endpoint.ts';
 import { defaultHttpOptions } from '../registry/client/http.ts';
@@ -30,6 +32,10 @@ export interface ConnectOptions extends Pick<RemoteRegistryOptions, 'onBytes' | 
   /** What credentials are taken from; default those that this process's user has stored. */
   readonly credentials?: CredentialSource | undefined;
   readonly backoff?: BackoffPolicy | undefined;
+  /** An endpoint is left alone from now on, or answers again. */
+  readonly onEndpoint?: ((status: EndpointStatus) => void) | undefined;
+  /** One of them answers again, after the work that yields at least had to stay away. */
+  readonly onReturn?: (() => void) | undefined;
 }
 
 export interface ConnectedRegistry {
@@ -39,6 +45,8 @@ export interface ConnectedRegistry {
   readonly origin: RemoteRegistry;
   /** The tightest of those that the endpoints told. */
   readonly rateLimit: () => RateLimit | undefined;
+  /** Whether the endpoints are asked, the origin last. */
+  readonly endpoints: () => readonly EndpointStatus[];
   /** Ends what is under way. Idempotent. */
   close(): Promise<void>;
 }
@@ -55,13 +63,19 @@ export async function connectRegistry(host: string, options: ConnectOptions): Pr
   checkAccess(host, endpoints, options.access);
   const stored = options.credentials ?? userCredentials(credentialPlaces(environment, process.getuid?.() ?? 0));
   const proxy = proxyFromVariables(environment);
+  const breakers: CircuitBreaker[] = [];
   const remotes = endpoints.map((endpoint, i) => {
     const backoff = options.backoff ?? defaultBackoff;
+    const remote = remoteOptions(host, endpoint, options, stored);
+    const hasOthers = i < endpoints.length - 1;
+    const { onEndpoint: onChange, onReturn } = options;
+    const breaker = new CircuitBreaker({ name: remote.host, hasOthers, onChange, onReturn });
+    breakers.push(breaker);
     return new RemoteRegistry({
-      ...remoteOptions(host, endpoint, options, stored),
+      ...remote,
+      breaker,
       proxy: endpoint.proxy === undefined ? proxy : () => endpoint.proxy,
-      backoff:
-        i < endpoints.length - 1 ? { ...backoff, attempts: Math.min(backoff.attempts, mirrorAttempts) } : backoff,
+      backoff: hasOthers ? { ...backoff, attempts: Math.min(backoff.attempts, mirrorAttempts) } : backoff,
       onBytes: options.onBytes,
       onWarning,
     });
@@ -77,6 +91,7 @@ export async function connectRegistry(host: string, options: ConnectOptions): Pr
     registry: single ? origin : mirror(named, { onFallback: fallbackWarnings(host, onWarning) }),
     origin,
     rateLimit: () => tightest(remotes),
+    endpoints: () => breakers.map(({ status }) => status),
     close: async () => {
       for (const remote of remotes) await remote.close();
     },

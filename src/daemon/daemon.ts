@@ -200,6 +200,7 @@ class RunningDaemon implements Daemon {
       mounts: (await this.#mounts?.list()) ?? [],
       snapshotter: this.#snapshotter?.status(),
       unpacking: this.#unpacking?.unpacker.status(),
+      registries: this.#node?.endpoints() ?? [],
     };
   }
 
@@ -301,6 +302,7 @@ class RunningDaemon implements Daemon {
       evictedBytesTotal: evictedBytes,
       cache: bytes === undefined || limitBytes === undefined ? undefined : { bytes, limitBytes },
       links: this.#node?.links(),
+      endpoints: this.#node?.endpoints(),
     };
   }
 

@@ -73,11 +73,11 @@ export class Laziness implements LazyService {
     await this.recorder.close();
   }
 
-  #keepProfile({ image, layers }: EndedStart): void {
+  async #keepProfile({ image, layers }: EndedStart): Promise<void> {
     const { config, state } = this.#o;
     if (!config().profile.record) return;
     const recorded = recordedLayers(layers);
-    if (recorded.length > 0) state.profiles.merge(image, recorded);
+    if (recorded.length > 0) await state.profiles.mergeSoon(image, recorded);
   }
 }
 

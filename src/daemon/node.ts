@@ -37,7 +37,7 @@ import type { LazyConfig } from './laziness.ts';
 import { openNodeStore, requestsPerLink } from './node-store.ts';
 import type { Downloads, NodeStore } from './node-store.ts';
 import { Origins } from './origins.ts';
-import type { OriginsOptions } from './origins.ts';
+import type { OriginsOptions, RegistryEndpoint } from './origins.ts';
 import type { RegistryAccess } from './registry-access.ts';
 
 export interface NodeOptions {
@@ -98,6 +98,7 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       environment,
       log: log.child({ component: 'registry' }),
       access: options.access,
+      onReturn: (host) => links.returned(host),
       ...(await options.originsOptions?.(state)),
     });
     const downloadsPerImage = downloads.perImage;
@@ -176,6 +177,11 @@ export class Node {
   /** To the registries that layers come from: bytes per second, and ms to the first byte. */
   links(): { readonly bandwidth: number; readonly delayMs: number }[] {
     return this.#parts.links.links.map(({ bandwidth, delayMs }) => ({ bandwidth, delayMs }));
+  }
+
+  /** Of the registries that were asked for something, each with its mirrors. */
+  endpoints(): readonly RegistryEndpoint[] {
+    return this.#parts.origins.endpoints();
   }
 
   /** What goes on behind what is served lazily here. */

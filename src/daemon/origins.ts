@@ -7,6 +7,7 @@ import type { Reference } from '../oci/reference.ts';
 import type { CredentialSource } from '../registry/auth/credentials.ts';
 import { LayoutRegistry } from '../registry/layout-registry.ts';
 import { defaultBackoff } from '../util/backoff.ts';
+import type { EndpointStatus } from '../registry/client/circuit-breaker.ts';
 import type { ConnectedRegistry } from './connect-registry.ts';
 import type { RegistryAccess } from './registry-access.ts';
 
@@ -18,12 +19,20 @@ export interface OriginsOptions {
   readonly access?: RegistryAccess | undefined;
   /** Default those that this process's user has stored. */
   readonly credentials?: CredentialSource | undefined;
+  /** A registry, or one of its mirrors, answers again after it was left alone; `host` as in a reference. */
+  readonly onReturn?: ((host: string) => void) | undefined;
+}
+
+/** Of one endpoint of the registry `host`. */
+export interface RegistryEndpoint extends EndpointStatus {
+  readonly host: string;
 }
 
 /** Connections to registries, one client per host, opened when first needed. */
 export class Origins {
   readonly #options: OriginsOptions;
   readonly #clients = new Map<string, Promise<ConnectedRegistry>>();
+  readonly #connections = new Map<string, ConnectedRegistry>();
 
   constructor(options: OriginsOptions) {
     this.#options = options;
@@ -58,9 +67,15 @@ export class Origins {
     return { registry, repository, name: `${host}/${repository}`, remote: true, rateLimit };
   };
 
+  /** Those of registries that were asked for something. */
+  endpoints(): readonly RegistryEndpoint[] {
+    return [...this.#connections].flatMap(([host, { endpoints }]) => endpoints().map((each) => ({ host, ...each })));
+  }
+
   async close(): Promise<void> {
     const clients = [...this.#clients.values()];
     this.#clients.clear();
+    this.#connections.clear();
     // One that could not be opened has nothing to close.
     for (const client of clients) await (await client.catch(() => undefined))?.close();
   }
@@ -77,10 +92,10 @@ export class Origins {
   }
 
   async #connect(host: string): Promise<ConnectedRegistry> {
-    const { environment, log, access, credentials } = this.#options;
+    const { environment, log, access, credentials, onReturn } = this.#options;
     // The HTTP client takes a tenth of a second to load; an image that is all here does not need it.
     const { connectRegistry } = await import('./connect-registry.ts');
-    return await connectRegistry(host, {
+    const connection = await connectRegistry(host, {
       environment,
       access,
       credentials,
@@ -88,6 +103,13 @@ export class Origins {
       backoff: { ...defaultBackoff, attempts: 3 },
       onWarning: (warning) => log.warn({ host }, warning),
       onBytes: this.#options.onBytes,
+      onEndpoint: ({ state, endpoint, failures, why }) => {
+        if (state === 'answering') log.info({ host, endpoint }, 'registry answers again');
+        else log.warn({ host, endpoint, failures, why }, 'registry is left alone for a while');
+      },
+      onReturn: () => onReturn?.(host),
     });
+    this.#connections.set(host, connection);
+    return connection;
   }
 }

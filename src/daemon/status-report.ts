@@ -1,6 +1,7 @@
 // What the daemon says of itself: the answer of GET /v1/status, and what `peel status` prints.
 import type { KeeperStatus } from './keeper-status.ts';
 import type { UnpackStatus } from '../unpack/unpacker.ts';
+import type { RegistryEndpoint } from './origins.ts';
 import type { MountStatus } from '../image/umount.ts';
 
 export interface StatusReport {
@@ -21,6 +22,8 @@ export interface StatusReport {
   readonly snapshotter?: SnapshotterReport | undefined;
   /** Leases and jobs of layers that are unpacked. */
   readonly unpacking?: UnpackStatus | undefined;
+  /** Of the registries that were asked for something, mirrors included. */
+  readonly registries?: readonly RegistryEndpoint[] | undefined;
 }
 
 export interface DaemonMountStatus extends MountStatus {

@@ -1,7 +1,7 @@
 // Keeps the cache within its bounds while layers are served: measures it, and makes room when it has become too full.
 import { cacheBounds } from '../config/cache-bounds.ts';
 import type { CacheBounds, CacheSettings } from '../config/cache-bounds.ts';
-import { errorMessage } from '../layer/errors.ts';
+import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Layer } from '../layer/layer.ts';
 import type { FsStat } from '../native/sys.ts';
 import type { Logger } from '../observe/log.ts';
@@ -35,6 +35,8 @@ export interface KeeperTiming {
   readonly recentSeconds: number;
   /** … and within so many where the limit is passed or the disk is full: the limit is a promise, too. */
   readonly leastSeconds: number;
+  /** ms after the disk refused something in which nothing is brought that nobody waits for. */
+  readonly refusedMs: number;
 }
 
 const usualTiming: KeeperTiming = {
@@ -43,6 +45,7 @@ const usualTiming: KeeperTiming = {
   measureMs: 30_000,
   recentSeconds: 30,
   leastSeconds: 2,
+  refusedMs: 10_000,
 };
 
 export interface KeeperStats {
@@ -65,6 +68,8 @@ export class CacheKeeper {
   #bounds: CacheBounds | undefined;
   #measuredAt = -Infinity;
   #isDiskFull = false;
+  /** What the disk said last when it took nothing, and until when (ms of `performance.now()`) only what is waited for is brought. */
+  #refusal: { readonly why: string; readonly until: number } | undefined;
   /** Until then (ms of `performance.now()`) nothing more is tried: what could not go a moment ago cannot go now. */
   #restUntil = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -91,9 +96,7 @@ export class CacheKeeper {
         const { streamStart, streamEnd } = spans.span(span);
         this.landed(streamEnd - streamStart);
       },
-      stalled: (stalls) => {
-        if (stalls.some(({ error }) => error === 'ENOSPC' || error === 'EDQUOT')) this.diskIsFull();
-      },
+      refused: (error) => this.refused(error),
     });
   }
 
@@ -105,11 +108,22 @@ export class CacheKeeper {
   /** So many bytes came into the cache. */
   landed(bytes: number): void {
     this.#level.landed(bytes);
+    if (this.#refusal !== undefined && performance.now() >= this.#refusal.until) {
+      this.#refusal = undefined;
+      this.#o.log.info({ root: this.#o.root }, 'the disk takes what is read again');
+    }
     if (this.#isHigh()) this.#plan(Math.max(0, this.#restUntil - performance.now()));
   }
 
-  /** Something could not be written: counts as a cache that is full, whatever its limit. */
-  diskIsFull(): void {
+  /** Something could not be written. A full disk counts as a cache that is full, whatever its limit. */
+  refused(error: unknown): void {
+    const why = errorMessage(error);
+    const { log, root } = this.#o;
+    if (this.#refusal === undefined)
+      log.warn({ root, error: why }, 'the disk takes nothing more: what is read is served without being kept');
+    this.#refusal = { why, until: performance.now() + this.#timing.refusedMs };
+    const code = errorCode(error);
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') return;
     this.#isDiskFull = true;
     this.#plan(Math.max(0, this.#restUntil - performance.now()));
   }
@@ -117,6 +131,7 @@ export class CacheKeeper {
   /** Why nothing may be brought that nobody asked for; undefined when it may. What is filled so never makes anything else go. */
   fillAllowed(): string | undefined {
     const { used } = this.#level;
+    if (this.#isRefusing) return `the disk takes nothing more: ${this.#refusal?.why ?? ''}`;
     if (used === undefined || this.#bounds === undefined) return 'the cache is being measured';
     const { low, limit } = this.#bounds;
     if (used < low) return undefined;
@@ -130,7 +145,7 @@ export class CacheKeeper {
 
   /** Bytes of blob that may be here unread, or under way, because somebody might read them: none from where room is made. */
   readAheadRoom(): number {
-    if (this.#bounds === undefined || this.#level.used === undefined) return 0;
+    if (this.#bounds === undefined || this.#level.used === undefined || this.#isRefusing) return 0;
     return this.#isHigh() ? 0 : (this.#bounds.limit - this.#bounds.low) / 4;
   }
 
@@ -152,6 +167,11 @@ export class CacheKeeper {
     clearTimeout(this.#timer);
     await this.#checking;
     this.#lock[Symbol.dispose]();
+  }
+
+  /** It may take something again after that, and whoever tries finds out. */
+  get #isRefusing(): boolean {
+    return this.#refusal !== undefined && performance.now() < this.#refusal.until;
   }
 
   #isHigh(): boolean {

@@ -22,8 +22,10 @@ export class DiskStock implements CacheStock {
 
   async removeWhole(more: (freedBytes: number) => boolean): Promise<CacheRemoval> {
     const { root, state } = this.#d;
-    const before = Date.now() - graceMs;
-    return await removeWhile(this.#d, await cacheEntries(root, state), more, ({ usedAt }) => usedAt < before);
+    const now = Date.now();
+    // What was used in the future was used before the clock was put back.
+    const isRecent = (usedAt: number) => Math.abs(now - usedAt) <= graceMs;
+    return await removeWhile(this.#d, await cacheEntries(root, state), more, ({ usedAt }) => !isRecent(usedAt));
   }
 
   async lazyLayers(): Promise<readonly Digest[]> {

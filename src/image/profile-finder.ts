@@ -63,10 +63,10 @@ export class ProfileFinder {
     if (known !== undefined) return known;
     for await (const { digest, source } of this.#candidates(search)) {
       const layers = await this.#use(search, digest, source);
-      if (layers !== undefined) return this.#keep(search, layers, source);
+      if (layers !== undefined) return await this.#keep(search, layers, source);
     }
     const prefetch = await prefetchProfile(this.#d.content, search);
-    return prefetch && this.#keep(search, prefetch.layers, prefetch.source);
+    return prefetch && (await this.#keep(search, prefetch.layers, prefetch.source));
   }
 
   #known({ image, layers }: ProfileSearch): FoundProfile | undefined {
@@ -131,8 +131,17 @@ export class ProfileFinder {
     return local?.bytes ?? (await readSmallBlob(origin, spans, maxProfileBytes, { signal }));
   }
 
-  #keep({ image }: ProfileSearch, layers: readonly ProfileLayer[], source: string): FoundProfile {
-    this.#d.profiles.put(image, layers, source);
+  async #keep(
+    { image, onWarning }: ProfileSearch,
+    layers: readonly ProfileLayer[],
+    source: string,
+  ): Promise<FoundProfile> {
+    try {
+      await this.#d.profiles.putSoon(image, layers, source);
+    } catch (error) {
+      // It is as good when it is found again the next time.
+      onWarning(`the profile of ${image} is not kept: ${errorMessage(error)}`);
+    }
     return { source, orders: new Map(layers.map(({ layer, spans }) => [layer, spans])) };
   }
 }

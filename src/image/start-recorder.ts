@@ -58,7 +58,7 @@ export interface StartRecorderOptions {
   readonly starts: Pick<StartTable, 'tryPut'>;
   readonly log: Logger;
   /** Called once for each start in which anything was read. */
-  readonly onEnd?: ((start: EndedStart) => void) | undefined;
+  readonly onEnd?: ((start: EndedStart) => Promise<void> | void) | undefined;
   readonly times?: StartTimes | undefined;
 }
 
@@ -159,7 +159,7 @@ class Recording implements RecordedStart {
     try {
       // One that read nothing tells nothing, and would take the place of one that did.
       if (this.#observation.firstRead === undefined) return;
-      this.#tellEnd();
+      await this.#tellEnd();
       for (let tries = 1; !this.#write({ over: true }); tries += 1) {
         if (tries >= lastTries) break;
         await sleep(50);
@@ -169,7 +169,7 @@ class Recording implements RecordedStart {
     }
   }
 
-  #tellEnd(): void {
+  async #tellEnd(): Promise<void> {
     const { reference, image, dir } = this.#start;
     const layers = this.#observation.layers.map(({ layer, order }) => ({
       layer,
@@ -177,7 +177,7 @@ class Recording implements RecordedStart {
       whole: this.#fresh.has(layer),
     }));
     try {
-      this.#o.onEnd?.({ reference, image, dir, layers });
+      await this.#o.onEnd?.({ reference, image, dir, layers });
     } catch (error) {
       this.#o.log.warn({ reference, error: errorMessage(error) }, 'what a start read was not kept as a profile');
     }

@@ -1,10 +1,8 @@
 import type { Descriptor } from '../oci/descriptor.ts';
 import { RegistryError } from '../registry/errors.ts';
-import type { BlobReader, Registry } from '../registry/registry.ts';
+import type { BlobReader, CallOptions, Registry } from '../registry/registry.ts';
 
-export interface SourceOptions {
-  readonly signal?: AbortSignal | undefined;
-}
+export type SourceOptions = CallOptions;
 
 /** Where one layer's blob comes from. */
 export interface BlobSource {

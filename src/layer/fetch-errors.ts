@@ -42,6 +42,11 @@ export function isWindowContentError(error: unknown): boolean {
   return code === 'ERR_INDEX_CHECKSUM' || code === 'ERR_INDEX_FORMAT';
 }
 
+/** Nothing was asked: whoever has the bytes is left alone after failures. */
+export function isLeftAlone(error: unknown): boolean {
+  return (error as { readonly away?: boolean | undefined } | undefined)?.away === true;
+}
+
 /** ms that the registry asked us to stay away. */
 export function retryAfterMs(error: unknown): number {
   const facts = error as { readonly retryAfterMs?: number | undefined } | undefined;

@@ -4,7 +4,7 @@ import type { Clock } from '../util/clock.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
-import { decodeErrno, failureMessage, pauseAfter, sortFailed } from './fetch-trouble.ts';
+import { decodeErrno, failureMessage, isRefusedByDisk, pauseAfter, sortFailed } from './fetch-trouble.ts';
 import type { SpanSink, TransferEvents } from './span-transfer.ts';
 import type { SpanWants, Want } from './span-wants.ts';
 
@@ -22,6 +22,16 @@ export interface FetchFailuresOptions {
   readonly enqueue: (want: Want) => void;
   /** Called once per span that was given up because the bytes themselves are wrong. */
   readonly onSuspect: (why: string) => void;
+  /** The disk does not take spans. */
+  readonly onRefused?: ((error: unknown) => void) | undefined;
+}
+
+/** Once the registry is back, those that wait for it come within so long, each at its own moment. ms. */
+const returnMs = 250;
+
+interface Pause {
+  readonly cancel: () => void;
+  readonly end: () => void;
 }
 
 /** Of one request, on every line about it. */
@@ -35,7 +45,7 @@ export interface RequestFailures {
 
 export class FetchFailures {
   readonly #o: FetchFailuresOptions;
-  readonly #pauses = new Set<() => void>();
+  readonly #pauses = new Set<Pause>();
   #last: string | undefined;
 
   constructor(options: FetchFailuresOptions) {
@@ -49,8 +59,18 @@ export class FetchFailures {
 
   /** Ends all pauses; what rests is the caller's to give up. */
   close(): void {
-    for (const cancel of this.#pauses) cancel();
+    for (const { cancel } of this.#pauses) cancel();
     this.#pauses.clear();
+  }
+
+  /** The registry is back: what rests is asked for again soon. */
+  returned(): void {
+    const { clock } = this.#o;
+    const pauses = Array.from(this.#pauses);
+    this.close();
+    for (const pause of pauses) {
+      this.#pause(clock.random() * returnMs, pause.end);
+    }
   }
 
   /** For one request. */
@@ -90,14 +110,24 @@ export class FetchFailures {
     // A read must end at its deadline even when the pause would last longer.
     const latest = Math.min(...again.map(({ deadline }) => deadline)) - now;
     for (const want of again) want.state = 'resting';
-    const cancel = clock.after(Math.min(pause, latest), () => {
-      this.#pauses.delete(cancel);
+    this.#pause(Math.min(pause, latest), () => {
       // Some may have become urgent meanwhile, and some forgotten.
       const resting = again.filter((want) => want.state === 'resting' && this.#o.wants.get(want.span) === want);
-      if (pause >= latest) this.#retryOrFail(resting, error, miss, told);
+      const isOver = resting.some(({ deadline }) => deadline - clock.now() < 1);
+      if (isOver) this.#retryOrFail(resting, error, miss, told);
       else for (const want of resting) this.#o.enqueue(want);
     });
-    this.#pauses.add(cancel);
+  }
+
+  #pause(ms: number, end: () => void): void {
+    const pause: Pause = {
+      end,
+      cancel: this.#o.clock.after(ms, () => {
+        this.#pauses.delete(pause);
+        end();
+      }),
+    };
+    this.#pauses.add(pause);
   }
 
   /** `windowless`: what came without its window, and why; asked for again together. */
@@ -124,6 +154,13 @@ export class FetchFailures {
   #decodeFailed(want: Want, error: unknown, miss: Miss): void {
     const { source, log } = this.#o;
     const { span } = want;
+    const isRefused = isRefusedByDisk(error);
+    if (isRefused) this.#o.onRefused?.(error);
+    // Whoever began to wait while it was being decoded is served without the disk the next time.
+    if (isRefused && want.isDemand && want.settled === undefined && (want.refused += 1) === 1) {
+      this.#o.enqueue(want);
+      return;
+    }
     const errno = decodeErrno(want, error);
     if (errno === undefined) {
       const fields = { miss, span, blob: source.name, error: errorMessage(error) };

@@ -47,6 +47,8 @@ export interface FetcherOptions {
   readonly onFetched: (fetch: SpanFetch) => void;
   /** Called once per span that was given up because the bytes themselves are wrong. */
   readonly onSuspect: (why: string) => void;
+  /** The disk does not take spans. */
+  readonly onRefused?: ((error: unknown) => void) | undefined;
 }
 
 /** Requests of this layer at once, so that one unreachable layer cannot take all of an image's: for readers, and for all else. */
@@ -68,6 +70,7 @@ export class SpanFetcher {
   /** One of each other class waits for leave. */
   readonly #seekers = new Map<FetchClass, AbortController>();
   readonly #failures: FetchFailures;
+  readonly #endReturns: () => void;
   #isPumping = false;
 
   constructor(options: FetcherOptions) {
@@ -87,6 +90,7 @@ export class SpanFetcher {
       arrived: (span) => this.#arrived(span),
       enqueue: (want) => this.#enqueue(want),
     });
+    this.#endReturns = link.onReturn(() => this.#failures.returned());
     // Every request listens.
     setMaxListeners(0, this.#closing.signal);
   }
@@ -133,6 +137,7 @@ export class SpanFetcher {
   /** Ends all transfers; readers still waiting get EIO. */
   async close(): Promise<void> {
     this.#closing.abort(new LayerError('ERR_LAYER_CLOSED', `${this.#o.source.name} was closed`));
+    this.#endReturns();
     this.#failures.close();
     await Promise.allSettled(this.#running);
     for (const { span, isDemand } of this.#wants.all()) {
@@ -280,7 +285,8 @@ export class SpanFetcher {
     const started = this.#clock.now();
     const trouble = this.#failures.during(miss);
     const landed: TransferEvents['landed'] = (want, facts) => this.#landed(want, facts);
-    const transfer = new SpanTransfer(this.#parts, run, { landed, ...trouble.events });
+    const refused = (error: unknown) => this.#o.onRefused?.(error);
+    const transfer = new SpanTransfer(this.#parts, run, { landed, refused, ...trouble.events });
     const { left, failure, bytes } = await transfer.run(permits, ticket);
     const { layer, source, log } = this.#o;
     const ms = Math.round(this.#clock.now() - started);

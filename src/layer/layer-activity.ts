@@ -34,6 +34,8 @@ export interface LayerListener {
   readonly touched?: ((spans: Uint32Array, at: Float64Array) => void) | undefined;
   readonly fetched?: ((fetch: SpanFetch) => void) | undefined;
   readonly stalled?: ((stalls: readonly Stall[]) => void) | undefined;
+  /** The disk does not take spans: those that are waited for are served without it. */
+  readonly refused?: ((error: unknown) => void) | undefined;
 }
 
 /** Passes on to any number of listeners; one that throws is the caller's bug and is not caught. */
@@ -56,5 +58,9 @@ export class LayerActivity {
 
   stalled(stalls: readonly Stall[]): void {
     for (const listener of this.#listeners) listener.stalled?.(stalls);
+  }
+
+  refused(error: unknown): void {
+    for (const listener of this.#listeners) listener.refused?.(error);
   }
 }

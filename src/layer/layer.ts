@@ -94,6 +94,7 @@ export class Layer {
       readDeadlineMs: init.readDeadlineMs,
       onFetched: (fetch) => this.#landed(fetch),
       onSuspect: (why) => this.#suspect(why),
+      onRefused: (error) => this.activity.refused(error),
     });
     init.cache.onTouch((spans, at) => this.activity.touched(spans, at));
     init.cache.onStall((stalls) => this.activity.stalled(stalls));
@@ -262,6 +263,8 @@ export class Layer {
       const found = digestFromSha256(await cache.digest());
       if (found === this.diffId) {
         await cache.markComplete();
+        // Spans may be lost later, by a failing disk.
+        this.#completing = undefined;
         log.debug({ layer: this.descriptor.digest }, 'layer is complete');
         await (this.#dropping ??= this.#dropWindows());
         return;

@@ -48,6 +48,11 @@ export class LinkTable {
     return link;
   }
 
+  /** A registry answers again after it was left alone; `host` as in a reference. */
+  returned(host: string): void {
+    this.#links.get(host)?.returned();
+  }
+
   /** Requests at once to each registry, from now on. */
   setRequests(requests: number): void {
     this.#requests = requests;

@@ -79,6 +79,7 @@ export class Link {
   #demands = 0;
   #demandsWaiting = 0;
   #cancelTimer: (() => void) | undefined;
+  readonly #returnListeners = new Set<() => void>();
 
   constructor({ requests = 8, clock = systemClock }: LinkOptions = {}) {
     this.#clock = clock;
@@ -144,6 +145,17 @@ export class Link {
       this.#lane(fetchClass).add(waiter);
       this.#grantWaiting();
     });
+  }
+
+  /** `listener` is called when the registry answers again after it was left alone. Returns what ends it. */
+  onReturn(listener: () => void): () => void {
+    this.#returnListeners.add(listener);
+    return () => void this.#returnListeners.delete(listener);
+  }
+
+  /** The registry answers again. */
+  returned(): void {
+    for (const listener of this.#returnListeners) listener();
   }
 
   /** A request that goes along with one that has leave. */

@@ -1,5 +1,6 @@
 import type { Clock } from '../util/clock.ts';
 import { Semaphore } from '../util/semaphore.ts';
+import type { Permit } from '../util/semaphore.ts';
 
 /** Requests at once, of which the last ones are for those that somebody waits for. */
 export function fetchSlots(capacity: number): Semaphore {
@@ -35,7 +36,31 @@ export async function acquireAll(
   }
 }
 
-/** As `acquireAll`, and as urgent as can be when that takes longer than `patienceMs`. */
+/**
+ * One permit of each, all at the same moment: while one cannot be had none is held, so that nobody more urgent waits for one that is not used.
+ * Errors: the signal's reason.
+ */
+async function acquireTogether(slots: readonly Semaphore[], { signal, priority }: AcquireAllOptions): Promise<Permits> {
+  /** The one that could not be had, and is here now. */
+  let first: { readonly slot: Semaphore; readonly permit: Permit } | undefined;
+  for (;;) {
+    const held: Permit[] = first === undefined ? [] : [first.permit];
+    const missing = slots.find((slot) => {
+      if (slot === first?.slot) return false;
+      const permit = slot.tryAcquire(1, { priority });
+      if (permit !== undefined) held.push(permit);
+      return permit === undefined;
+    });
+    const release = () => {
+      for (const permit of held.splice(0).reverse()) permit();
+    };
+    if (missing === undefined) return { release };
+    release();
+    first = { slot: missing, permit: await missing.acquire(1, { signal, priority }) };
+  }
+}
+
+/** As `acquireAll`, all at the same moment, and as urgent as can be when that takes longer than `patienceMs`. */
 export async function acquireInTime(
   slots: readonly Semaphore[],
   { signal, priority, clock, patienceMs }: Required<AcquireAllOptions> & PatienceOptions,
@@ -46,7 +71,7 @@ export async function acquireInTime(
   signal?.addEventListener('abort', onAbort, { once: true });
   const cancel = clock.after(patienceMs, () => patience.abort(new Error('it takes too long')));
   try {
-    return await acquireAll(slots, { signal: patience.signal, priority });
+    return await acquireTogether(slots, { signal: patience.signal, priority });
   } catch (error) {
     if (!patience.signal.aborted) throw error;
     return await acquireAll(slots, { signal, priority: 0 });

@@ -1,4 +1,4 @@
-import type { BlobSource } from './blob-source.ts';
+import type { BlobSource, SourceOptions } from './blob-source.ts';
 import { LayerError } from './errors.ts';
 import { SpanAssembler } from './span-assembler.ts';
 
@@ -11,6 +11,8 @@ export interface BlobRange {
 export interface ReceiveOptions<Range extends BlobRange> {
   /** Ends the transfer at once. */
   readonly signal: AbortSignal;
+  /** Default `tell`: who asks for ranges tries again by himself. */
+  readonly whenAway?: SourceOptions['whenAway'];
   /** Called with the length of every piece that arrives. */
   readonly arrived: (bytes: number) => void;
   /**
@@ -29,11 +31,11 @@ export interface ReceiveOptions<Range extends BlobRange> {
 export async function receiveRun<Range extends BlobRange>(
   { source, blobSize }: { readonly source: BlobSource; readonly blobSize: number },
   ranges: readonly Range[],
-  { signal, arrived, take, least = 0 }: ReceiveOptions<Range>,
+  { signal, whenAway = 'tell', arrived, take, least = 0 }: ReceiveOptions<Range>,
 ): Promise<void> {
   const start = ranges[0]?.blobStart ?? 0;
   const end = ranges.at(-1)?.blobEnd ?? 0;
-  const reader = await source.readRange(start, end, { signal });
+  const reader = await source.readRange(start, end, { signal, whenAway });
   const stop = () => reader.close();
   signal.addEventListener('abort', stop, { once: true });
   try {

@@ -5,13 +5,13 @@ import type { DecodeRun, DecodedRun } from '../native/layer-cache.ts';
 import type { Clock } from '../util/clock.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
-import { Watchdog } from '../util/watchdog.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError } from './errors.ts';
 import { urgency } from './fetch-class.ts';
 import type { LinkTicket, LinkTransfer } from './link.ts';
 import type { Permits } from './permits.ts';
 import { receiveRun } from './receive-run.ts';
+import { SignsOfLife } from './signs-of-life.ts';
 import type { Want } from './span-wants.ts';
 
 /** The part of the block cache that the fetcher fills. */
@@ -41,6 +41,8 @@ export interface TransferEvents {
   /** `sentAt`: of the request. */
   readonly landed: (want: Want, facts: { readonly bytes: number; readonly sentAt: number }) => void;
   readonly decodeFailed: (want: Want, error: unknown) => void;
+  /** The disk does not take spans, whether or not they could be served without it. */
+  readonly refused: (error: unknown) => void;
   /** Its window did not come with it. */
   readonly windowFailed: (want: Want, error: unknown) => void;
 }
@@ -78,8 +80,8 @@ class WindowMissing extends Error {
 
 /** Bytes of blob that are decoded in one go where nobody waits for a single span: each go costs the event loop as much. */
 const goBytes = 512 * 1024;
-/** A request that has brought nothing for so long gives its permits back: it waits, it does not use the network. */
-const idleMs = 1_000;
+/** Of a transfer: see `SignsOfLife`. */
+const signOfLifeBytes = 16 * 1024;
 
 export class SpanTransfer {
   readonly #p: TransferParts;
@@ -116,16 +118,19 @@ export class SpanTransfer {
       this.#dueBy(want.deadline);
     }
     let transfer: LinkTransfer | undefined;
-    const idle = new Watchdog(clock, idleMs, () => {
-      permits.release();
-      ticket.cancel();
-      transfer?.idle();
-      this.#releaseMemory();
-    });
     const stallMs = readDeadlineMs / 3;
-    const stall = new Watchdog(clock, stallMs, () =>
-      this.#ending.abort(new OutOfTime(`no bytes for ${Math.round(stallMs / 1000)} s`)),
-    );
+    const signs = new SignsOfLife({
+      clock,
+      leastBytes: signOfLifeBytes,
+      stallMs,
+      onStall: () => this.#ending.abort(new OutOfTime(`next to no bytes for ${Math.round(stallMs / 1000)} s`)),
+      onIdle: () => {
+        permits.release();
+        ticket.cancel();
+        transfer?.idle();
+        this.#releaseMemory();
+      },
+    });
     // A signal made of both would be remembered by the one that lives as long as the layer.
     const onClosing = () => this.#ending.abort(closing.reason);
     closing.addEventListener('abort', onClosing, { once: true });
@@ -141,23 +146,24 @@ export class SpanTransfer {
       if (ranges.length > 0) {
         transfer = ticket.begin((ranges.at(-1)?.blobEnd ?? 0) - (ranges[0]?.blobStart ?? 0));
         const arrived = (bytes: number) => {
-          idle.heard();
-          stall.heard();
+          signs.arrived(bytes);
           transfer?.received(bytes);
         };
         const take = (group: readonly Span[], data: Uint8Array) => this.#take(group, data);
-        const least = run.some(({ isDemand }) => isDemand) ? 0 : goBytes;
-        await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, arrived, take, least });
+        const isAwaited = run.some(({ isDemand }) => isDemand);
+        const least = isAwaited ? 0 : goBytes;
+        const whenAway = isAwaited ? 'tell' : 'yield';
+        await receiveRun({ source, blobSize: spans.blobSize }, ranges, { signal, whenAway, arrived, take, least });
       }
     } catch (error) {
       failure = signal.aborted ? signal.reason : error;
     } finally {
       ticket.cancel();
       transfer?.end();
-      stall.stop();
+      signs.allCame();
       // A span that is here may still wait for its window.
       await Promise.all(this.#decoding);
-      idle.stop();
+      signs.stop();
       this.#cancelDeadline?.();
       closing.removeEventListener('abort', onClosing);
       for (const want of run) want.onDeadline = undefined;
@@ -222,7 +228,8 @@ export class SpanTransfer {
     let before = await tail;
     for (let at = 0; at < pieces.length; ) {
       const run = neighbours(pieces, at);
-      const { present, error, tail: behind } = await this.#decodeRun(run, data, before);
+      const { present, error, refused, tail: behind } = await this.#decodeRun(run, data, before);
+      if (refused !== undefined) this.#events.refused(refused);
       for (const { want, span } of run.slice(0, present)) {
         this.#events.landed(want, { bytes: span.blobEnd - span.blobStart, sentAt: this.#sentAt });
       }

@@ -18,6 +18,8 @@ export class Want {
   attempts = 0;
   /** How often its bytes were damaged. */
   wrong = 0;
+  /** How often the disk did not take it. */
+  refused = 0;
   /** Its bytes came, and its window did not. */
   lacksWindow = false;
   /** What went wrong last, other than that time ran out. */

@@ -5,12 +5,15 @@ import { decodeWindow } from '../index/peel-window.ts';
 import type { RemoteWindows, WindowSource } from '../index/peel-windows.ts';
 import type { Logger } from '../observe/log.ts';
 import { Deferred } from '../util/deferred.ts';
+import { systemClock } from '../util/clock.ts';
 import { Semaphore } from '../util/semaphore.ts';
+import type { Permit } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorMessage } from './errors.ts';
 import type { Link } from './link.ts';
 import { receiveRun } from './receive-run.ts';
+import { SignsOfLife } from './signs-of-life.ts';
 import { WindowFile } from './window-file.ts';
 import { WindowFrames } from './window-frames.ts';
 import { around, chooseWindowRuns, groupFrames, windowRunLimits } from './window-runs.ts';
@@ -47,6 +50,8 @@ class Flight {
 
 /** They accompany the requests for spans, which hold the permits. */
 const maxRequests = 6;
+/** Of a transfer: see `SignsOfLife`. Windows are small. */
+const signOfLifeBytes = 1024;
 
 export class WindowStore implements WindowSource {
   readonly #o: WindowStoreOptions;
@@ -171,22 +176,19 @@ export class WindowStore implements WindowSource {
     const { source, log } = this.#o;
     const wrong = new Set<Flight>();
     try {
-      await this.#requests.run(
-        () =>
-          this.#receive(run, async (group, bytes) => {
-            const start = this.#frames.start(group[0]?.frame ?? 0);
-            const parts = group.map((flight) => {
-              const [from, to] = [this.#frames.start(flight.frame), this.#frames.end(flight.frame)];
-              return { flight, from, frame: bytes.subarray(from - start, to - start) };
-            });
-            const right = parts.filter(({ flight, frame }) => this.#isRight(flight.frame, frame));
-            if (right.length === group.length) await this.#write(start, bytes);
-            else for (const { from, frame } of right) await this.#write(from, frame);
-            for (const { flight, frame } of right) this.#land(flight, Uint8Array.from(frame));
-            for (const flight of group) if (flight.state === 'flying') wrong.add(flight);
-          }),
-        { signal: this.#closing.signal },
-      );
+      using permit = await this.#requests.acquire(1, { signal: this.#closing.signal });
+      await this.#receive(run, permit, async (group, bytes) => {
+        const start = this.#frames.start(group[0]?.frame ?? 0);
+        const parts = group.map((flight) => {
+          const [from, to] = [this.#frames.start(flight.frame), this.#frames.end(flight.frame)];
+          return { flight, from, frame: bytes.subarray(from - start, to - start) };
+        });
+        const right = parts.filter(({ flight, frame }) => this.#isRight(flight.frame, frame));
+        if (right.length === group.length) await this.#write(start, bytes);
+        else for (const { from, frame } of right) await this.#write(from, frame);
+        for (const { flight, frame } of right) this.#land(flight, Uint8Array.from(frame));
+        for (const flight of group) if (flight.state === 'flying') wrong.add(flight);
+      });
     } catch (error) {
       for (const flight of run) if (!wrong.has(flight)) this.#fail(flight, error);
     }
@@ -205,9 +207,10 @@ export class WindowStore implements WindowSource {
     }
   }
 
-  /** Errors: those of the source; ERR_LAYER_SHORT; that no byte came for too long; ERR_LAYER_CLOSED. */
+  /** One that brings nothing gives its permit back. Errors: those of the source; ERR_LAYER_SHORT; that next to no bytes came for too long; ERR_LAYER_CLOSED. */
   async #receive(
     run: readonly Flight[],
+    permit: Permit,
     take: (group: readonly Flight[], bytes: Uint8Array) => Promise<void>,
   ): Promise<void> {
     // It may have been closed between the permit and this.
@@ -215,10 +218,7 @@ export class WindowStore implements WindowSource {
     const { source, stallMs, windows, link } = this.#o;
     const ending = new AbortController();
     const { signal } = ending;
-    const stall = setTimeout(
-      () => ending.abort(new Error(`no bytes of ${source.name} for ${Math.round(stallMs / 1000)} s`)),
-      stallMs,
-    );
+    const stalled = () => new Error(`next to no bytes of ${source.name} for ${Math.round(stallMs / 1000)} s`);
     // A signal made of both would be remembered by the one that lives as long as the layer.
     const onClosing = () => ending.abort(this.#closing.signal.reason);
     this.#closing.signal.addEventListener('abort', onClosing, { once: true });
@@ -228,11 +228,21 @@ export class WindowStore implements WindowSource {
       blobEnd: this.#frames.end(flight.frame),
     }));
     const transfer = link?.accompany((ranges.at(-1)?.blobEnd ?? 0) - (ranges[0]?.blobStart ?? 0));
+    const signs = new SignsOfLife({
+      clock: systemClock,
+      leastBytes: signOfLifeBytes,
+      stallMs,
+      onStall: () => ending.abort(stalled()),
+      onIdle: () => {
+        permit();
+        transfer?.idle();
+      },
+    });
     try {
       await receiveRun({ source, blobSize: windows.size }, ranges, {
         signal,
         arrived: (bytes) => {
-          stall.refresh();
+          signs.arrived(bytes);
           transfer?.received(bytes);
         },
         take: (group, bytes) =>
@@ -246,7 +256,7 @@ export class WindowStore implements WindowSource {
     } finally {
       transfer?.end();
       this.#closing.signal.removeEventListener('abort', onClosing);
-      clearTimeout(stall);
+      signs.stop();
     }
   }
 

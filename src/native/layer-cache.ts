@@ -55,6 +55,8 @@ export interface DecodedRun {
   readonly present: number;
   /** Of the one after them, as `decode` rejects with. Undefined too when the run ended early behind a span that was here already. */
   readonly error?: (Error & { readonly code?: string }) | undefined;
+  /** Some are in memory only, for a moment and for those who wait for them: this is what the disk said. */
+  readonly refused?: (Error & { readonly code?: string }) | undefined;
   /** The stream before the span that follows, at most 32 768 bytes. */
   readonly tail?: Uint8Array | undefined;
 }
@@ -245,7 +247,7 @@ export class LayerCache {
   }
 
   /**
-   * Verifies, decodes and stores one span and wakes whoever waits for it. Resolves to the stream bytes it gave, for an
+   * Verifies, decodes and stores one span and wakes whoever waits for it, who gets it from memory when the disk refuses it. Resolves to the stream bytes it gave, for an
    * open-ended span with the zeros past `streamSize`. Rejects with ERR_SPAN_DIGEST, ERR_SPAN_INFLATE, ERR_SPAN_LENGTH
    * or an errno code; the span is then not present, and its waiters wait on until another decode() or fail().
    */

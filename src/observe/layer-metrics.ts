@@ -16,7 +16,13 @@ export interface LayerGauges {
   readonly cache?: { readonly bytes: number; readonly limitBytes: number } | undefined;
   /** Of each registry: no host becomes a label, only the least and the most of all are shown. Bytes per second, and ms to the first byte. */
   readonly links?: readonly { readonly bandwidth: number; readonly delayMs: number }[] | undefined;
+  /** Registries and mirrors that were asked for something. */
+  readonly endpoints?: readonly { readonly state: EndpointState }[] | undefined;
 }
+
+/** The states of registry/client/circuit-breaker.ts. */
+const endpointStates = ['answering', 'away', 'probing'] as const;
+type EndpointState = (typeof endpointStates)[number];
 
 /** What a layer tells of its spans and reads; fits layer/layer-activity.ts. */
 export interface CountedActivity {
@@ -142,6 +148,15 @@ export class LayerMetrics {
       'Time to the first byte of an answer, of the nearest and the farthest registry in use.',
       ['end'],
       ({ links }) => ends(links?.map(({ delayMs }) => delayMs / 1000)),
+    );
+    gauge(
+      'registry_endpoints',
+      'Registries and mirrors that were asked for something, by whether they are asked now or left alone after failures.',
+      ['state'],
+      ({ endpoints }) =>
+        endpoints === undefined
+          ? []
+          : endpointStates.map((state) => [{ state }, endpoints.filter((each) => each.state === state).length]),
     );
   }
 

@@ -52,6 +52,7 @@ export interface RegistryErrorFacts extends ErrorOptions {
   /** The `detail` of the wire error, any JSON. */
   readonly detail?: unknown;
   readonly retried?: boolean | undefined;
+  readonly away?: boolean | undefined;
 }
 
 /** Callers switch on `code`. The message names the object (digest, tag, repository, URL without query) and what went wrong. */
@@ -63,6 +64,8 @@ export class RegistryError extends Error {
   readonly detail: unknown;
   /** Something within the request was tried again already, as often as the policy allows. */
   readonly retried: boolean;
+  /** Nothing was sent: the endpoint is left alone after failures. */
+  readonly away: boolean;
 
   constructor(code: RegistryErrorCode, message: string, facts: RegistryErrorFacts = {}) {
     super(message, facts.cause === undefined ? undefined : { cause: facts.cause });
@@ -71,6 +74,7 @@ export class RegistryError extends Error {
     this.retryAfterMs = facts.retryAfterMs;
     this.detail = facts.detail;
     this.retried = facts.retried ?? false;
+    this.away = facts.away ?? false;
   }
 
   /** Whether the same request may succeed a little later. */
@@ -80,8 +84,8 @@ export class RegistryError extends Error {
 
   /** The same error of something that was `retried`. */
   afterRetries(): RegistryError {
-    const { code, message, status, retryAfterMs, detail, cause } = this;
-    return new RegistryError(code, message, { status, retryAfterMs, detail, cause, retried: true });
+    const { code, message, status, retryAfterMs, detail, cause, away } = this;
+    return new RegistryError(code, message, { status, retryAfterMs, detail, cause, away, retried: true });
   }
 }
 

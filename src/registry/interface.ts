@@ -3,8 +3,16 @@ import type { Readable } from 'node:stream';
 import type { Descriptor } from '../oci/descriptor.ts';
 import type { Digest } from '../oci/digest.ts';
 
+/**
+ * What becomes of a request to an endpoint that is left alone after failures. `wait`: it is sent when the endpoint is asked again. `tell`: it fails
+ * at once until then. `yield`: as `tell`, and it leaves the asking to others for long.
+ */
+export type WhenAway = 'wait' | 'tell' | 'yield';
+
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
+  /** Default `wait`. */
+  readonly whenAway?: WhenAway | undefined;
 }
 
 export interface GetBlobOptions extends CallOptions {

@@ -39,7 +39,7 @@ export interface MirrorOptions {
   readonly maxCooldownMs?: number | undefined;
   /** A read goes on to the next endpoint. */
   readonly onFallback?: ((event: FallbackEvent) => void) | undefined;
-  /** Milliseconds; replaced in tests. */
+  /** ms since some moment, never going back; replaced in tests. */
   readonly now?: (() => number) | undefined;
 }
 
@@ -58,7 +58,12 @@ class Mirror implements Registry {
   readonly #onFallback: (event: FallbackEvent) => void;
 
   constructor(endpoints: readonly MirrorEndpoint[], options: MirrorOptions) {
-    const { cooldownMs = 5_000, maxCooldownMs = 300_000, now = Date.now, onFallback = () => {} } = options;
+    const {
+      cooldownMs = 5_000,
+      maxCooldownMs = 300_000,
+      now = () => performance.now(),
+      onFallback = () => {},
+    } = options;
     const ranked = endpoints.map(({ name, registry, capabilities }, rank) => ({
       name,
       registry,

@@ -12,6 +12,7 @@ import { Scope } from './auth/scope.ts';
 import { BlobPush } from './client/blob-push.ts';
 import { checkRange } from './blob-range.ts';
 import { BlobCalls } from './client/blobs.ts';
+import type { CircuitBreaker } from './client/circuit-breaker.ts';
 import { ChunkedUpload, resumeUpload } from './client/chunked-upload.ts';
 import { endpointOf } from './client/endpoint.ts';
 import type { PlainHttp } from './client/endpoint.ts';
@@ -61,6 +62,8 @@ export interface RemoteRegistryOptions {
   /** Attempts per request and the waits between them; `attempts: 1` never tries again. */
   readonly backoff?: BackoffPolicy | undefined;
   readonly timer?: BackoffTimer | undefined;
+  /** Default: it is asked however often it failed. */
+  readonly breaker?: CircuitBreaker | undefined;
   readonly http?: Partial<HttpOptions> | undefined;
   /** Connections shared with others, in place of what `tls`, `proxy` and `http` say; not closed by `close()`. */
   readonly dispatcher?: Dispatcher | undefined;
@@ -101,6 +104,7 @@ export class RemoteRegistry implements Registry {
       authorizer: new Authorizer({ host, endpoint, credentials, connections, backoff, timer, besides }),
       backoff,
       timer,
+      breaker: options.breaker,
       onBytes: options.onBytes ?? (() => {}),
       onWarning: options.onWarning ?? (() => {}),
     });

@@ -2,6 +2,8 @@ import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 import type { IndexFormat } from './indexes.ts';
+import { trySoon } from './try-now.ts';
+import type { TrySoonOptions } from './try-now.ts';
 import { mergeRun, noRuns, runsOfOrder } from './profile-merge.ts';
 import type { MergedRuns, ProfileSpan } from './profile-merge.ts';
 
@@ -80,6 +82,25 @@ export class ProfileTable {
       })
       .immediate();
     return true;
+  }
+
+  /** As `merge`, without keeping the process waiting for another one that writes. False also when others wrote all the time. */
+  async mergeSoon(image: Digest, layers: readonly LayerOrder[], options?: TrySoonOptions): Promise<boolean> {
+    return (await trySoon(this.#db, () => this.merge(image, layers), options)) ?? false;
+  }
+
+  /** As `put`, likewise. False when others wrote all the time. */
+  async putSoon(
+    image: Digest,
+    layers: readonly (LayerOrder & { readonly runs: number })[],
+    source: string,
+    options?: TrySoonOptions,
+  ): Promise<boolean> {
+    const put = () => {
+      this.put(image, layers, source);
+      return true;
+    };
+    return (await trySoon(this.#db, put, options)) ?? false;
   }
 
   /** Keeps what somebody else recorded of `runs` starts, in place of what is known of these layers by these indexes. */

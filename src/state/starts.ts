@@ -1,6 +1,7 @@
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
-import { type Database, isBusy } from './database.ts';
+import type { Database } from './database.ts';
+import { tryNow } from './try-now.ts';
 
 export interface StartRow {
   readonly id: string;
@@ -43,17 +44,11 @@ export class StartTable {
    * serves reads does not wait for that.
    */
   tryPut(row: StartRow): boolean {
-    const timeout = this.busyTimeoutMs;
-    this.#db.pragma('busy_timeout = 0');
-    try {
+    const put = () => {
       this.#db.transaction(() => this.#put(row)).immediate();
       return true;
-    } catch (error) {
-      if (isBusy(error)) return false;
-      throw error;
-    } finally {
-      this.#db.pragma(`busy_timeout = ${timeout}`);
-    }
+    };
+    return tryNow(this.#db, put) ?? false;
   }
 
   /** How long other writes of this connection wait. */

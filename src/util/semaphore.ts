@@ -89,9 +89,9 @@ export class Semaphore {
     });
   }
 
-  /** Undefined when the units are not free right now or somebody is waiting already. */
-  tryAcquire(weight = 1): Permit | undefined {
-    return this.#isFree(weight, 0) ? this.#take(weight, 0) : undefined;
+  /** Undefined when the units are not free right now or somebody as urgent is waiting already. */
+  tryAcquire(weight = 1, { priority = 0 }: Pick<AcquireOptions, 'priority'> = {}): Permit | undefined {
+    return this.#isFree(weight, priority) ? this.#take(weight, priority) : undefined;
   }
 
   /** Runs `work` holding `weight` units, and gives them back however it ends. */

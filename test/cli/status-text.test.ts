@@ -30,6 +30,20 @@ describe('peel status', () => {
     ]);
   });
 
+  it('says which registries are left alone, and no word of the others', () => {
+    const answering = { failures: 0, failingMs: 0, askedInMs: 0, why: undefined, state: 'answering' } as const;
+    const away = { failures: 6, failingMs: 9_000, askedInMs: 1_500, why: 'connection refused', state: 'away' } as const;
+    const registries = [
+      { host: 'r.example', endpoint: 'm.example', ...away },
+      { host: 'r.example', endpoint: 'r.example', ...away, state: 'probing' as const },
+      { host: 's.example', endpoint: 's.example', ...answering },
+    ];
+    expect(statusLines({ ...base, registries }, 3_000).slice(2)).toEqual([
+      'm.example for registry r.example fails for 9.0 s, 6 times in a row, asked again in 1.5 s: connection refused',
+      'registry r.example fails for 9.0 s, 6 times in a row, it is being asked: connection refused',
+    ]);
+  });
+
   it('says what counts, and keeps its tables narrow', () => {
     const lazy = {
       slot: 1,

@@ -45,6 +45,8 @@ function keeperOf({ stock, settings, free = 1 << 30, root = tempDir(), timing }:
   return { keeper, said, config, space, warnings: () => said().filter(({ level }) => level >= 40) };
 }
 
+const refusal = (code: string) => Object.assign(new Error(`${code}: write a span`), { code });
+
 const present = ({ spans }: { spans: readonly SituationSpan[] }) => spans.filter((span) => span.present).length;
 
 describe('CacheKeeper', () => {
@@ -96,13 +98,35 @@ describe('CacheKeeper', () => {
     await w.keeper.check();
     const activity = new LayerActivity();
     w.keeper.watch({ activity } as unknown as Parameters<CacheKeeper['watch']>[0]);
-    activity.stalled([{ offset: 0, length: 1, startedAt: 0, endedAt: 1, error: 'EIO' }]);
+    activity.refused(refusal('EIO'));
     await wait(20);
     expect(present(layer)).toBe(20);
-    activity.stalled([{ offset: 0, length: 1, startedAt: 0, endedAt: 1, error: 'ENOSPC' }]);
+    activity.refused(refusal('ENOSPC'));
     await expect.poll(() => present(layer)).toBe(10);
     await wait(20);
     expect(present(layer)).toBe(10);
+  });
+
+  it('lets nothing come that nobody waits for while the disk takes nothing, and says so once', async () => {
+    const layer = lazyLayer(5, (span) => span);
+    const timing = { busyMs: 60_000, idleMs: 60_000, refusedMs: 50 };
+    const w = keeperOf({ stock: new CacheSituation([layer], 1_000), timing });
+    await w.keeper.check();
+    expect(w.keeper.fillAllowed()).toBeUndefined();
+    expect(w.keeper.readAheadRoom()).toBeGreaterThan(0);
+    for (let i = 0; i < 3; i += 1) w.keeper.refused(refusal('EIO'));
+    expect(w.keeper.fillAllowed()).toContain('the disk takes nothing more: EIO');
+    expect(w.keeper.readAheadRoom()).toBe(0);
+    w.keeper.landed(1);
+    expect(w.warnings().length).toBe(1);
+    await wait(60);
+    expect(w.keeper.fillAllowed()).toBeUndefined();
+    w.keeper.refused(refusal('EIO'));
+    expect(w.warnings().length).toBe(1);
+    await wait(60);
+    w.keeper.landed(1);
+    w.keeper.refused(refusal('EIO'));
+    expect(w.warnings().length).toBe(2);
   });
 
   it('gives way to what else fills the disk', async () => {

@@ -70,6 +70,24 @@ TEST(a_read_over_many_spans_comes_when_the_last_one_is_there) {
   CHECK(bench.right(bench.kernel->receive(), 0, 4 * kSpan));
 }
 
+TEST(a_read_of_a_file_that_was_cut_waits_for_the_bytes) {
+  Bench bench;
+  for (uint32_t span = 0; span < 11; span++) bench.layer.bring(span);
+  CHECK_EQ(::ftruncate(bench.layer.cache->dataFd(), 3 * kSpan + 5), 0);
+  CHECK(bench.right(bench.kernel->call(bench.read(2, kSpan, 4096)), kSpan, 4096));
+  bench.kernel->send(bench.read(4, 3 * kSpan, 4096));
+  bench.waitForParked(1);
+  CHECK((bench.layer.asked() == std::vector<uint32_t>{3}));
+  bench.layer.bring(3);
+  CHECK(bench.right(bench.kernel->receive(), 3 * kSpan, 4096));
+  const uint64_t from = 10 * kSpan;
+  bench.kernel->send(bench.read(6, from, 4096));
+  bench.waitForParked(1);
+  bench.layer.bring(10);
+  CHECK(bench.right(bench.kernel->receive(), from, 512));
+  CHECK_EQ(bench.kernel->session->stats().errors.load(), 0u);
+}
+
 TEST(the_end_of_the_stream_is_padded_with_zeros) {
   Bench bench;
   bench.layer.bring(10);

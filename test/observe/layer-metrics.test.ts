@@ -7,7 +7,7 @@ import { DaemonMetrics } from '../../src/observe/metrics.ts';
 
 /** The lines of the metrics of layers, without comments and without buckets. */
 async function linesOf(metrics: DaemonMetrics): Promise<string[]> {
-  const ours = /^peel_(layer_|read_stall|fill|cache_(bytes|limit|evicted)|link|read_ahead)/;
+  const ours = /^peel_(layer_|read_stall|fill|cache_(bytes|limit|evicted)|link|registry_endpoints|read_ahead)/;
   return (await metrics.text()).split('\n').filter((line) => ours.test(line) && !line.includes('_bucket'));
 }
 
@@ -66,6 +66,7 @@ it('looks at the rest at every scrape', async () => {
       { bandwidth: 900, delayMs: 5 },
       { bandwidth: 700, delayMs: 80 },
     ],
+    endpoints: [{ state: 'answering' }, { state: 'away' }, { state: 'answering' }],
   };
   metrics.layers.observe(() => found);
   const gauges = [
@@ -76,6 +77,9 @@ it('looks at the rest at every scrape', async () => {
     'peel_link_bandwidth_bytes_per_second{end="most"} 900',
     'peel_link_delay_seconds{end="least"} 0.005',
     'peel_link_delay_seconds{end="most"} 0.08',
+    'peel_registry_endpoints{state="answering"} 2',
+    'peel_registry_endpoints{state="away"} 1',
+    'peel_registry_endpoints{state="probing"} 0',
   ];
   const totals = [
     'peel_read_ahead_fetched_bytes_total 100',

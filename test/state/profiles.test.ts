@@ -1,7 +1,9 @@
 import * as fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { maxProfileSpans as formatLimit } from '../../src/index/profile-names.ts';
 import { parseDigest } from '../../src/oci/digest.ts';
+import { openDatabase } from '../../src/state/database.ts';
 import { maxProfileSpans, mergeRun, noRuns, profileOrder } from '../../src/state/profile-merge.ts';
 import type { LayerOrder } from '../../src/state/profiles.ts';
 import { openState } from '../../src/state/state.ts';
@@ -65,6 +67,27 @@ describe('the order of several starts', () => {
 });
 
 describe('the profiles of a node', () => {
+  it('wait for another process that writes without keeping this one waiting', async () => {
+    const root = tempDir('peel-profiles-');
+    const [here, other] = [openState(root), openDatabase(join(root, 'peel.db'))];
+    onTestFinished(() => {
+      here.close();
+      other.close();
+    });
+    other.exec('BEGIN IMMEDIATE');
+    const began = performance.now();
+    const merged = here.profiles.mergeSoon(image, [order([1])], { pauseMs: 10 });
+    const kept = here.profiles.putSoon(image, [{ ...order([1]), runs: 2 }], 'elsewhere', { attempts: 2, pauseMs: 1 });
+    expect(performance.now() - began).toBeLessThan(1_000);
+    expect(await kept).toBe(false);
+    expect(here.profiles.get(image)).toEqual([]);
+    other.exec('COMMIT');
+    expect(await merged).toBe(true);
+    expect(here.profiles.get(image)).toMatchObject([{ runs: 1, source: 'recorded' }]);
+    expect(await here.profiles.putSoon(image, [{ ...order([1]), runs: 2 }], 'elsewhere')).toBe(true);
+    expect(here.starts.busyTimeoutMs).toBe(20_000);
+  });
+
   it('have one row per layer and index, and survive', () => {
     const root = tempDir('peel-profiles-');
     const first = openState(root);

@@ -49,6 +49,8 @@ export class RegistryFront {
   readonly #target: { readonly host: string; readonly port: number } | undefined;
   readonly #sockets = new Set<Socket>();
   #bytesOfClosed = 0;
+  /** Of a front that is down. */
+  #port = 0;
   readonly #rules = new Set<FaultRule>();
   readonly requests: SeenRequest[] = [];
 
@@ -76,7 +78,7 @@ export class RegistryFront {
 
   /** host:port, as it stands in a reference. */
   get host(): string {
-    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `127.0.0.1:${this.#port === 0 ? (this.#server.address() as AddressInfo).port : this.#port}`;
   }
 
   /** Connections that clients have not closed. */
@@ -107,6 +109,20 @@ export class RegistryFront {
 
   forget(): void {
     this.requests.length = 0;
+  }
+
+  /** Nobody listens any more: connections are cut and refused, until `up`. */
+  async down(): Promise<void> {
+    this.#port = (this.#server.address() as AddressInfo).port;
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+    await closed;
+  }
+
+  /** On the same port. */
+  async up(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
+    this.#port = 0;
   }
 
   async close(): Promise<void> {

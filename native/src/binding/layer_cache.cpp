@@ -230,11 +230,12 @@ Napi::Value runResult(Napi::Env env, const DecodeRunResult& result, uint32_t fir
   object.Set("present", Napi::Number::New(env, result.present));
   object.Set("bytes", Napi::Number::New(env, static_cast<double>(result.bytes)));
   if (result.err) object.Set("error", decodeError(env, result.err, result.failed, first + result.present).Value());
+  if (result.refused) object.Set("refused", errnoError(env, result.refused, "write a span").Value());
   if (result.hasTail) object.Set("tail", Napi::Buffer<uint8_t>::Copy(env, result.tail.data(), result.tail.size()));
   return object;
 }
 
-// (handle, first, decoder, bits, bounds, data, window?, sha256?, openEnded, inBackground) -> Promise<{ present, bytes, error?, tail? }>
+// (handle, first, decoder, bits, bounds, data, window?, sha256?, openEnded, inBackground) -> Promise<{ present, bytes, error?, refused?, tail? }>
 Napi::Value decode(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   struct Job {

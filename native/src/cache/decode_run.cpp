@@ -30,6 +30,7 @@ void decodeRun(LayerCache& cache, uint32_t first, const DecodeRun& run, DecodeRu
       break;
     }
     result.present += 1;
+    if (result.failed.refused) result.refused = result.failed.refused;
     result.bytes += result.failed.streamBytes + result.failed.trailingZeros;
     result.hasTail = !result.failed.wasPresent;
   }

@@ -33,6 +33,7 @@ struct DecodeRunResult {
   uint64_t bytes = 0;          // of the stream, of these, zeros past its end included
   DecodeResult failed;         // of the one after them
   int err = 0;                 // its error, 0 when none failed
+  int refused = 0;             // some of those that are present are in memory only, as the disk said this: -errno
   bool hasTail = false;        // the stream before the next one is known
   StreamTail tail;
 };

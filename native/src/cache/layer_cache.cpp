@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <limits>
 
 #include "cache/present_file.hpp"
@@ -17,6 +18,8 @@ namespace {
 
 constexpr uint64_t kMaxStreamSize = std::numeric_limits<int64_t>::max() - 4096;
 constexpr size_t kMaxSpans = size_t{1} << 28;
+// Writing a block again often makes it readable again.
+constexpr uint32_t kMostReadFailures = 2;
 
 }  // namespace
 
@@ -117,7 +120,7 @@ bool LayerCache::rangeOf(uint64_t off, uint64_t len, uint32_t& first, uint32_t& 
 
 bool LayerCache::covered(uint64_t off, uint64_t len) const {
   uint32_t first, last;
-  return !rangeOf(off, len, first, last) || allPresent(first, last);
+  return !rangeOf(off, len, first, last) || allHere(first, last);
 }
 
 bool LayerCache::allPresent(uint32_t first, uint32_t last) const {
@@ -127,12 +130,19 @@ bool LayerCache::allPresent(uint32_t first, uint32_t last) const {
   return true;
 }
 
+bool LayerCache::allHere(uint32_t first, uint32_t last) const {
+  for (uint32_t span = first; span <= last; span++) {
+    if (!isHere(span)) return false;
+  }
+  return true;
+}
+
 int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
   if (shut_.load(std::memory_order_acquire)) return -EIO;
   uint32_t first, last;
   if (!rangeOf(off, len, first, last)) return 0;
   use(first, last);
-  if (allPresent(first, last)) return 0;
+  if (allHere(first, last)) return 0;
   std::vector<uint32_t> missing, fresh;
   std::shared_ptr<MissHandler> handler;
   {
@@ -140,7 +150,7 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
     if (shut_.load(std::memory_order_relaxed)) return -EIO;
     // Looked at again under the mutex: finish() sets the bit before it takes the mutex to collect the waiters.
     for (uint32_t span = first; span <= last; span++) {
-      if (!live_.test(span)) missing.push_back(span);
+      if (!isHere(span)) missing.push_back(span);
     }
     if (missing.empty()) return 0;
     for (uint32_t span : missing) {
@@ -156,7 +166,9 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
 int LayerCache::read(uint64_t off, uint64_t len, uint8_t* to) {
   uint32_t first, last;
   if (rangeOf(off, len, first, last)) use(first, last);
-  return peek(off, len, to);
+  const int err = peek(off, len, to);
+  // Whoever reads waits again then, and gets them from elsewhere.
+  return err && err != -EAGAIN && distrust(off, len) ? -EAGAIN : err;
 }
 
 int LayerCache::peek(uint64_t off, uint64_t len, uint8_t* to) {
@@ -164,10 +176,70 @@ int LayerCache::peek(uint64_t off, uint64_t len, uint8_t* to) {
   if (!rangeOf(off, len, first, last)) return 0;
   for (;;) {
     const uint64_t generation = live_.generation();
-    if (!allPresent(first, last)) return -EAGAIN;
-    if (int err = readFully(data_.get(), to, len, off)) return err;
+    if (!allHere(first, last)) return -EAGAIN;
+    if (int err = copy(off, len, to)) return err;
     if (live_.unchanged(generation)) return 0;
   }
+}
+
+int LayerCache::copy(uint64_t off, uint64_t len, uint8_t* to) const {
+  uint32_t first, last;
+  if (held_.empty() || !rangeOf(off, len, first, last)) return readFully(data_.get(), to, len, off);
+  const uint64_t end = off + len;
+  uint64_t at = off;
+  for (uint32_t span = first; span <= last; span++) {
+    if (live_.test(span)) continue;
+    const HeldSpans::Bytes held = held_.get(span);
+    if (!held) continue;
+    const uint64_t start = spanStart(span);
+    const uint64_t from = std::max(start, off);
+    const uint64_t until = std::min(start + held->size(), end);
+    if (from > at) {
+      if (int err = readFully(data_.get(), to + (at - off), from - at, at)) return err;
+    }
+    std::memcpy(to + (from - off), held->data() + (from - start), until - from);
+    at = until;
+  }
+  return at < end ? readFully(data_.get(), to + (at - off), end - at, at) : 0;
+}
+
+bool LayerCache::distrust(uint64_t off, uint64_t len) {
+  uint32_t first, last;
+  if (options_.readOnly || !rangeOf(off, len, first, last)) return false;
+  (void)mendCut();
+  {
+    std::lock_guard lock(mutex_);
+    // Nobody would bring them again.
+    if (shut_.load(std::memory_order_relaxed)) return false;
+    for (uint32_t span = first; span <= last; span++) {
+      if (live_.test(span)) readFailures_[span]++;
+    }
+  }
+  for (uint32_t span = first; span <= last; span++) live_.clear(span);
+  live_.nextGeneration();
+  return true;
+}
+
+int LayerCache::mendCut() {
+  struct stat info{};
+  if (::fstat(data_.get(), &info) < 0) return -errno;
+  const auto size = static_cast<uint64_t>(info.st_size);
+  if (size >= paddedSize()) return 0;
+  // A longer file would read as zeros there.
+  for (uint32_t span = size < options_.streamSize ? spanAt(size) : spanCount(); span < spanCount(); span++) live_.clear(span);
+  live_.nextGeneration();
+  return ::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0 ? -errno : 0;
+}
+
+bool LayerCache::isAwaited(uint32_t span) {
+  std::lock_guard lock(mutex_);
+  return waits_.any(span);
+}
+
+bool LayerCache::isReadable(uint32_t span) {
+  std::lock_guard lock(mutex_);
+  const auto found = readFailures_.find(span);
+  return found == readFailures_.end() || found->second < kMostReadFailures;
 }
 
 void LayerCache::use(uint32_t first, uint32_t last) {
@@ -248,6 +320,7 @@ void LayerCache::shutdown() {
     reads = waits_.takeAll();
   }
   resumeAll(reads, EIO);
+  held_.clear();
 }
 
 }  // namespace peel

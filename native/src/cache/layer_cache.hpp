@@ -7,11 +7,13 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "cache/data_pins.hpp"
+#include "cache/held_spans.hpp"
 #include "cache/layer_lock.hpp"
 #include "cache/live_bits.hpp"
 #include "cache/read_log.hpp"
@@ -30,6 +32,9 @@ namespace peel {
 // process, so bytes count only when the generation is still the one of before the look at the bits:
 //
 //   generation() -> ensure() or covered() -> pread -> unchanged(generation), else from the start
+//
+// Where the disk refuses a span that a read waits for, the read gets it from memory: pread is copy() then, which knows both.
+// Such a span is not present, for nobody but the reads of this process, and not for long.
 //
 // Whoever cannot ask afterwards (the kernel, a reader of the file) holds a pin. Nothing of a complete layer is evicted.
 //
@@ -78,6 +83,11 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   int ensure(uint64_t off, uint64_t len, SpanWaiter* w);
   uint64_t generation() const { return live_.generation(); }
   bool unchanged(uint64_t generation) const { return live_.unchanged(generation); }
+  // The bytes of a range that ensure() answered 0 to, up to the padding's end. 0 or -errno.
+  int copy(uint64_t off, uint64_t len, uint8_t* to) const;
+  // The data file did not give the bytes of a range: they are fetched again. Of spans that failed before the disk is not
+  // asked any more. False when there is nothing to fetch instead.
+  bool distrust(uint64_t off, uint64_t len);
 
   // Bytes of the stream, all before streamSize. 0 or -errno: -EAGAIN when not all of them are present.
   int read(uint64_t off, uint64_t len, uint8_t* to);
@@ -94,7 +104,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
 
   // CPU work on the calling (pool) thread: sha256, inflate, pwrite, checksum, bit, resume waiters.
   // 0, or -errno with result.failure telling a bad span (-EBADMSG) from a failing disk. A failed decode leaves the
-  // waiters parked: the caller refetches, or calls fail().
+  // waiters parked: the caller refetches, or calls fail(). A failing disk fails it only when nobody waits for the span:
+  // those who do get it from memory, and result.refused says why.
   // `tail` is told what comes out.
   int decode(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail = nullptr);
   // The stream before the span, up to what a window holds, from spans that are present and right. 0, -ENODATA, or the
@@ -137,7 +148,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
 
  private:
   explicit LayerCache(const Options& options)
-      : options_(options), log_(std::make_shared<ReadLog>(static_cast<uint32_t>(options.spanStarts.size() - 1))) {}
+      : options_(options), held_([this] { live_.nextGeneration(); }), log_(std::make_shared<ReadLog>(static_cast<uint32_t>(options.spanStarts.size() - 1))) {}
   static bool isSpanTable(const Options& options);
   static int identify(int dataFd, const Options& options, BitsIdentity& identity, uint64_t& size);
   int openFiles();
@@ -147,6 +158,14 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   uint64_t paddedSize() const { return paddedSize(options_); }
   bool rangeOf(uint64_t off, uint64_t len, uint32_t& first, uint32_t& last) const;
   bool allPresent(uint32_t first, uint32_t last) const;
+  bool isHere(uint32_t span) const { return live_.test(span) || held_.has(span); }
+  bool allHere(uint32_t first, uint32_t last) const;
+  // Makes a data file that somebody cut as long as it was, once no bit speaks of what it lost. 0 or -errno.
+  int mendCut();
+  bool isAwaited(uint32_t span);
+  bool isReadable(uint32_t span);
+  int decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
+  int decodeToMemory(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
   void use(uint32_t first, uint32_t last);
   void recordStall(const ParkedRead& read, int err);
   void resumeAll(const std::vector<ParkedRead>& reads, int err);
@@ -167,11 +186,13 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   Fd data_;
   Fd sums_;
   LiveBits live_;
+  HeldSpans held_;
   SpanClaims claims_;
   DataPins pins_;
   const std::shared_ptr<ReadLog> log_;
 
-  std::mutex mutex_;  // guards the three below, and closing
+  std::mutex mutex_;  // guards the four below, and closing
+  std::unordered_map<uint32_t, uint32_t> readFailures_;  // of spans whose bytes the disk did not give, how often
   SpanWaits waits_;
   std::unordered_set<uint32_t> asked_;
   std::shared_ptr<MissHandler> missHandler_;

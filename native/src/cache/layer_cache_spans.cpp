@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <memory>
+#include <new>
 
 #include "cache/layer_cache.hpp"
 #include "cache/present_file.hpp"
@@ -18,41 +20,79 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
   if (span >= spanCount()) return -EINVAL;
   if (input.openEnded && span + 1 != spanCount()) return -EINVAL;
   if (options_.readOnly) return -EROFS;
-  const uint64_t size = spanSize(span);
   if (int err = claims_.acquire(data_.get(), span)) return err;
   int err = 0;
   if (!live_.test(span)) {
-    uint64_t at = spanStart(span);
-    Xxh64 sum;
-    // Of an eviction that was killed between the bits and the generation readers do not know yet.
-    if (live_.evicting()) live_.nextGeneration();
-    err = decodeSpan(
-        input, size,
-        [&](const uint8_t* bytes, size_t length) {
-          int failed = writeFully(data_.get(), bytes, length, at);
-          sum.update(bytes, length);
-          if (tail) tail->add(bytes, length);
-          at += length;
-          return failed;
-        },
-        result);
-    const uint64_t stored = sumOf(sum);
-    if (!err) err = writeFully(sums_.get(), &stored, sizeof stored, uint64_t{span} * sizeof stored);
-    if (!err) {
-      if (input.openEnded) live_.setTrailingZeros(result.trailingZeros);
-      live_.use(span, span, LiveBits::coarseNow());
-      live_.set(span);
-    } else if (result.failure == SpanFailure::None) {
+    const StreamTail before = tail ? *tail : StreamTail{};
+    err = isReadable(span) ? decodeToDisk(span, input, result, tail) : -EIO;
+    if (err && result.failure == SpanFailure::None) {
       result.failure = SpanFailure::Disk;
+      if (isAwaited(span)) {
+        const int refused = err;
+        result = DecodeResult{};
+        if (tail) *tail = before;
+        err = decodeToMemory(span, input, result, tail);
+        result.refused = err ? 0 : refused;
+      }
     }
   } else {
     result.wasPresent = true;
-    result.streamBytes = size;
+    result.streamBytes = spanSize(span);
     if (input.openEnded) result.trailingZeros = live_.trailingZeros();
   }
   claims_.release(data_.get(), span);
   if (!err) wake(span);
   return err;
+}
+
+int LayerCache::decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
+  if (int err = mendCut()) return err;
+  uint64_t at = spanStart(span);
+  Xxh64 sum;
+  // Of an eviction that was killed between the bits and the generation readers do not know yet.
+  if (live_.evicting()) live_.nextGeneration();
+  int err = decodeSpan(
+      input, spanSize(span),
+      [&](const uint8_t* bytes, size_t length) {
+        int failed = writeFully(data_.get(), bytes, length, at);
+        sum.update(bytes, length);
+        if (tail) tail->add(bytes, length);
+        at += length;
+        return failed;
+      },
+      result);
+  const uint64_t stored = sumOf(sum);
+  if (!err) err = writeFully(sums_.get(), &stored, sizeof stored, uint64_t{span} * sizeof stored);
+  if (err) return err;
+  if (input.openEnded) live_.setTrailingZeros(result.trailingZeros);
+  live_.use(span, span, LiveBits::coarseNow());
+  live_.set(span);
+  held_.drop(span);
+  HeldSpans::expire();
+  return 0;
+}
+
+int LayerCache::decodeToMemory(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
+  const uint64_t size = spanSize(span);
+  if (size > HeldSpans::kMostBytes) return -ENOSPC;
+  HeldSpans::expire();
+  auto held = std::make_shared<std::vector<uint8_t>>();
+  try {
+    held->reserve(static_cast<size_t>(size));
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;
+  }
+  int err = decodeSpan(
+      input, size,
+      [&](const uint8_t* bytes, size_t length) {
+        held->insert(held->end(), bytes, bytes + length);
+        if (tail) tail->add(bytes, length);
+        return 0;
+      },
+      result);
+  if (err) return err;
+  held_.put(span, std::move(held));
+  return 0;
 }
 
 int LayerCache::tailBefore(uint32_t span, StreamTail& tail) {

@@ -32,6 +32,7 @@ class SpanWaits {
   std::vector<ParkedRead> done(uint32_t span);
   // Every read of `span`, whatever else it waits for.
   std::vector<ParkedRead> failed(uint32_t span);
+  bool any(uint32_t span) const { return bySpan_.contains(span); }
   std::vector<ParkedRead> takeAll();
 
  private:

@@ -10,6 +10,9 @@
 namespace peel::fuse {
 namespace {
 
+/** The disk fails, is written again and fails again; then the bytes come from memory. */
+constexpr int kMostDistrusts = 3;
+
 /** One buffer per thread that answers reads; grows to the largest answer, 1 MiB at most in practice. */
 uint8_t* answerBuffer(size_t size) {
   thread_local std::vector<uint8_t> buffer;
@@ -44,7 +47,12 @@ PendingRead::Progress PendingRead::gather(int& err) {
     const Progress progress = advance(err);
     if (progress != Progress::Ready) return progress;
     err = collect(plan, answerBuffer(plan.size));
-    if (err) return Progress::Failed;
+    if (err) {
+      if (distrusts_ == kMostDistrusts || !distrust(plan)) return Progress::Failed;
+      ++distrusts_;
+      next_ = 0;
+      continue;
+    }
     if (isCurrent(plan)) return Progress::Ready;
     next_ = 0;
   }
@@ -78,6 +86,7 @@ void PendingRead::cancel() {
 
 bool ParkedReads::start(const std::shared_ptr<PendingRead>& read) {
   read->next_ = 0;
+  read->distrusts_ = 0;
   read->done_ = false;
   read->listed_ = false;
   int err = 0;

@@ -44,6 +44,7 @@ class PendingRead final : public SpanWaiter, public std::enable_shared_from_this
   std::shared_ptr<ParkedReads> home_;
   std::shared_ptr<PendingRead> self_;  // set while a cache holds the bare pointer
   size_t next_ = 0;
+  int distrusts_ = 0;
   bool done_ = false;    // guarded by the home's mutex
   bool listed_ = false;  // likewise
 };

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "sys/file_io.hpp"
-
 namespace peel::fuse {
 
 int collect(const ReadPlan& plan, uint8_t* to) {
@@ -19,11 +17,19 @@ int collect(const ReadPlan& plan, uint8_t* to) {
       std::memcpy(to + segment.at, segment.bytes, segment.length);
       continue;
     }
-    const int err = readFully(segment.cache->dataFd(), to + segment.at, segment.length, segment.streamOffset);
+    const int err = segment.cache->copy(segment.streamOffset, segment.length, to + segment.at);
     if (err) return err == -ENODATA ? EIO : -err;
   }
   std::memset(to + filled, 0, plan.size - filled);
   return 0;
+}
+
+bool distrust(const ReadPlan& plan) {
+  bool isOver = false;
+  for (const ReadSegment& segment : plan.segments) {
+    if (segment.cache && segment.cache->distrust(segment.streamOffset, segment.length)) isOver = true;
+  }
+  return isOver;
 }
 
 bool isCurrent(const ReadPlan& plan) {

@@ -33,6 +33,9 @@ struct ReadPlan {
  */
 int collect(const ReadPlan& plan, uint8_t* to);
 
+/** A disk did not give the bytes: all of them are to come from elsewhere. False when none can. */
+bool distrust(const ReadPlan& plan);
+
 /** Whether nothing was evicted from any of the caches since each segment's generation was noted. */
 bool isCurrent(const ReadPlan& plan);
 

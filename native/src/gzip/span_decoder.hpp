@@ -25,6 +25,7 @@ struct DecodeResult {
   uint64_t streamBytes = 0;    // bytes of the span proper
   uint64_t trailingZeros = 0;  // open-ended: bytes after them
   bool wasPresent = false;     // nothing was decoded: it is here already
+  int refused = 0;             // -errno of the disk that did not take it: it is in memory, for those who wait
   SpanFailure failure = SpanFailure::None;
 };
 

@@ -171,7 +171,7 @@ export class Authorizer {
   }
 
   #now(): number {
-    return (this.#options.now ?? Date.now)();
+    return this.#options.now?.() ?? performance.now();
   }
 
   /** Errors: RESPONSE_INVALID for a realm that is no URL or that would carry a password in the clear. */

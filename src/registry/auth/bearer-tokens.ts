@@ -24,6 +24,7 @@ export interface TokenWish {
 }
 
 export interface BearerTokensOptions extends TokenServerOptions {
+  /** ms since some moment, never going back; replaced in tests. */
   readonly now?: (() => number) | undefined;
 }
 
@@ -43,7 +44,7 @@ export class BearerTokens {
 
   constructor(options: BearerTokensOptions, credentials: Credentials | undefined) {
     this.#server = new TokenServer(options, credentials);
-    this.#now = options.now ?? Date.now;
+    this.#now = options.now ?? (() => performance.now());
   }
 
   /** A token that is enough for `scope` and still good. */

@@ -29,7 +29,10 @@ export function answerError(
   const wire = parseWireError(body);
   const code = known ?? codeOf(status, wire?.code, subject);
   const said = wire?.message === undefined || wire.message === '' ? '' : ` (${printable(wire.message)})`;
-  const retryAfterMs = parseRetryAfter(response.header('retry-after'), Date.now());
+  // A time counts by the registry's own clock: ours may be years off.
+  const sentAt = Date.parse(response.header('date') ?? '');
+  const now = Number.isNaN(sentAt) ? Date.now() : sentAt;
+  const retryAfterMs = parseRetryAfter(response.header('retry-after'), now);
   return new RegistryError(code, `${what}: ${describe(status, code)}${said}`, {
     status,
     retryAfterMs,

@@ -56,8 +56,8 @@ export class BlobCalls {
         digest,
         what: `blob ${digest} of ${repository} at ${this.#client.options.host}`,
         ...range,
-        get: (headers, signal) => this.#get(repository, digest, headers, signal),
-        size: async (signal) => (await this.resolve(repository, digest, { signal })).size,
+        get: (headers, signal) => this.#get(repository, digest, headers, { ...options, signal }),
+        size: async (signal) => (await this.resolve(repository, digest, { ...options, signal })).size,
       },
       options.signal,
     );
@@ -70,7 +70,7 @@ export class BlobCalls {
     repository: string,
     digest: Digest,
     headers: Record<string, string>,
-    signal: AbortSignal,
+    { signal, whenAway }: CallOptions & { readonly signal: AbortSignal },
   ): Promise<HttpResponse> {
     const key = `${repository}@${digest}`;
     const request: ClientRequest = {
@@ -79,6 +79,7 @@ export class BlobCalls {
       headers,
       accept: [200, 206],
       signal,
+      whenAway,
     };
     const target = this.#targets.get(key);
     if (target !== undefined) {

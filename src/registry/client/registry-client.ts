@@ -9,6 +9,8 @@ import { quotesSecret, secretsOf } from '../auth/secrets.ts';
 import { RegistryError, hasCode } from '../errors.ts';
 import { answerError, printable } from './answer-error.ts';
 import type { Subject } from './answer-error.ts';
+import type { WhenAway } from '../interface.ts';
+import type { CircuitBreaker } from './circuit-breaker.ts';
 import { collect, exchange, urlForPeople } from './http.ts';
 import type { HttpBody, HttpConnections, HttpResponse, Method } from './http.ts';
 import { parseRateLimit } from './rate-limit.ts';
@@ -29,6 +31,7 @@ export interface ClientRequest {
   readonly accept: readonly number[];
   /** `once` for requests that are not idempotent and for callers that retry something larger. */
   readonly attempts?: 'once' | 'policy' | undefined;
+  readonly whenAway?: WhenAway | undefined;
 }
 
 export interface RegistryClientOptions {
@@ -46,6 +49,8 @@ export interface RegistryClientOptions {
   readonly authorizer: Authorizer;
   readonly backoff: BackoffPolicy;
   readonly timer: BackoffTimer;
+  /** Default: the registry is asked however often it failed. */
+  readonly breaker?: CircuitBreaker | undefined;
   /** Bytes of answers' bodies as they arrive. */
   readonly onBytes: (bytes: number) => void;
   /** Text for people, each once: warnings of the registry, ranges it ignored. */
@@ -128,7 +133,19 @@ export class RegistryClient {
     this.options.onWarning(text);
   }
 
+  /** One request, if the registry is asked at all. */
   async #attempt(request: ClientRequest): Promise<HttpResponse> {
+    const pass = this.options.breaker?.enter(request.whenAway);
+    try {
+      const response = await this.#ask(request);
+      pass?.answered();
+      return response;
+    } catch (error) {
+      throw pass?.failed(error) ?? error;
+    }
+  }
+
+  async #ask(request: ClientRequest): Promise<HttpResponse> {
     const { authorizer } = this.options;
     const { signal, scope } = request;
     await this.options.tlsFallback?.settle(signal);

@@ -21,7 +21,7 @@ export async function openContinued(
 ): Promise<BlobReader> {
   const scope = new CallScope(options.signal);
   try {
-    const transfer = new Transfer(fallbackBy(scope.signal), request, scope.signal);
+    const transfer = new Transfer(fallbackBy(scope.signal), request, { ...options, signal: scope.signal });
     const first = await transfer.open(request.range?.start ?? 0);
     scope.onEnd(() => transfer.close());
     return scopedReader(first.descriptor, request.range === undefined ? transfer.whole() : transfer.chunks(), scope);
@@ -47,13 +47,13 @@ export async function openBlob(
 class Transfer {
   readonly #fallback: Fallback;
   readonly #request: BlobRequest;
-  readonly #signal: AbortSignal;
+  readonly #options: CallOptions & { readonly signal: AbortSignal };
   #reader: BlobReader | undefined;
 
-  constructor(fallback: Fallback, request: BlobRequest, signal: AbortSignal) {
+  constructor(fallback: Fallback, request: BlobRequest, options: CallOptions & { readonly signal: AbortSignal }) {
     this.#fallback = fallback;
     this.#request = request;
-    this.#signal = signal;
+    this.#options = options;
   }
 
   close(): void {
@@ -71,8 +71,8 @@ class Transfer {
     reader.body.on('error', () => {});
     this.#reader = reader;
     // An endpoint that does not look at its signal answers after everything was closed.
-    if (this.#signal.aborted) this.close();
-    this.#signal.throwIfAborted();
+    if (this.#options.signal.aborted) this.close();
+    this.#options.signal.throwIfAborted();
     return reader;
   }
 
@@ -124,7 +124,7 @@ class Transfer {
   }
 
   async #open(registry: Registry, position: number): Promise<BlobReader> {
-    return await openBlob(registry, this.#request, position, { signal: this.#signal });
+    return await openBlob(registry, this.#request, position, this.#options);
   }
 
   async #reopen(registry: Registry, position: number, size: number): Promise<BlobReader> {

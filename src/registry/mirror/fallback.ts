@@ -87,8 +87,8 @@ export class Fallback {
     const others = failures.filter((failure) => failure !== told);
     const message = `${textOf(told)}; also ${others.map(textOf).join('; ')}`;
     const facts = told.error instanceof RegistryError ? told.error : {};
-    const { status, retryAfterMs, detail } = facts as Partial<RegistryError>;
-    return new RegistryError(codeOf(told.error), message, { status, retryAfterMs, detail, cause: told.error });
+    const { status, retryAfterMs, detail, away } = facts as Partial<RegistryError>;
+    return new RegistryError(codeOf(told.error), message, { status, retryAfterMs, detail, away, cause: told.error });
   }
 }
 

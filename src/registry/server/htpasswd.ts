@@ -48,7 +48,7 @@ export class HtpasswdFile implements Authenticator {
     const key = createHmac('sha256', this.#secret)
       .update(JSON.stringify([sent.user, hash, sent.password]))
       .digest('hex');
-    if ((this.#remembered.get(key) ?? 0) > Date.now()) return sent.user;
+    if ((this.#remembered.get(key) ?? -Infinity) > performance.now()) return sent.user;
     const equal = await this.#passwords.compare(sent.password, hash);
     if (!equal || known === undefined) return undefined;
     this.#remember(key);
@@ -71,7 +71,7 @@ export class HtpasswdFile implements Authenticator {
 
   #remember(key: string): void {
     this.#remembered.delete(key);
-    this.#remembered.set(key, Date.now() + rememberMs);
+    this.#remembered.set(key, performance.now() + rememberMs);
     for (const oldest of this.#remembered.keys()) {
       if (this.#remembered.size <= maxRemembered) return;
       this.#remembered.delete(oldest);

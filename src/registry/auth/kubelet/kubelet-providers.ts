@@ -107,7 +107,7 @@ export class KubeletProviders implements CredentialSource {
   }
 
   #now(): number {
-    return (this.#options.now ?? Date.now)();
+    return this.#options.now?.() ?? performance.now();
   }
 }
 
