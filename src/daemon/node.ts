@@ -98,7 +98,7 @@ export async function openNode(options: NodeOptions = {}): Promise<Node> {
       environment,
       log: log.child({ component: 'registry' }),
       access: options.access,
-      onReturn: (host) => links.returned(host),
+      onReturn: (host) => store.links.returned(host),
       ...(await options.originsOptions?.(state)),
     });
     const downloadsPerImage = downloads.perImage;
