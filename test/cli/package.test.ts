@@ -44,6 +44,7 @@ it('holds what is needed to install', () => {
     'dist/registry/registry.d.ts',
     'native/binding.gyp',
     'systemd/config.example.toml',
+    'systemd/peel-keeper.service',
     'systemd/peel.service',
   ]) {
     expect(files).toContain(needed);

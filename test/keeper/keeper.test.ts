@@ -24,7 +24,7 @@ import { newFuseMount } from '../../src/native/mounts.ts';
 import { rounds } from '../support/fixtures.ts';
 import { KeeperProcess, sanitizedKeeper } from '../support/keeper-process.ts';
 import { canMount } from '../support/peel-node.ts';
-import { run, runOk, start } from '../support/run.ts';
+import { run, runOk } from '../support/run.ts';
 import { tempDir } from '../support/tmp.ts';
 
 const clientScript = new URL('../support/keeper-client.py', import.meta.url).pathname;
