@@ -91,11 +91,18 @@ async function refusesNewWork({ chaos, fillUp, makeRoom }: World): Promise<void>
   await mount.check(mount.names, await chaos.daemon.mount(other.byDigest));
 }
 
+/** At full scale it takes minutes. */
+const timeoutMs = 600_000;
+
 describe.skipIf(!canMount)('a disk that is full under a mount', () => {
-  it('fails no read, takes more when there is room, and refuses new work with the reason; a daemon starts on it', async () => {
-    const all = await world(32 * mib);
-    await readsAreServed(all);
-    await fillsUpAgainAndAgain(all);
-    await refusesNewWork(all);
-  });
+  it(
+    'fails no read, takes more when there is room, and refuses new work with the reason; a daemon starts on it',
+    async () => {
+      const all = await world(32 * mib);
+      await readsAreServed(all);
+      await fillsUpAgainAndAgain(all);
+      await refusesNewWork(all);
+    },
+    timeoutMs,
+  );
 });

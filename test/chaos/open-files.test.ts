@@ -48,28 +48,35 @@ async function manyAreFree(world: ChaosWorld): Promise<void> {
   for (const holder of holders) holder.stdin.end();
 }
 
+/** At full scale it takes minutes. */
+const timeoutMs = 600_000;
+
 describe.skipIf(!canMount)('open files', () => {
-  it('in a mount cost the daemon none; where it may have no more, reads wait and new mounts fail until it may', async () => {
-    const world = await ChaosWorld.start();
-    await manyAreFree(world);
-    const mount = await world.mount();
-    await mount.check(['f0']);
-    const other = await world.lab.push('other', mount.image.layers, 'lab/other');
-    const { pid } = world.daemon;
-    await world.front.down();
-    limitFiles(pid, openFiles(pid));
-    await world.front.up();
-    const readers = await mount.readers({ readers: 2 });
-    await mount.check(['f0']);
-    await delay(500);
-    limitFiles(pid, openFiles(pid) + 4);
-    const refused = world.daemon.mount(other.byDigest);
-    await expect(refused).rejects.toMatchObject({ message: expect.stringMatching(/too many open files|EMFILE/) });
-    expect(world.logged('registry is left alone')).toEqual([]);
-    limitFiles(pid, 'hard');
-    await mount.check();
-    expect(await readers.stop()).toMatchObject({ wrong: 0, errors: {} });
-    await mount.check(['f1', 'f30'], await world.daemon.mount(other.byDigest));
-    expect((await world.daemon.status()).mounts.length).toBe(3);
-  });
+  it(
+    'in a mount cost the daemon none; where it may have no more, reads wait and new mounts fail until it may',
+    async () => {
+      const world = await ChaosWorld.start();
+      await manyAreFree(world);
+      const mount = await world.mount();
+      await mount.check(['f0']);
+      const other = await world.lab.push('other', mount.image.layers, 'lab/other');
+      const { pid } = world.daemon;
+      await world.front.down();
+      limitFiles(pid, openFiles(pid));
+      await world.front.up();
+      const readers = await mount.readers({ readers: 2 });
+      await mount.check(['f0']);
+      await delay(500);
+      limitFiles(pid, openFiles(pid) + 4);
+      const refused = world.daemon.mount(other.byDigest);
+      await expect(refused).rejects.toMatchObject({ message: expect.stringMatching(/too many open files|EMFILE/) });
+      expect(world.logged('registry is left alone')).toEqual([]);
+      limitFiles(pid, 'hard');
+      await mount.check();
+      expect(await readers.stop()).toMatchObject({ wrong: 0, errors: {} });
+      await mount.check(['f1', 'f30'], await world.daemon.mount(other.byDigest));
+      expect((await world.daemon.status()).mounts.length).toBe(3);
+    },
+    timeoutMs,
+  );
 });

@@ -98,40 +98,51 @@ async function lies(world: ChaosWorld): Promise<void> {
   expect(world.logged('span is damaged, fetching it again').length).toBe(damaged);
 }
 
+/** At full scale it takes minutes. */
+const timeoutMs = 600_000;
+
 describe.skipIf(!canMount)('a registry that fails under a mount', () => {
-  it('is waited for and read from as soon as it is back; it may flap, drip and lie', async () => {
-    const world = await ChaosWorld.start({ readDeadline: `${outageMs + 6_000}ms` });
-    await goesAway(world);
-    await lies(world);
-    await flaps(world);
-    await drips(world);
-  });
+  it(
+    'is waited for and read from as soon as it is back; it may flap, drip and lie',
+    async () => {
+      const world = await ChaosWorld.start({ readDeadline: `${outageMs + 6_000}ms` });
+      await goesAway(world);
+      await lies(world);
+      await flaps(world);
+      await drips(world);
+    },
+    timeoutMs,
+  );
 
-  it('is not asked by a start whose spans are here; reads end at the deadline when it stays away, and recover', async () => {
-    const world = await ChaosWorld.start({ readDeadline: '1s' });
-    const mount = await world.mount();
-    const here = mount.names.slice(0, 4);
-    await mount.check(here);
-    await world.daemon.unmount(mount.dir);
-    expect(await world.daemon.end()).toBe(0);
-    await world.front.down();
-    world.front.forget();
-    await world.startAgain();
-    const dir = await world.daemon.mount(mount.image.byDigest);
-    await mount.check(here, dir);
-    await world.front.up();
-    await mount.check(here, dir);
-    expect(world.front.requests).toEqual([]);
+  it(
+    'is not asked by a start whose spans are here; reads end at the deadline when it stays away, and recover',
+    async () => {
+      const world = await ChaosWorld.start({ readDeadline: '1s' });
+      const mount = await world.mount();
+      const here = mount.names.slice(0, 4);
+      await mount.check(here);
+      await world.daemon.unmount(mount.dir);
+      expect(await world.daemon.end()).toBe(0);
+      await world.front.down();
+      world.front.forget();
+      await world.startAgain();
+      const dir = await world.daemon.mount(mount.image.byDigest);
+      await mount.check(here, dir);
+      await world.front.up();
+      await mount.check(here, dir);
+      expect(world.front.requests).toEqual([]);
 
-    await world.front.down();
-    const began = performance.now();
-    const { code, err } = await mount.compare(['f10'], dir);
-    expect([code !== 0, err]).toEqual([true, expect.stringContaining('Input/output error')]);
-    expect(performance.now() - began).toBeGreaterThan(900);
-    expect(performance.now() - began).toBeLessThan(4_000);
-    expect(world.logged('reads fail').length).toBeGreaterThan(0);
-    await world.front.up();
-    const again = async () => (await mount.compare(['f10', 'f11'], dir)).code;
-    await expect.poll(again, { timeout: 8_000 }).toBe(0);
-  });
+      await world.front.down();
+      const began = performance.now();
+      const { code, err } = await mount.compare(['f10'], dir);
+      expect([code !== 0, err]).toEqual([true, expect.stringContaining('Input/output error')]);
+      expect(performance.now() - began).toBeGreaterThan(900);
+      expect(performance.now() - began).toBeLessThan(4_000);
+      expect(world.logged('reads fail').length).toBeGreaterThan(0);
+      await world.front.up();
+      const again = async () => (await mount.compare(['f10', 'f11'], dir)).code;
+      await expect.poll(again, { timeout: 8_000 }).toBe(0);
+    },
+    timeoutMs,
+  );
 });
