@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Folders with tests of whole programs, or of all that may happen to one. They take long, and what starts last should not. */
-const long = ['native', 'daemon', 'e2e', 'snapshotter', 'cli', 'image', 'registry', 'unpack'];
+const long = ['native', 'daemon', 'e2e', 'snapshotter', 'cli', 'image', 'registry', 'unpack', 'chaos'];
 
 /** The long tests first, otherwise as vitest does it. */
 class LongFirst extends BaseSequencer {

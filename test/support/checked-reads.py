@@ -49,4 +49,6 @@ while not over.is_set():
         told["errors"][name] = told["errors"].get(name, 0) + 1
     told["reads"] += 1
     told["longestMs"] = max(told["longestMs"], round((time.monotonic() - began) * 1000))
+    # As a program that does something with what it reads.
+    time.sleep(0.005)
 print(json.dumps(told), flush=True)
