@@ -12,6 +12,7 @@ import { readiness } from './readiness.ts';
 import { registryBlobs } from './registry-blobs.ts';
 import { registryRanges } from './registry-ranges.ts';
 import { snapshotterPrepare } from './snapshotter-prepare.ts';
+import { restart } from './restart.ts';
 import { requireRoot } from './support/machine.ts';
 import { printTable } from './support/result.ts';
 import { unpack } from './unpack.ts';
@@ -29,6 +30,7 @@ const questions = [
   unpack,
   peelIndex,
   readiness,
+  restart,
 ];
 
 const { values, positionals } = parseArgs({

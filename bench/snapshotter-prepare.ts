@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
-import { readFileSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { ContainerNode } from './support/container-node.ts';
 import { manyLayers } from './support/fixture.ts';
 import { cli, output, residentAnonymous, workDir } from './support/machine.ts';
+import { chainIds, factsOf, prepareLayers } from './support/prepared-layers.ts';
 import type { Figure, Question } from './support/result.ts';
 import { ShapedRegistry } from './support/shaped-registry.ts';
 import { SnapshotsClient } from './support/snapshots-client.ts';
@@ -10,57 +10,9 @@ import { SnapshotsClient } from './support/snapshots-client.ts';
 const layerCount = 100;
 const containers = 500;
 
-interface ImageFacts {
-  readonly manifest: string;
-  readonly layers: readonly string[];
-  readonly diffIds: readonly string[];
-}
-
-function factsOf(layout: string): ImageFacts {
-  const read = (digest: string): unknown =>
-    JSON.parse(readFileSync(`${layout}/blobs/sha256/${digest.slice('sha256:'.length)}`, 'utf8'));
-  const { manifests } = JSON.parse(readFileSync(`${layout}/index.json`, 'utf8')) as { manifests: { digest: string }[] };
-  const manifest = manifests[0]?.digest ?? '';
-  const { layers, config } = read(manifest) as { layers: { digest: string }[]; config: { digest: string } };
-  const { rootfs } = read(config.digest) as { rootfs: { diff_ids: string[] } };
-  return { manifest, layers: layers.map(({ digest }) => digest), diffIds: rootfs.diff_ids };
-}
-
-/** OCI image spec config.md, "Layer ChainID". */
-function chainIds(diffIds: readonly string[]): string[] {
-  const chain: string[] = [];
-  for (const diffId of diffIds) {
-    const below = chain.at(-1);
-    const digest = (text: string): string => `sha256:${createHash('sha256').update(text).digest('hex')}`;
-    chain.push(below === undefined ? diffId : digest(`${below} ${diffId}`));
-  }
-  return chain;
-}
-
 function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
-}
-
-/** Names of the layers' snapshots, lowest first, and what each Prepare took in ms. */
-async function prepareLayers(client: SnapshotsClient, image: string, facts: ImageFacts): Promise<number[]> {
-  const chain = chainIds(facts.diffIds);
-  const times: number[] = [];
-  let parent = '';
-  for (const [i, chainId] of chain.entries()) {
-    const labels = {
-      'containerd.io/snapshot.ref': chainId,
-      'containerd.io/snapshot/cri.image-ref': image,
-      'containerd.io/snapshot/cri.manifest-digest': facts.manifest,
-      'containerd.io/snapshot/cri.layer-digest': facts.layers[i] ?? '',
-    };
-    const start = performance.now();
-    if (!(await client.prepare(`extract-${i} ${chainId}`, parent, labels)))
-      throw new Error(`layer ${i} was left to containerd`);
-    times.push(performance.now() - start);
-    parent = await client.named(chainId, parent);
-  }
-  return times;
 }
 
 export const snapshotterPrepare: Question = {

@@ -1,6 +1,7 @@
 // A node as it runs containers: containerd and the peel daemon beside it, both with everything below one folder, and nothing cached.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cli, output, shell, workDir } from './machine.ts';
 import type { ShapedRegistry } from './shaped-registry.ts';
@@ -29,11 +30,11 @@ export type SnapshotterMode = 'lazy' | 'eager' | 'lazy-else-eager' | 'defer';
 
 export class ContainerNode {
   readonly snapshotterSocket = snapshots;
-  readonly #processes: readonly ChildProcess[];
+  readonly #processes: ChildProcess[];
   readonly #registry: ShapedRegistry;
   #containers = 0;
 
-  private constructor(registry: ShapedRegistry, processes: readonly ChildProcess[]) {
+  private constructor(registry: ShapedRegistry, processes: ChildProcess[]) {
     this.#registry = registry;
     this.#processes = processes;
   }
@@ -53,6 +54,35 @@ export class ContainerNode {
     const containerd = start('containerd', 'containerd', ['--config', `${home}/containerd.toml`]);
     await waitFor(`ctr --address ${socket} version >/dev/null`, 'containerd');
     return new ContainerNode(registry, [containerd, daemon]);
+  }
+
+  /** Its file descriptors outlive the daemon that is started next. */
+  async keep(): Promise<void> {
+    this.#processes.push(
+      start('keeper', process.execPath, [cli, 'keeper', '--alone', '--config', `${home}/peel.toml`]),
+    );
+    await waitFor(`test -S ${home}/run/keeper.sock`, 'keeper');
+  }
+
+  /** Kills the daemon and starts another. Resolves with what it logs of the layers that it serves again: ms since its process began. */
+  async replaceDaemon(): Promise<{ readonly layers: number; readonly processMs: number } | undefined> {
+    const before = readFileSync(`${home}/peel.log`, 'utf8').length;
+    const said = () => readFileSync(`${home}/peel.log`, 'utf8').slice(before);
+    const [, old] = this.#processes;
+    const ended = old === undefined ? undefined : once(old, 'exit');
+    old?.kill('SIGKILL');
+    await ended;
+    this.#processes[1] = start('peel', process.execPath, [cli, 'daemon', '--config', `${home}/peel.toml`]);
+    while (!said().includes('"daemon serves"')) await delay(20);
+    const line = said()
+      .split('\n')
+      .find((text) => text.includes('layers are served again'));
+    return line === undefined ? undefined : (JSON.parse(line) as { layers: number; processMs: number });
+  }
+
+  /** Where a layer that is served is mounted. */
+  layerDir(slot: number): string {
+    return `${home}/peel/l/${slot.toString(36)}`;
   }
 
   get daemonPid(): number {

@@ -90,25 +90,30 @@ describe.skipIf(!canMount).each(['kernel', 'native'] as const)(
       600_000,
     );
 
-    it('a layer that cannot be served any more is told, and the others go on', async () => {
-      const { containerd, daemon } = world;
-      await world.reconnected();
-      const container = await containerd.container(image.reference, ['sleep', '6000']);
-      const root = `/proc/${await container.pid()}/root`;
-      const broken = image.layers.at(-1)?.descriptor.digest ?? '';
-      await daemon.stop('SIGKILL');
-      await rm(join(daemon.root, 'blobs', ...broken.split(':'), 'index'));
-      await daemon.start();
-      const reader = new ChecksumReader({ root, files: warm.sums, once: true });
-      expect(await reader.done()).toMatchObject({ reads: warm.sums.length, failed: [], wrong: [] });
-      const { snapshotter } = JSON.parse(await daemon.ok(['status', '--json'])) as StatusReport;
-      const lines = snapshotter?.layers ?? [];
-      expect(lines.filter(({ lastError }) => lastError !== undefined)).toMatchObject([
-        { layer: broken, lastError: expect.stringContaining('its index is gone from the cache') },
-      ]);
-      expect(lines).toHaveLength(image.layers.length);
-      await container.remove();
-    }, 60_000);
+    // The native transport needs the layer for its names as well.
+    it.skipIf(isNative)(
+      'a layer that cannot be served any more is told, and the others go on',
+      async () => {
+        const { containerd, daemon } = world;
+        await world.reconnected();
+        const container = await containerd.container(image.reference, ['sleep', '6000']);
+        const root = `/proc/${await container.pid()}/root`;
+        const broken = image.layers.at(-1)?.descriptor.digest ?? '';
+        await daemon.stop('SIGKILL');
+        await rm(join(daemon.root, 'blobs', ...broken.split(':'), 'index'));
+        await daemon.start();
+        const reader = new ChecksumReader({ root, files: warm.sums, once: true });
+        expect(await reader.done()).toMatchObject({ reads: warm.sums.length, failed: [], wrong: [] });
+        const { snapshotter } = JSON.parse(await daemon.ok(['status', '--json'])) as StatusReport;
+        const lines = snapshotter?.layers ?? [];
+        expect(lines.filter(({ lastError }) => lastError !== undefined)).toMatchObject([
+          { layer: broken, lastError: expect.stringContaining('its index is gone from the cache') },
+        ]);
+        expect(lines).toHaveLength(image.layers.length);
+        await container.remove();
+      },
+      60_000,
+    );
   },
 );
 
