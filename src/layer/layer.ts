@@ -264,6 +264,8 @@ export class Layer {
         await cache.markComplete();
         log.debug({ layer: this.descriptor.digest }, 'layer is complete');
         await (this.#dropping ??= this.#dropWindows());
+        // A span may turn out wrong later, and come again.
+        this.#completing = undefined;
         return;
       }
       this.#broken = `layer ${this.descriptor.digest} unpacks to ${found}, but the image config says ${this.diffId}: it is not served any more`;

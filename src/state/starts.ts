@@ -1,6 +1,7 @@
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import { type Database, isBusy } from './database.ts';
+import { readableRows } from './readable-rows.ts';
 
 export interface StartRow {
   readonly id: string;
@@ -80,7 +81,7 @@ export class StartTable {
         'SELECT id, reference, image, dir, started_at FROM starts ORDER BY started_at DESC, id DESC',
       )
       .all();
-    return rows.map(withoutTrace);
+    return readableRows(rows, withoutTrace);
   }
 
   #put({ id, reference, image, dir, startedAt, trace }: StartRow): void {

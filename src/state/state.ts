@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { openDatabase } from './database.ts';
 import { ImageTable } from './images.ts';
 import { IndexTable } from './indexes.ts';
+import { Integrity } from './integrity.ts';
 import { LayerSourceTable } from './layer-sources.ts';
 import { LayerTable } from './layers.ts';
 import { MountTable } from './mounts.ts';
@@ -17,6 +18,7 @@ import { ZtocTable } from './ztocs.ts';
 export interface State {
   readonly images: ImageTable;
   readonly indexes: IndexTable;
+  readonly integrity: Integrity;
   readonly layers: LayerTable;
   readonly layerSources: LayerSourceTable;
   readonly mounts: MountTable;
@@ -39,6 +41,7 @@ export function openState(root: string): State {
   return {
     images: new ImageTable(db),
     indexes: new IndexTable(db),
+    integrity: new Integrity(db),
     layers: new LayerTable(db),
     layerSources: new LayerSourceTable(db),
     mounts: new MountTable(db),

@@ -1,4 +1,5 @@
 // The part of LayerCache that touches the bytes: decode, verify, sync, digest.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +20,8 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
   if (input.openEnded && span + 1 != spanCount()) return -EINVAL;
   if (options_.readOnly) return -EROFS;
   const uint64_t size = spanSize(span);
+  // A write behind the end of a file that was cut short would make zeros of what is missing.
+  if (int err = mendLength()) return err;
   if (int err = claims_.acquire(data_.get(), span)) return err;
   int err = 0;
   if (!live_.test(span)) {
@@ -90,6 +93,27 @@ int LayerCache::verify(uint32_t span) {
     }
     return -EILSEQ;
   }
+}
+
+int LayerCache::mendLength() {
+  struct stat info{};
+  if (::fstat(data_.get(), &info) < 0) return -errno;
+  if (static_cast<uint64_t>(info.st_size) >= paddedSize()) return 0;
+  if (options_.readOnly) return -EROFS;
+  std::lock_guard lock(lengthMutex_);
+  if (::fstat(data_.get(), &info) < 0) return -errno;
+  const auto size = static_cast<uint64_t>(info.st_size);
+  return size >= paddedSize() ? 0 : dropBehind(size);
+}
+
+// The durable bitmap goes before the length comes back: with it, what is missing would look like bytes.
+int LayerCache::dropBehind(uint64_t size) {
+  for (uint32_t span = 0; span < spanCount(); span++) {
+    if (spanStart(span) + spanSize(span) > size && live_.test(span)) live_.clear(span);
+  }
+  live_.nextGeneration();
+  if (int err = writeBits(BitsMark::AsIs)) return err;
+  return ::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0 ? -errno : 0;
 }
 
 int LayerCache::writePresent(BitsMark mark) {

@@ -44,8 +44,9 @@ PendingRead::Progress PendingRead::gather(int& err) {
     const Progress progress = advance(err);
     if (progress != Progress::Ready) return progress;
     err = collect(plan, answerBuffer(plan.size));
-    if (err) return Progress::Failed;
-    if (isCurrent(plan)) return Progress::Ready;
+    if (err && err != ENODATA) return Progress::Failed;
+    if (err == 0 && isCurrent(plan)) return Progress::Ready;
+    err = 0;
     next_ = 0;
   }
 }

@@ -20,7 +20,11 @@ int collect(const ReadPlan& plan, uint8_t* to) {
       continue;
     }
     const int err = readFully(segment.cache->dataFd(), to + segment.at, segment.length, segment.streamOffset);
-    if (err) return err == -ENODATA ? EIO : -err;
+    if (err == -ENODATA) {
+      const bool mended = segment.cache->mendLength() == 0 && !segment.cache->unchanged(segment.generation);
+      return mended ? ENODATA : EIO;
+    }
+    if (err) return -err;
   }
   std::memset(to + filled, 0, plan.size - filled);
   return 0;
