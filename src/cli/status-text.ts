@@ -15,12 +15,14 @@ const layerColumns = [
 /** `now`: ms since the epoch. */
 export function statusLines(report: StatusReport, now: number): string[] {
   const { version, pid, startedAt, root, runDir, restartNeeded, warnings, mounts, snapshotter, unpacking } = report;
+  const { degraded = [] } = report;
   const served = mounts.flatMap(({ dir, serving }) => serving.map((line) => ({ dir, line })));
   return [
     `peel ${version}, process ${pid}, up for ${humanDuration(now - startedAt)}`,
     `state in ${root}, sockets in ${runDir}`,
     // One may have a line for each problem of a file.
     ...warnings.flatMap((warning) => `warning: ${warning}`.split('\n').map(printable)),
+    ...(degraded.length === 0 ? [] : ['', 'Degraded (see `peel fsck`)', ...degraded.map(oneLine)]),
     ...(restartNeeded.length === 0 ? [] : [`these settings count after a restart: ${restartNeeded.join(', ')}`]),
     ...(mounts.length === 0 ? [] : ['', 'Mounts', ...tableLines(mountColumns, mountRows(mounts))]),
     ...(served.length === 0

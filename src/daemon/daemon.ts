@@ -10,6 +10,7 @@ import { socketPaths } from '../config/sockets.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { IndexJobs } from '../layer/index-job.ts';
 import { IndexThreads } from '../layer/index-threads.ts';
+import { Scrubber } from '../fsck/scrub.ts';
 import type { CacheKeeper } from '../image/cache-keeper.ts';
 import { makeUndumpable } from '../native/sys.ts';
 import type { LogRing } from '../observe/log-ring.ts';
@@ -25,6 +26,7 @@ import { lockDaemon } from './daemon-lock.ts';
 import { openCredentials } from './credentials.ts';
 import type { DaemonCredentials } from './credentials.ts';
 import { DaemonMounts } from './daemon-mounts.ts';
+import { degradedLines } from './degraded.ts';
 import { DaemonError } from './errors.ts';
 import { serveDaemonMetrics } from './metrics-server.ts';
 import type { MetricsServer } from './metrics-server.ts';
@@ -33,6 +35,7 @@ import type { Node } from './node.ts';
 import { ServiceManager } from './service-manager.ts';
 import { preload } from './preload.ts';
 import { Pulls } from './pulls.ts';
+import { RunningMark } from './running-mark.ts';
 import { startSnapshotter } from './snapshotter-part.ts';
 import type { SnapshotterPart } from './snapshotter-part.ts';
 import type { StatusReport } from './status-report.ts';
@@ -63,6 +66,8 @@ export interface Daemon {
 const remakeMs = 30_000;
 /** ms that a thread waits for its next index where none has to be there all the time. */
 const keepThreadMs = 5_000;
+/** ms after a read that missed in which others may follow. */
+const busyMs = 2_000;
 /** ms after which a part that does not stop is left as it is. */
 const closeMs = 10_000;
 
@@ -102,6 +107,9 @@ class RunningDaemon implements Daemon {
   #snapshotter: SnapshotterPart | undefined;
   #unpacking: Unpacking | undefined;
   #keeper: CacheKeeper | undefined;
+  #scrubber: Scrubber | undefined;
+  /** ms of `performance.now()`: when somebody wanted last what was not here. */
+  #missedAt = -Infinity;
   #service: ServiceManager | undefined;
   #reloading: Promise<readonly string[]> = Promise.resolve([]);
   readonly #stopping = new AbortController();
@@ -121,6 +129,8 @@ class RunningDaemon implements Daemon {
     this.#paths = paths;
     const lock = lockDaemon([paths.root, paths.runDir]);
     this.#parts.push({ name: 'lock', close: () => lock[Symbol.dispose]() });
+    const mark = new RunningMark(paths.root);
+    this.#parts.push({ name: 'running mark', close: () => mark.remove() });
     const metrics = await DaemonMetrics.create();
     this.#metrics = metrics;
     const threads = new IndexThreads({ keepMs: keepThreadMs });
@@ -179,6 +189,7 @@ class RunningDaemon implements Daemon {
     for (const name of service.listenFds.keys())
       if (name !== 'control' && name !== 'snapshotter')
         log.warn({ name }, 'socket with a name that means nothing here');
+    this.#scrub(node, unpacking, { isUnclean: mark.wasThere });
     log.info({ version, root: paths.root, runDir: paths.runDir }, 'daemon serves');
     this.#service.ready(this.#statusLine());
     void preload();
@@ -195,6 +206,7 @@ class RunningDaemon implements Daemon {
       runDir: this.#paths?.runDir ?? config.run_dir,
       restartNeeded: restartKeys(config, this.#config),
       warnings: [...configWarnings(this.#config), ...(this.#refusal === undefined ? [] : [this.#refusal])],
+      degraded: this.#node === undefined ? [] : degradedLines(this.#node.state, this.#scrubber?.stats()),
       mounts: (await this.#mounts?.list()) ?? [],
       snapshotter: this.#snapshotter?.status(),
       unpacking: this.#unpacking?.unpacker.status(),
@@ -234,9 +246,24 @@ class RunningDaemon implements Daemon {
         this.#credentials = credentials;
         return { onBytes: metrics.fetched, credentials: credentials.source };
       },
-      onMiss: metrics.missed,
+      onMiss: (spans) => {
+        this.#missedAt = performance.now();
+        metrics.missed(spans);
+      },
       jobs,
     });
+  }
+
+  #scrub(node: Node, unpacking: Unpacking, { isUnclean }: { readonly isUnclean: boolean }): void {
+    const scrubber = new Scrubber({
+      deps: node.fsckDeps,
+      settings: () => this.#config.scrub,
+      isBusy: () => performance.now() - this.#missedAt < busyMs || unpacking.isBusy,
+      isUnclean,
+    });
+    this.#scrubber = scrubber;
+    this.#parts.push({ name: 'scrub', close: async () => await scrubber.close() });
+    scrubber.start();
   }
 
   async #serveControl(root: string, pulls: Pulls): Promise<ControlServer> {
@@ -300,6 +327,7 @@ class RunningDaemon implements Daemon {
       readAhead: { fetchedBytesTotal: fetchedBytes ?? 0, usedBytesTotal: usedBytes ?? 0 },
       fillLayers: filling,
       evictedBytesTotal: evictedBytes,
+      scrub: this.#scrubber?.stats(),
       cache: bytes === undefined || limitBytes === undefined ? undefined : { bytes, limitBytes },
       links: this.#node?.links(),
     };

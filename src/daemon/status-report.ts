@@ -13,6 +13,8 @@ export interface StatusReport {
   readonly restartNeeded: readonly string[];
   /** What else is wrong with the configuration, as sentences. */
   readonly warnings: readonly string[];
+  /** What of the node's state is left out or not trusted, as lines. */
+  readonly degraded?: readonly string[] | undefined;
   /** By directory; also those of other processes. */
   readonly mounts: readonly DaemonMountStatus[];
   readonly snapshotter?: SnapshotterReport | undefined;

@@ -49,6 +49,12 @@ export class Unpacking {
 
   readonly onBuilt = async (built: BuiltLayerOfImage): Promise<void> => await this.#publisher.layerBuilt(built);
 
+  /** Whether layers are being unpacked. */
+  get isBusy(): boolean {
+    const { downloads, unpacks } = this.unpacker.leases();
+    return downloads.held > 0 || unpacks.held > 0;
+  }
+
   gauges(): Pick<Gauges, 'leases' | 'unpackJobs'> {
     const { downloads, unpacks, jobs } = this.unpacker.status();
     const unpackJobs: Partial<Record<UnpackJobState, number>> = {};

@@ -10,7 +10,7 @@ const treeName = /^([0-9a-f]{64})\.erofs$/;
 export async function checkTrees({ root, state }: FsckDeps, options: CheckOptions): Promise<void> {
   const dir = join(root, 'trees', 'sha256');
   const files = new LayerTreeFiles(root);
-  for (const name of (await readdir(dir).catch(() => [])).sort()) {
+  for (const name of await readdir(dir).catch(() => [])) {
     const key = treeName.exec(name)?.[1];
     if (key === undefined) continue;
     const path = join(dir, name);

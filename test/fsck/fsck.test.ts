@@ -20,6 +20,7 @@ import type { LoadedImage } from '../../src/image/loaded-image.ts';
 import type { Layer } from '../../src/layer/layer.ts';
 import type { LayerPaths } from '../../src/layer/layer-paths.ts';
 import { runIndexJob } from '../../src/layer/run-index-job.ts';
+import { flipBit } from '../support/flip-bit.ts';
 import { ImageLab, labLayer } from '../support/image-lab.ts';
 import type { LabCompression, LabImage, LabLayer } from '../support/image-lab.ts';
 import { tarOf } from '../support/tar-members.ts';
@@ -65,14 +66,6 @@ async function fill(s: Situation): Promise<void> {
   await withLayer(s, (layer) => layer.fillCache({ signal: new AbortController().signal }));
 }
 
-function flip(path: string, at: number): void {
-  const file = openSync(path, 'r+');
-  const byte = Buffer.alloc(1);
-  readSync(file, byte, 0, 1, at);
-  writeSync(file, Buffer.from([(byte[0] ?? 0) ^ 1]), 0, 1, at);
-  closeSync(file);
-}
-
 async function check(
   node: Node,
   o: { repair?: boolean; names?: readonly string[] } = {},
@@ -106,7 +99,7 @@ describe('fsck', () => {
     const s = await situation();
     await withLayer(s, async (layer) => {
       await layer.read(0, 200_000);
-      flip(s.paths.data, 70_000);
+      flipBit(s.paths.data, 70_000);
       const seen = await check(s.node);
       expect(seen).toMatchObject({ verdict: 'left' });
       expect(seen.text).toMatch(/layer: 1 of \d+ spans have wrong bytes \(1\)/);
@@ -126,7 +119,7 @@ describe('fsck', () => {
     await fill(s);
     await withLayer(s, async (layer) => {
       const kernel = openSync(s.paths.data, 'r');
-      flip(s.paths.data, 70_000);
+      flipBit(s.paths.data, 70_000);
       expect(layer.complete).toBe(true);
       const { verdict, text } = await check(s.node, { repair: true });
       expect(text).toMatch(/wrong bytes .*: fetched again/);
@@ -149,7 +142,7 @@ describe('fsck', () => {
         (_, response) => response.destroy(),
       );
       s.node.setLimits({ downloads: { perNode: 8, perImage: 8 }, readDeadlineMs: 300 });
-      flip(s.paths.data, 70_000);
+      flipBit(s.paths.data, 70_000);
       const failed = await check(s.node, { repair: true });
       expect(failed).toMatchObject({ verdict: 'left' });
       expect(failed.text).toMatch(/taken out, and not fetched again: /);
@@ -203,7 +196,7 @@ describe('fsck', () => {
     const s = await situation();
     await withLayer(s, async (layer) => {
       await layer.read(0, 100_000);
-      flip(s.paths.index, 700);
+      flipBit(s.paths.index, 700);
       const { verdict, text } = await check(s.node, { repair: true });
       expect(verdict).toBe('left');
       expect(text).toMatch(/index file .*damaged.*: it is in use/);
@@ -237,7 +230,7 @@ describe('fsck', () => {
     await withLayer(s, async (layer) => {
       await layer.read(0, 300_000);
       await layer.cache.sync();
-      flip(join(s.paths.dir, 'present'), 90);
+      flipBit(join(s.paths.dir, 'present'), 90);
       expect((await check(s.node)).text).toMatch(/bitmap is damaged/);
       expect(await check(s.node, { repair: true })).toMatchObject({ verdict: 'repaired' });
       expect(layer.cache.presentSpans).toBeGreaterThan(3);
@@ -249,10 +242,10 @@ describe('fsck', () => {
     const s = await situation();
     await withLayer(s, async (_, image) => {
       const tree = await image.treeFile();
-      flip(tree, 1500);
+      flipBit(tree, 1500);
     });
     const content = join(s.node.paths.root, 'content', 'sha256', s.pushed.digest.slice(7));
-    flip(content, 10);
+    flipBit(content, 10);
     const kept = join(s.node.paths.root, 'compressed', 'sha256', s.layer.descriptor.digest.slice(7));
     execFileSync('mkdir', ['-p', join(kept, '..')]);
     writeFileSync(kept, s.layer.blob.subarray(1));
@@ -267,7 +260,7 @@ describe('fsck', () => {
   it('checks only what is named', async () => {
     const s = await situation();
     await fill(s);
-    flip(s.paths.data, 70_000);
+    flipBit(s.paths.data, 70_000);
     const digest = s.layer.descriptor.digest;
     for (const names of [[digest], [digest.slice(7, 19)], [s.pushed.reference], [s.pushed.byDigest]])
       expect((await check(s.node, { names })).findings).toMatchObject([{ place: 'layer', subject: digest }]);

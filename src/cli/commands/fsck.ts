@@ -33,7 +33,7 @@ export function define(command: Command, context: CliContext): void {
   addAccessOptions(command);
   command.action(async (names: string[], options: FsckCommandOptions) => {
     const { output, signal } = context;
-    const isJson = context.options.json === true;
+    const isJson = context.options.json;
     // Said at once: a check of a large cache takes long, and may be interrupted.
     let said = Promise.resolve();
     const onFinding = (finding: Finding) => {
