@@ -95,7 +95,7 @@ export class LayerMounts {
       slots,
       restoresAtOnce,
       async (slot) => {
-        const row = this.#d.state.slots.get(slot);
+        const row = this.#rowOf(slot);
         if (row === undefined) return this.#d.log.error({ slot }, 'a snapshot shows a slot that is not recorded');
         await this.#locks.run(row.tree, () => this.#restore(row, mountsAt(mounts, this.directory(slot))));
       },
@@ -193,6 +193,16 @@ export class LayerMounts {
       await takeDown(dir, mountsAt(mounts, dir)).catch((error: unknown) => {
         this.#d.log.warn({ dir, error: errorMessage(error) }, 'cannot clear away a mount of an earlier process');
       });
+    }
+  }
+
+  /** Undefined too where the row is damaged: it must not keep the others from being restored. */
+  #rowOf(slot: number): SlotRow | undefined {
+    try {
+      return this.#d.state.slots.get(slot);
+    } catch (error) {
+      this.#d.log.error({ slot, error: errorMessage(error) }, 'the row of a slot is damaged');
+      return undefined;
     }
   }
 

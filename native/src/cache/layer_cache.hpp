@@ -166,6 +166,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   bool allPresent(uint32_t first, uint32_t last) const;
   void use(uint32_t first, uint32_t last);
   int dropBehind(uint64_t size);
+  int decodeToFile(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail, uint64_t& sum);
+  int sumOfFile(uint32_t span, uint64_t& sum) const;
   void checkUnused(uint32_t first, uint32_t last);
   void recordStall(const ParkedRead& read, int err);
   void resumeAll(const std::vector<ParkedRead>& reads, int err);
