@@ -128,19 +128,27 @@ int LayerCache::mendLength() {
   if (static_cast<uint64_t>(info.st_size) >= paddedSize()) return 0;
   if (options_.readOnly) return -EROFS;
   std::lock_guard lock(lengthMutex_);
-  if (::fstat(data_.get(), &info) < 0) return -errno;
-  const auto size = static_cast<uint64_t>(info.st_size);
-  return size >= paddedSize() ? 0 : dropBehind(size);
+  for (uint64_t dropped = paddedSize();;) {
+    if (::fstat(data_.get(), &info) < 0) return -errno;
+    const auto size = static_cast<uint64_t>(info.st_size);
+    if (size >= paddedSize()) return 0;
+    // Not cut shorter since what was behind its end was dropped, which takes a while.
+    if (size >= dropped) return ::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0 ? -errno : 0;
+    if (int err = dropBehind(size)) return err;
+    dropped = size;
+  }
 }
 
-// The durable bitmap goes before the length comes back: with it, what is missing would look like bytes.
+// The durable bitmap goes before the length comes back: with it, what is missing would look like bytes. Having none promises nothing.
 int LayerCache::dropBehind(uint64_t size) {
   for (uint32_t span = 0; span < spanCount(); span++) {
     if (spanStart(span) + spanSize(span) > size && live_.test(span)) live_.clear(span);
   }
   live_.nextGeneration();
-  if (int err = writeBits(BitsMark::AsIs)) return err;
-  return ::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0 ? -errno : 0;
+  std::lock_guard lock(syncMutex_);
+  const std::string present = options_.dir + "/present";
+  if (::unlink(present.c_str()) < 0) return errno == ENOENT ? 0 : -errno;
+  return fsyncDirectoryOf(present);
 }
 
 int LayerCache::writePresent(BitsMark mark) {
