@@ -21,6 +21,7 @@ const folders: Record<string, { layer: number; beside?: string[] }> = {
   unpack: { layer: 3, beside: ['layer'] },
   image: { layer: 4 },
   snapshotter: { layer: 5 },
+  fsck: { layer: 5 },
   daemon: { layer: 6 },
   cli: { layer: 6, beside: ['daemon'] },
 };

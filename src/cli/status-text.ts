@@ -18,6 +18,7 @@ const layerColumns = [
 export function statusLines(report: StatusReport, now: number): string[] {
   const { version, pid, startedAt, root, runDir, restartNeeded, warnings, keeper, mounts, snapshotter, unpacking } =
     report;
+  const { degraded = [] } = report;
   const away = (report.registries ?? []).filter(({ state }) => state !== 'answering');
   const served = mounts.flatMap(({ dir, serving }) => serving.map((line) => ({ dir, line })));
   return [
@@ -26,6 +27,7 @@ export function statusLines(report: StatusReport, now: number): string[] {
     ...(keeper === undefined ? [] : [keeperLine(keeper)]),
     // One may have a line for each problem of a file.
     ...warnings.flatMap((warning) => `warning: ${warning}`.split('\n').map(printable)),
+    ...(degraded.length === 0 ? [] : ['', 'Degraded (see `peel fsck`)', ...degraded.map(oneLine)]),
     ...(restartNeeded.length === 0 ? [] : [`these settings count after a restart: ${restartNeeded.join(', ')}`]),
     ...away.map(awayLine),
     ...(mounts.length === 0 ? [] : ['', 'Mounts', ...tableLines(mountColumns, mountRows(mounts))]),

@@ -62,6 +62,11 @@ export const verbs: readonly Verb[] = [
     load: () => import('./commands/copy.ts'),
   },
   { name: 'cache', summary: 'list, remove and prune what is cached', load: () => import('./commands/cache.ts') },
+  {
+    name: 'fsck',
+    summary: 'check the cache and the database, and repair them',
+    load: () => import('./commands/fsck.ts'),
+  },
   { name: 'login', summary: 'store credentials for a registry', load: () => import('./commands/login.ts') },
   { name: 'logout', summary: 'forget the credentials for a registry', load: () => import('./commands/logout.ts') },
   {

@@ -107,6 +107,13 @@ export const configSchema = z.strictObject({
       low: percent.default(85),
     })
     .prefault({}),
+  scrub: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      interval: duration.default(7 * 24 * 3_600_000),
+      bandwidth: byteSize.default(8 << 20),
+    })
+    .prefault({}),
   registry: z
     .strictObject({
       certs_dirs: z

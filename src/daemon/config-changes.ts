@@ -11,6 +11,7 @@ const reloadable: readonly string[] = [
   'index.publish',
   'fill',
   'cache',
+  'scrub',
   'read_ahead',
   'profile',
 ];

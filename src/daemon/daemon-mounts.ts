@@ -77,7 +77,10 @@ export class DaemonMounts {
     const limit = AbortSignal.timeout(timeoutMs);
     const signal = stop === undefined ? limit : AbortSignal.any([stop, limit]);
     const isStopped = () => stop?.aborted === true;
-    const mounts = await this.#node.mounts();
+    const mounts = await this.#node.mounts().catch((error: unknown) => {
+      this.#log.error({ error: errorMessage(error) }, 'the mounts of an earlier daemon cannot be found out');
+      return [];
+    });
     const lost = mounts.filter(({ daemon, id }) => daemon && !this.#served.has(id));
     await forEach(lost, remakesAtOnce, async (row) => {
       if (isStopped() || (await isRunning(row))) return;

@@ -5,6 +5,7 @@ import type { DaemonConfig } from '../config/schema.ts';
 import type { ServiceEnvironment } from '../config/service-environment.ts';
 import { socketPaths } from '../config/sockets.ts';
 import { errorMessage } from '../layer/errors.ts';
+import { Scrubber } from '../fsck/scrub.ts';
 import type { CacheKeeper } from '../image/cache-keeper.ts';
 import type { LogRing } from '../observe/log-ring.ts';
 import type { AdjustableLog } from '../observe/log.ts';
@@ -20,6 +21,7 @@ import { openCredentials } from './credentials.ts';
 import type { DaemonCredentials } from './credentials.ts';
 import { keeperStatus } from './keeper-status.ts';
 import { DaemonMounts } from './daemon-mounts.ts';
+import { degradedLines } from './degraded.ts';
 import { DaemonError } from './errors.ts';
 import { downloadsOf, nodeEnvironment } from './first-things.ts';
 import type { FirstThings } from './first-things.ts';
@@ -30,6 +32,7 @@ import type { Node } from './node.ts';
 import { ServiceManager } from './service-manager.ts';
 import { preload } from './preload.ts';
 import { Pulls } from './pulls.ts';
+import { RunningMark } from './running-mark.ts';
 import { startSnapshotter } from './snapshotter-part.ts';
 import type { SnapshotterPart } from './snapshotter-part.ts';
 import type { StatusReport } from './status-report.ts';
@@ -60,6 +63,8 @@ export interface Daemon {
 
 /** ms for all mounts of an earlier daemon together. */
 const remakeMs = 30_000;
+/** ms after a read that missed in which others may follow. */
+const busyMs = 2_000;
 /** ms after which a part that does not stop is left as it is. */
 const closeMs = 10_000;
 const keeperMs = 1_000;
@@ -99,6 +104,9 @@ class RunningDaemon implements Daemon {
   #snapshotter: SnapshotterPart | undefined;
   #unpacking: Unpacking | undefined;
   #keeper: CacheKeeper | undefined;
+  #scrubber: Scrubber | undefined;
+  /** ms of `performance.now()`: when somebody wanted last what was not here. */
+  #missedAt = -Infinity;
   #service: ServiceManager | undefined;
   #reloading: Promise<readonly string[]> = Promise.resolve([]);
   readonly #stopping = new AbortController();
@@ -115,12 +123,18 @@ class RunningDaemon implements Daemon {
     const { log } = this.#o.log;
     for (const warning of configWarnings(config)) log.warn({}, `configuration: ${warning}`);
     const { paths } = first.store;
+    const mark = new RunningMark(paths.root);
+    this.#parts.push({ name: 'running mark', close: () => mark.remove() });
     const metrics = await DaemonMetrics.create();
     this.#metrics = metrics;
     const node = await this.#openNode(metrics);
     this.#node = node;
     this.#parts.push({ name: 'node', close: async () => await node.close() });
-    first.supply({ openOrigin: node.imageDeps.openOrigin, lazy: node.laziness.lazy, onMiss: metrics.missed });
+    const onMiss = (spans: number) => {
+      this.#missedAt = performance.now();
+      metrics.missed(spans);
+    };
+    first.supply({ openOrigin: node.imageDeps.openOrigin, lazy: node.laziness.lazy, onMiss });
     this.#keeper = await node.keepCache(() => this.#config.cache);
     node.laziness.countedBy(metrics.layers.activity);
     this.#parts.push({ name: 'credentials', close: async () => await this.#credentials?.close() });
@@ -176,6 +190,7 @@ class RunningDaemon implements Daemon {
     for (const name of service.listenFds.keys())
       if (name !== 'control' && name !== 'snapshotter')
         log.warn({ name }, 'socket with a name that means nothing here');
+    this.#scrub(node, unpacking, { isUnclean: mark.wasThere });
     log.info({ version, root: paths.root, runDir: paths.runDir }, 'daemon serves');
     this.#service.ready(this.#statusLine());
     void preload();
@@ -197,6 +212,7 @@ class RunningDaemon implements Daemon {
       restartNeeded: restartKeys(config, this.#config),
       warnings: [...configWarnings(this.#config), ...(this.#refusal === undefined ? [] : [this.#refusal])],
       keeper,
+      degraded: this.#node === undefined ? [] : degradedLines(this.#node.state, this.#scrubber?.stats()),
       mounts: (await this.#mounts?.list()) ?? [],
       snapshotter: this.#snapshotter?.status(),
       unpacking: this.#unpacking?.unpacker.status(),
@@ -239,6 +255,18 @@ class RunningDaemon implements Daemon {
       },
       jobs,
     });
+  }
+
+  #scrub(node: Node, unpacking: Unpacking, { isUnclean }: { readonly isUnclean: boolean }): void {
+    const scrubber = new Scrubber({
+      deps: node.fsckDeps,
+      settings: () => this.#config.scrub,
+      isBusy: () => performance.now() - this.#missedAt < busyMs || unpacking.isBusy,
+      isUnclean,
+    });
+    this.#scrubber = scrubber;
+    this.#parts.push({ name: 'scrub', close: async () => await scrubber.close() });
+    scrubber.start();
   }
 
   async #serveControl(root: string, pulls: Pulls): Promise<ControlServer> {
@@ -300,6 +328,7 @@ class RunningDaemon implements Daemon {
       readAhead: { fetchedBytesTotal: fetchedBytes ?? 0, usedBytesTotal: usedBytes ?? 0 },
       fillLayers: filling,
       evictedBytesTotal: evictedBytes,
+      scrub: this.#scrubber?.stats(),
       cache: bytes === undefined || limitBytes === undefined ? undefined : { bytes, limitBytes },
       links: this.#node?.links(),
       endpoints: this.#node?.endpoints(),

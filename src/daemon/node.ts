@@ -4,6 +4,9 @@ import { readEnvironment } from '../config/environment.ts';
 import type { Environment } from '../config/environment.ts';
 import type { NodePaths } from '../config/paths.ts';
 import type { CacheSettings } from '../config/cache-bounds.ts';
+import type { CheckOptions, FsckDeps } from '../fsck/check.ts';
+import type { Finding } from '../fsck/finding.ts';
+import type { FsckReport } from '../fsck/fsck.ts';
 import type { CacheKeeper } from '../image/cache-keeper.ts';
 import type { CacheReport } from '../image/cache-report.ts';
 import { pruneCache, cacheEntries, removeCached } from '../image/cache-service.ts';
@@ -69,6 +72,14 @@ export interface NodeOptions {
   readonly store?: NodeStore | undefined;
   /** Makes what unpacks layers here; called when something is to be unpacked first, and closed with the node. */
   readonly openUnpacker?: ((node: Node) => Promise<Unpacker>) | undefined;
+}
+
+export interface NodeFsckOptions extends Pick<CheckOptions, 'repair' | 'signal' | 'onProgress'> {
+  /** Layers by digest, or images whose layers are meant; none: everything. */
+  readonly names: readonly string[];
+  /** Bytes of disk per second; 0: as fast as it goes. */
+  readonly bandwidth: number;
+  readonly onFinding: (finding: Finding) => void;
 }
 
 const defaultDownloads: Downloads = { perNode: 16, perImage: 8 };
@@ -277,6 +288,31 @@ export class Node {
   async cacheReport(settings: CacheSettings): Promise<CacheReport> {
     const { cacheReport } = await import('../image/cache-report.ts');
     return await cacheReport(this.#cacheDeps, settings);
+  }
+
+  /** Compares what is on the node with its digests. Errors: ImageError for names that are unknown; the signal's reason. */
+  async fsck({ names, bandwidth, onFinding, ...options }: NodeFsckOptions): Promise<FsckReport> {
+    const { fsck, allLayers } = await import('../fsck/fsck.ts');
+    const { chooseLayers } = await import('../fsck/choose-layers.ts');
+    const { Pace } = await import('../fsck/pace.ts');
+    const deps = this.fsckDeps;
+    const { openOrigin, content, state } = this.#imageDeps;
+    const known = { openOrigin, content, images: state.images };
+    const layers = names.length === 0 ? undefined : await chooseLayers(known, names, await allLayers(deps), options);
+    const pace = new Pace(bandwidth);
+    return await fsck(deps, {
+      ...options,
+      layers,
+      pace: (bytes, signal) => pace.take(bytes, signal),
+      found: onFinding,
+    });
+  }
+
+  /** For those that check what is on the node. */
+  get fsckDeps(): FsckDeps {
+    const { openOrigin, state, layers: store, downloadsPerImage: downloads } = this.#imageDeps;
+    const log = this.#parts.log.child({ component: 'fsck' });
+    return { root: this.paths.root, state, store, openOrigin, downloads, log };
   }
 
   /** Keeps the cache within its bounds until the node is closed, unless another process does. The same one each time. */

@@ -17,6 +17,8 @@ export interface StatusReport {
   readonly warnings: readonly string[];
   /** What holds its file descriptors while it is replaced. */
   readonly keeper?: KeeperStatus | undefined;
+  /** What of the node's state is left out or not trusted, as lines. */
+  readonly degraded?: readonly string[] | undefined;
   /** By directory; also those of other processes. */
   readonly mounts: readonly DaemonMountStatus[];
   readonly snapshotter?: SnapshotterReport | undefined;

@@ -4,6 +4,7 @@ import type { DaemonConfig } from '../config/schema.ts';
 import { bootId } from '../image/process-identity.ts';
 import { IndexPublisher } from '../image/publish-index.ts';
 import type { BuiltLayerOfImage } from '../image/publish-index.ts';
+import { errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Gauges } from '../observe/metrics.ts';
 import { ContainerdBlobs } from '../snapshotter/containerd/containerd-blobs.ts';
@@ -38,7 +39,11 @@ export class Unpacking {
   /** Goes on with what an earlier daemon left. Errors: those of the database. */
   static async start(context: UnpackingContext): Promise<Unpacking> {
     const unpacking = new Unpacking(context, await openUnpacker(context));
-    unpacking.unpacker.recover();
+    try {
+      unpacking.unpacker.recover();
+    } catch (error) {
+      context.log.error({ error: errorMessage(error) }, 'unpack jobs of an earlier daemon cannot be found out');
+    }
     unpacking.#collectLater();
     return unpacking;
   }
@@ -48,6 +53,12 @@ export class Unpacking {
     new ContainerdBlobs({ address: this.#context.config().unpack.containerd, namespace });
 
   readonly onBuilt = async (built: BuiltLayerOfImage): Promise<void> => await this.#publisher.layerBuilt(built);
+
+  /** Whether layers are being unpacked. */
+  get isBusy(): boolean {
+    const { downloads, unpacks } = this.unpacker.leases();
+    return downloads.held > 0 || unpacks.held > 0;
+  }
 
   gauges(): Pick<Gauges, 'leases' | 'unpackJobs'> {
     const { downloads, unpacks, jobs } = this.unpacker.status();

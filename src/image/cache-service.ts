@@ -121,7 +121,7 @@ export async function removeWhile(
 }
 
 /** Nobody has to have them open: their mounts may live without a process, or wait for the daemon. */
-function keptLayers({ slots, mounts }: State): ReadonlySet<Digest> {
+export function keptLayers({ slots, mounts }: Pick<State, 'slots' | 'mounts'>): ReadonlySet<Digest> {
   const remade = mounts.list().filter(({ daemon }) => daemon);
   return new Set([...slots.shownLayers(), ...remade.flatMap(({ layers }) => layers)]);
 }

@@ -3,7 +3,6 @@ import { mkdir, readdir, realpath, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
-import { fetchSlots } from '../layer/permits.ts';
 import type { Layer } from '../layer/layer.ts';
 import { unmount } from '../native/mounts.ts';
 import { treeExtents } from '../native/tree-extents.ts';
@@ -13,7 +12,7 @@ import type { State } from '../state/state.ts';
 import { forEach } from '../util/for-each.ts';
 import { KeyedLock } from '../util/keyed-lock.ts';
 import { ImageError } from './errors.ts';
-import { KnownSource } from './known-source.ts';
+import { knownLayerRequest } from './known-layer.ts';
 import type { AttachedLayer, LazyLayers } from './lazy-layers.ts';
 import type { LayerAdoption } from './layer-adoption.ts';
 import type { LayerMounter } from './layer-mounter.ts';
@@ -100,7 +99,7 @@ export class LayerMounts {
       slots.filter((slot) => !this.#entries.has(slot)),
       restoresAtOnce,
       async (slot) => {
-        const row = this.#d.state.slots.get(slot);
+        const row = this.#rowOf(slot);
         if (row === undefined) return this.#d.log.error({ slot }, 'a snapshot shows a slot that is not recorded');
         await this.#locks.run(row.tree, () => this.#restore(row, mountsAt(mounts, this.directory(slot))));
       },
@@ -201,6 +200,16 @@ export class LayerMounts {
     }
   }
 
+  /** Undefined too where the row is damaged: it must not keep the others from being restored. */
+  #rowOf(slot: number): SlotRow | undefined {
+    try {
+      return this.#d.state.slots.get(slot);
+    } catch (error) {
+      this.#d.log.error({ slot, error: errorMessage(error) }, 'the row of a slot is damaged');
+      return undefined;
+    }
+  }
+
   async #restore(row: SlotRow, there: readonly MountInfo[]): Promise<void> {
     const { log, state, trees } = this.#d;
     const { slot } = row;
@@ -297,17 +306,8 @@ export class LayerMounts {
     const known = state.layers.get(row.layer);
     if (known === undefined) return 'nothing is recorded of it';
     if (known.suspect !== undefined) return known.suspect;
-    const descriptor = { mediaType: known.mediaType, digest: known.digest, size: known.size };
-    const lease = await open.acquire(row.layer, () =>
-      store.openIfReady({
-        descriptor,
-        diffId: known.diffId,
-        source: new KnownSource({ sources: state.layerSources, openOrigin }, descriptor),
-        findIndex: async () => ({ index: undefined, reason: 'not asked when a layer is restored' }),
-        slots: fetchSlots(downloads),
-        onWarning: (warning) => log.warn({ layer: row.layer }, warning),
-      }),
-    );
+    const request = knownLayerRequest({ sources: state.layerSources, openOrigin, log, downloads }, known);
+    const lease = await open.acquire(row.layer, () => store.openIfReady(request));
     return lease ?? 'its index is gone from the cache';
   }
 

@@ -3,8 +3,8 @@ import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Digest } from '../oci/digest.ts';
-import { writeWhole } from '../util/write-whole.ts';
 import { type RootAttributes, treeBlockSize } from '../layer/index-job.ts';
+import { removeTreeFile, writeTreeFile } from './tree-file.ts';
 
 /** Raised when the same layer gives other bytes: what older releases compiled is then not found any more. */
 const treeVersion = 1;
@@ -72,7 +72,7 @@ export class LayerTreeFiles {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     // Durable with the tree: it says what `/` looks like, and nobody asks for a mounted tree to be made again.
     await this.#putRecord(key, record, { flush: true });
-    await writeWhole(this.path(key), [image]);
+    await writeTreeFile(this.path(key), image);
   }
 
   /** That there is no such tree. A record that a power cut takes is made again: it is not synced. Errors: those of the file system. */
@@ -99,7 +99,7 @@ export class LayerTreeFiles {
       await rm(this.#recordPath(record.sentBy), { force: true });
     }
     await rm(this.#recordPath(key), { force: true });
-    await rm(this.path(key), { force: true });
+    await removeTreeFile(this.path(key));
   }
 
   async #record(key: string): Promise<TreeRecord | undefined> {

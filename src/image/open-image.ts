@@ -71,7 +71,10 @@ export async function openImage(
   // Who insists on an index wants to know before anything is downloaded, and also when nothing has to be.
   if (mode !== 'auto' && mode !== 'never') await discover();
   const layers = await openLayers(deps, origin, image, discover, warnings, options);
-  deps.state.layers.touch(image.manifest.layers.map((layer) => layer.digest));
+  const digests = image.manifest.layers.map((layer) => layer.digest);
+  deps.state.layers.touch(digests);
+  // Whoever mends a layer later has no image at hand.
+  if (parsed.kind === 'registry') deps.state.layerSources.put(digests, image.reference);
   return new LoadedImage({
     reference: image.reference,
     digest: image.descriptor.digest,

@@ -5,10 +5,10 @@ import type { Layer } from '../layer/layer.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { Tree } from '../tree/tree.ts';
 import { OnceMap } from '../util/once-map.ts';
-import { writeWhole } from '../util/write-whole.ts';
 import { ImageError } from './errors.ts';
 import { type IndexJobs, treeBlockSize } from '../layer/index-job.ts';
 import { IndexThreads } from '../layer/index-threads.ts';
+import { writeTreeFile } from './tree-file.ts';
 
 /** Raised when the same layers give other bytes: what older releases compiled is then not found any more. */
 const treeVersion = 1;
@@ -48,7 +48,7 @@ export class TreeBuilder {
         });
         try {
           const { image } = await this.#jobs.run({ kind: 'merged', layers: indexed }, signal);
-          await writeWhole(path, [image]);
+          await writeTreeFile(path, image);
         } catch (cause) {
           signal.throwIfAborted();
           throw new ImageError('ERR_IMAGE_TREE', `the layers make no tree: ${errorMessage(cause)}`, { cause });

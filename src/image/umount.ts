@@ -106,7 +106,8 @@ export async function listMounts(deps: Pick<UmountDeps, 'mounts' | 'root'>): Pro
     const alive = await isRunning(row);
     const isWaiting = !there && !alive && row.daemon && (row.boot !== boot || row.error !== undefined);
     if (!there && !alive && !isWaiting) {
-      await clearAway(deps, row);
+      // One that cannot be put away must not hide the others.
+      await clearAway(deps, row).catch(() => {});
       continue;
     }
     found.push({ ...row, alive, state: isWaiting ? 'waiting' : there ? (alive ? 'serving' : 'dead') : 'gone' });

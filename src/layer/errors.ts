@@ -5,6 +5,8 @@ export type LayerErrorCode =
   | 'ERR_LAYER_SHORT'
   /** The index does not describe this layer, or cannot be read. */
   | 'ERR_LAYER_INDEX'
+  /** A newer release wrote the layer's files. */
+  | 'ERR_LAYER_VERSION'
   /** No decoder for this media type. */
   | 'ERR_LAYER_UNSUPPORTED'
   /** The registry could not deliver the bytes in time, or said that it never will. */

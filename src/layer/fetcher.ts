@@ -301,5 +301,7 @@ export class SpanFetcher {
     const landedAt = this.#clock.now();
     this.#o.onFetched({ span, fetchClass: askedFor, bytes, askedAt, sentAt, landedAt, retries, source });
     want.settled?.resolve();
+    // It may be lost again by now, and a reader who asked for it before this was heard of was told that it is on its way.
+    if (!this.#o.sink.isPresent(span)) this.#ask(span, 'demand');
   }
 }

@@ -267,6 +267,13 @@ export class Layer {
         this.#completing = undefined;
         log.debug({ layer: this.descriptor.digest }, 'layer is complete');
         await (this.#dropping ??= this.#dropWindows());
+        // A span may turn out wrong later, and come again.
+        this.#completing = undefined;
+        return;
+      }
+      // It is the disk's fault, and what is wrong comes again, if bytes are not what was decoded any more.
+      if (await this.#dropWrong()) {
+        this.#completing = undefined;
         return;
       }
       this.#broken = `layer ${this.descriptor.digest} unpacks to ${found}, but the image config says ${this.diffId}: it is not served any more`;
@@ -281,6 +288,16 @@ export class Layer {
     } finally {
       unpin();
     }
+  }
+
+  /** Takes out what was changed on disk since it was decoded; false when nothing was. Errors: errno codes. */
+  async #dropWrong(): Promise<boolean> {
+    let found = false;
+    for (let span = 0; span < this.spans.count; span += 1) {
+      if (!this.cache.isPresent(span)) found = true;
+      else if (!(await this.cache.verify(span))) found = true;
+    }
+    return found;
   }
 
   /** No span is to be fetched any more. Never rejects. */

@@ -40,7 +40,7 @@ export async function prepareWhole(
   let data: FileHandle | undefined;
   try {
     data = await open(temporary, 'w+', 0o600);
-    const build = await download(request, data.fd);
+    const build = await downloadWhole(request, data.fd);
     permits.release();
     await commit(request, paths, temporary, build, options.reason);
     const ms = Math.round(performance.now() - started);
@@ -57,7 +57,10 @@ export async function prepareWhole(
   }
 }
 
-async function download(request: OpenLayerRequest, dataFd: number): Promise<LayerBuild> {
+export type WholeRequest = Pick<OpenLayerRequest, 'descriptor' | 'diffId' | 'source' | 'signal' | 'onProgress'>;
+
+/** The stream into a file, checked against blob digest and diffID. Errors: IndexError, those of the source, errno codes. */
+export async function downloadWhole(request: WholeRequest, dataFd: number): Promise<LayerBuild> {
   const { descriptor, diffId, source, signal, onProgress } = request;
   const what = `layer ${descriptor.digest.slice(0, 19)}`;
   const total = descriptor.size;

@@ -79,6 +79,24 @@ export interface Evicted {
   readonly bytes: number;
 }
 
+/** What a cache's files are like. */
+export interface CacheInspection {
+  /** Name of the errno that the data file cannot be read for; undefined when it is there. */
+  readonly data?: string | undefined;
+  /** Bytes. */
+  readonly dataSize: number;
+  readonly expectedSize: number;
+  /**
+   * Undefined when the durable bitmap is right; ENOENT: there is none, ESTALE: it is of another index or data file, EILSEQ: it is damaged,
+   * EPROTONOSUPPORT: a newer release wrote it.
+   */
+  readonly present?: string | undefined;
+  /** Bytes of the checksums: 8 for each span up to the last that ever came. */
+  readonly sumsSize: number;
+  /** Somebody may be using the same data file by another index. */
+  readonly liveIsForeign: boolean;
+}
+
 /** What native/src/binding/layer_cache.cpp exports; `handle` is opaque. */
 interface Native {
   layerCacheOpen(dir: string, live: string, size: number, starts: Float64Array, of: Uint8Array, ro: boolean): object;
@@ -91,9 +109,22 @@ interface Native {
     stream: string,
     complete: boolean,
   ): Promise<boolean>;
+  layerCacheInspect(
+    dir: string,
+    live: string,
+    size: number,
+    starts: Float64Array,
+    of: Uint8Array,
+  ): Promise<CacheInspection>;
   layerCacheClose(handle: object): void;
   layerCacheIsPresent(handle: object, span: number): boolean;
-  layerCacheStat(handle: object): { spans: number; bytes: number; trailingZeros: number; complete: boolean };
+  layerCacheStat(handle: object): {
+    spans: number;
+    bytes: number;
+    trailingZeros: number;
+    complete: boolean;
+    mending: boolean;
+  };
   layerCacheOnMiss(handle: object, handler: (spans: Uint32Array) => void): void;
   layerCacheOnTouch(handle: object, handler: (spans: Uint32Array, at: Float64Array) => void): void;
   layerCacheOnStall(handle: object, handler: (numbers: Float64Array, dropped: number) => void): void;
@@ -165,7 +196,10 @@ export class LayerCache {
     );
   }
 
-  /** Opens or makes the cache. Throws with an errno code: EINVAL for offsets that are no span table. */
+  /**
+   * Opens or makes the cache; a data file that was cut short loses what is not in it any more. Throws with an errno code: EINVAL for offsets
+   * that are no span table, EPROTONOSUPPORT for files that a newer release wrote.
+   */
   static open(options: LayerCacheOptions): LayerCache {
     return new LayerCache(options);
   }
@@ -180,6 +214,12 @@ export class LayerCache {
     const { dir, livePath, streamSize, spanStarts, fingerprint } = options;
     const native = addon() as Native;
     return native.layerCacheAdopt(dir, livePath, streamSize, spanStarts, fingerprint, stream, state.complete);
+  }
+
+  /** Looks at the files, takes no lock and changes nothing. Rejects with an errno code. */
+  static async inspect(options: Omit<LayerCacheOptions, 'readOnly'>): Promise<CacheInspection> {
+    const { dir, livePath, streamSize, spanStarts, fingerprint } = options;
+    return (addon() as Native).layerCacheInspect(dir, livePath, streamSize, spanStarts, fingerprint);
   }
 
   /** Removes a layer from disk and its live bits; false when some process has it open. */
@@ -234,6 +274,11 @@ export class LayerCache {
   /** The whole stream was checked against the layer's diffID: the registry is not needed any more. */
   get complete(): boolean {
     return this.#native.layerCacheStat(this.#handle).complete;
+  }
+
+  /** It was complete until a span turned out wrong, and is when that is here again. Others may read the file itself: nothing else goes. */
+  get mending(): boolean {
+    return this.#native.layerCacheStat(this.#handle).mending;
   }
 
   /** Resolves when every byte of the stream range is present; rejects with the errno code given to fail(). */

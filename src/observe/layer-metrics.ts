@@ -14,6 +14,10 @@ export interface LayerGauges {
   readonly evictedBytesTotal?: number | undefined;
   /** On disk, and what it may be. */
   readonly cache?: { readonly bytes: number; readonly limitBytes: number } | undefined;
+  /** Of the background check of the cache: what it has read, what it mended, and what is wrong and left. */
+  readonly scrub?:
+    | { readonly checkedBytes: number; readonly repaired: number; readonly left: readonly unknown[] }
+    | undefined;
   /** Of each registry: no host becomes a label, only the least and the most of all are shown. Bytes per second, and ms to the first byte. */
   readonly links?: readonly { readonly bandwidth: number; readonly delayMs: number }[] | undefined;
   /** Registries and mirrors that were asked for something. */
@@ -137,6 +141,9 @@ export class LayerMetrics {
     );
     gauge('cache_bytes', 'Bytes on disk that the cache takes.', [], ({ cache }) => one(cache?.bytes));
     gauge('cache_limit_bytes', 'Bytes on disk that the cache may take.', [], ({ cache }) => one(cache?.limitBytes));
+    gauge('scrub_left', 'What the background check of the cache found wrong and could not mend.', [], ({ scrub }) =>
+      one(scrub?.left.length),
+    );
     gauge(
       'link_bandwidth_bytes_per_second',
       'What the slowest and the fastest registry in use was seen to deliver.',
@@ -181,6 +188,16 @@ export class LayerMetrics {
       'read_ahead_used_bytes_total',
       'The part of what read-ahead fetched that was read later.',
       ({ readAhead }) => readAhead?.usedBytesTotal,
+    );
+    total(
+      'scrub_checked_bytes_total',
+      'Bytes of the cache that were compared with their checksums in the background.',
+      ({ scrub }) => scrub?.checkedBytes,
+    );
+    total(
+      'scrub_repaired_total',
+      'What the background check of the cache found wrong and mended.',
+      ({ scrub }) => scrub?.repaired,
     );
     total(
       'cache_evicted_bytes_total',

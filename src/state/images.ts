@@ -2,6 +2,7 @@ import type { Descriptor } from '../oci/descriptor.ts';
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
+import { readableRows } from './readable-rows.ts';
 
 export interface ImageRow {
   readonly reference: string;
@@ -43,7 +44,7 @@ export class ImageTable {
 
   /** By reference. */
   list(): ImageRow[] {
-    return this.#db.prepare<[], RawRow>('SELECT * FROM images ORDER BY reference').all().map(fromRaw);
+    return readableRows(this.#db.prepare<[], RawRow>('SELECT * FROM images ORDER BY reference').all(), fromRaw);
   }
 
   mediaType(digest: Digest): string | undefined {

@@ -1,6 +1,7 @@
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
+import { readableRows } from './readable-rows.ts';
 
 export type IndexFormat = 'peel' | 'soci-v1' | 'soci-v2';
 /** An image may have one of each. */
@@ -54,10 +55,10 @@ export class IndexTable {
 
   /** The ones that exist, newest first. */
   list(): IndexRow[] {
-    return this.#db
+    const rows = this.#db
       .prepare<[], RawRow>('SELECT * FROM image_indexes WHERE digest IS NOT NULL ORDER BY found_at DESC, image, kind')
-      .all()
-      .map(fromRaw);
+      .all();
+    return readableRows(rows, fromRaw);
   }
 
   /** Forgets every image's binding to the index `digest`; returns how many there were. */

@@ -1,6 +1,7 @@
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
+import { readableRows } from './readable-rows.ts';
 
 export type LayerIndexFormat = 'peel' | 'soci-v1' | 'soci-v2' | 'node';
 
@@ -90,7 +91,8 @@ export class LayerTable {
 
   /** Least recently used first. */
   list(): LayerRow[] {
-    return this.#db.prepare<[], RawRow>('SELECT * FROM layers ORDER BY used_at, digest').all().map(fromRaw);
+    const rows = this.#db.prepare<[], RawRow>('SELECT * FROM layers ORDER BY used_at, digest').all();
+    return readableRows(rows, fromRaw);
   }
 }
 

@@ -1,6 +1,7 @@
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
+import { readableRows } from './readable-rows.ts';
 
 export interface MountRow {
   readonly id: string;
@@ -111,13 +112,13 @@ export class MountTable {
     const rows = this.#db
       .prepare<[string], RawRow>('SELECT * FROM mounts WHERE dir = ? ORDER BY mounted_at, id')
       .all(dir);
-    return rows.map((row) => this.#fromRaw(row));
+    return readableRows(rows, (row) => this.#fromRaw(row));
   }
 
   /** By directory. */
   list(): MountRow[] {
     const rows = this.#db.prepare<[], RawRow>('SELECT * FROM mounts ORDER BY dir, mounted_at, id').all();
-    return rows.map((row) => this.#fromRaw(row));
+    return readableRows(rows, (row) => this.#fromRaw(row));
   }
 
   #fromRaw(row: RawRow): MountRow {

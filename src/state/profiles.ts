@@ -6,6 +6,7 @@ import { trySoon } from './try-now.ts';
 import type { TrySoonOptions } from './try-now.ts';
 import { mergeRun, noRuns, runsOfOrder } from './profile-merge.ts';
 import type { MergedRuns, ProfileSpan } from './profile-merge.ts';
+import { readableRows } from './readable-rows.ts';
 
 /** The spans of one layer, as one index counts them. */
 export interface CountedLayer {
@@ -56,18 +57,18 @@ export class ProfileTable {
 
   /** Of an image, newest first. */
   get(image: Digest): ProfileRow[] {
-    return this.#db
+    const rows = this.#db
       .prepare<[string], RawRow>('SELECT * FROM profiles WHERE image = ? ORDER BY updated_at DESC, layer, index_id')
-      .all(image)
-      .map(fromRaw);
+      .all(image);
+    return readableRows(rows, fromRaw);
   }
 
   /** Of every image, newest first. */
   list(): ProfileRow[] {
-    return this.#db
+    const rows = this.#db
       .prepare<[], RawRow>('SELECT * FROM profiles ORDER BY updated_at DESC, image, layer, index_id')
-      .all()
-      .map(fromRaw);
+      .all();
+    return readableRows(rows, fromRaw);
   }
 
   /**
@@ -128,7 +129,8 @@ export class ProfileTable {
         'SELECT * FROM profiles WHERE image = ? AND layer = ? AND index_id = ?',
       )
       .get(image, layer.layer, layer.index);
-    const row = raw === undefined ? undefined : fromRaw(raw);
+    // One that is damaged is begun anew.
+    const [row] = raw === undefined ? [] : readableRows([raw], fromRaw);
     const known = row?.spanCount === layer.spanCount ? row : undefined;
     if (known === undefined && layer.spans.length === 0) return;
     this.#write(image, layer, mergeRun(known ?? noRuns, layer.spans), recordedHere, now);

@@ -1,6 +1,7 @@
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
+import { readableRows } from './readable-rows.ts';
 
 export interface SlotRow {
   /** Names the mount, in base 36; never used again. */
@@ -78,7 +79,7 @@ export class SlotTable {
   }
 
   list(): SlotRow[] {
-    return this.#db.prepare<[], RawRow>('SELECT * FROM slots ORDER BY slot').all().map(fromRaw);
+    return readableRows(this.#db.prepare<[], RawRow>('SELECT * FROM slots ORDER BY slot').all(), fromRaw);
   }
 
   /** Those that a snapshot shows. */
@@ -91,10 +92,10 @@ export class SlotTable {
 
   /** Layers of those that a snapshot shows. */
   shownLayers(): Digest[] {
-    return this.#db
+    const rows = this.#db
       .prepare<[], { layer: string }>('SELECT DISTINCT layer FROM slots WHERE slot IN (SELECT slot FROM snapshots)')
-      .all()
-      .map(({ layer }) => parseDigest(layer));
+      .all();
+    return readableRows(rows, ({ layer }) => parseDigest(layer));
   }
 
   isShown(slot: number): boolean {

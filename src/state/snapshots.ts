@@ -2,6 +2,7 @@ import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
 import { durably } from './durably.ts';
+import { readableRows } from './readable-rows.ts';
 
 export type SnapshotKind = 'view' | 'active' | 'committed';
 
@@ -95,7 +96,7 @@ export class SnapshotTable {
       else found.push(pair);
     }
     const rows = this.#db.prepare<[], RawRow>(`${columns} ORDER BY s.id`).all();
-    return rows.map((row) => fromRaw(row, labels.get(row.id) ?? []));
+    return readableRows(rows, (row) => fromRaw(row, labels.get(row.id) ?? []));
   }
 
   /** Those with this label, oldest first; by an index. */
@@ -105,7 +106,7 @@ export class SnapshotTable {
         `${columns} JOIN snapshot_labels l ON l.snapshot = s.id WHERE l.name = ? AND l.value = ? ORDER BY s.id`,
       )
       .all(name, value);
-    return rows.map((row) => this.#withLabels(row));
+    return readableRows(rows, (row) => this.#withLabels(row));
   }
 
   /** The snapshot `id` and all below it, topmost first. */
@@ -258,7 +259,7 @@ export class SnapshotTable {
     const rows = this.#db
       .prepare<[], RawRow>(`${columns} WHERE s.reason IS NOT NULL AND s.${which} ORDER BY s.id`)
       .all();
-    return rows.map((row) => fromRaw(row, []));
+    return readableRows(rows, (row) => fromRaw(row, []));
   }
 
   #withLabels(row: RawRow): SnapshotRow {

@@ -1,6 +1,7 @@
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
+import { readableRows } from './readable-rows.ts';
 import { tryNow } from './try-now.ts';
 
 export interface StartRow {
@@ -75,7 +76,7 @@ export class StartTable {
         'SELECT id, reference, image, dir, started_at FROM starts ORDER BY started_at DESC, id DESC',
       )
       .all();
-    return rows.map(withoutTrace);
+    return readableRows(rows, withoutTrace);
   }
 
   #put({ id, reference, image, dir, startedAt, trace }: StartRow): void {

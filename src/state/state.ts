@@ -3,6 +3,7 @@ import { ConnectionTable } from './connections.ts';
 import { openDatabase } from './database.ts';
 import { ImageTable } from './images.ts';
 import { IndexTable } from './indexes.ts';
+import { Integrity } from './integrity.ts';
 import { LayerSourceTable } from './layer-sources.ts';
 import { LayerTable } from './layers.ts';
 import { MountTable } from './mounts.ts';
@@ -19,6 +20,7 @@ export interface State {
   readonly connections: ConnectionTable;
   readonly images: ImageTable;
   readonly indexes: IndexTable;
+  readonly integrity: Integrity;
   readonly layers: LayerTable;
   readonly layerSources: LayerSourceTable;
   readonly mounts: MountTable;
@@ -42,6 +44,7 @@ export function openState(root: string): State {
     connections: new ConnectionTable(db),
     images: new ImageTable(db),
     indexes: new IndexTable(db),
+    integrity: new Integrity(db),
     layers: new LayerTable(db),
     layerSources: new LayerSourceTable(db),
     mounts: new MountTable(db),

@@ -3,6 +3,7 @@ import type { Digest } from '../oci/digest.ts';
 import type { ByteString } from '../util/byte-string.ts';
 import type { Database } from './database.ts';
 import { durably } from './durably.ts';
+import { readableRows } from './readable-rows.ts';
 
 /**
  * - `in_progress`: its folder is being filled, or was when its process ended.
@@ -96,18 +97,18 @@ export class UnpackJobTable {
 
   /** Oldest first. */
   list(): UnpackJobRow[] {
-    return this.#db.prepare<[], RawRow>('SELECT * FROM unpack_jobs ORDER BY job').all().map(fromRaw);
+    return readableRows(this.#db.prepare<[], RawRow>('SELECT * FROM unpack_jobs ORDER BY job').all(), fromRaw);
   }
 
   /** Jobs that make this, newest first. */
   of(subject: UnpackJobSubject): UnpackJobRow[] {
     const { layer, diffId, form, size } = subject;
-    return this.#db
+    const rows = this.#db
       .prepare<[string, string, string, number], RawRow>(
         'SELECT * FROM unpack_jobs WHERE layer = ? AND diff_id = ? AND form = ? AND size = ? ORDER BY job DESC',
       )
-      .all(layer, diffId, form, size)
-      .map(fromRaw);
+      .all(layer, diffId, form, size);
+    return readableRows(rows, fromRaw);
   }
 
   /** A job in progress; its number. */

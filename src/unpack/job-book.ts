@@ -114,16 +114,23 @@ export class JobBook {
     const handles: JobHandle[] = [];
     for (const { job, state } of this.#table.list()) {
       if (state !== 'in_progress' && state !== 'claimed') continue;
-      const lock = this.#take(job);
-      if (lock === undefined) continue;
-      if (this.#table.get(job)?.state === 'claimed') {
-        handles.push(this.#handle(job, lock, { resumed: true }));
-        continue;
+      try {
+        const handle = this.#recoverJob(job);
+        if (handle !== undefined) handles.push(handle);
+      } catch (error) {
+        this.#log.error({ job, error: errorMessage(error) }, 'unpack job cannot be looked at');
       }
-      this.#table.change(job, ['in_progress'], endedWithProcess);
-      lock.release();
     }
     return handles;
+  }
+
+  #recoverJob(job: number): JobHandle | undefined {
+    const lock = this.#take(job);
+    if (lock === undefined) return undefined;
+    if (this.#table.get(job)?.state === 'claimed') return this.#handle(job, lock, { resumed: true });
+    this.#table.change(job, ['in_progress'], endedWithProcess);
+    lock.release();
+    return undefined;
   }
 
   /**
@@ -133,7 +140,10 @@ export class JobBook {
   async collect(options: CollectOptions): Promise<Collected> {
     const [expired, removed]: [number[], number[]] = [[], []];
     for (const { job } of this.#table.list()) {
-      const outcome = await this.#collectJob(job, options);
+      const outcome = await this.#collectJob(job, options).catch((error: unknown) => {
+        this.#log.warn({ job, error: errorMessage(error) }, 'unpack job cannot be looked at');
+        return 'kept';
+      });
       if (outcome === 'expired') expired.push(job);
       if (outcome === 'removed') removed.push(job);
     }

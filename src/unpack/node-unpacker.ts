@@ -112,7 +112,12 @@ export class NodeUnpacker implements Unpacker {
   }
 
   status(): UnpackStatus {
-    return { downloads: this.#downloads.status(), unpacks: this.#unpacks.status(), jobs: this.#book.list() };
+    return { ...this.leases(), jobs: this.#book.list() };
+  }
+
+  /** Of `status()`, without asking the database. */
+  leases(): Pick<UnpackStatus, 'downloads' | 'unpacks'> {
+    return { downloads: this.#downloads.status(), unpacks: this.#unpacks.status() };
   }
 
   setLimits({ downloads, unpacks }: UnpackLimits): void {

@@ -77,6 +77,31 @@ Napi::Value open(const Napi::CallbackInfo& info) {
   return CacheHandle::make(info.Env(), kTag, std::make_shared<CacheBox>(std::move(cache), std::move(events)));
 }
 
+// (dir, livePath, streamSize, spanStarts, fingerprint) -> Promise<{ data?, dataSize, expectedSize, present?, sumsSize, liveIsForeign }>
+Napi::Value inspect(const Napi::CallbackInfo& info) {
+  struct Job {
+    LayerCache::Options options;
+    LayerCache::Inspection found;
+    int err = 0;
+  };
+  auto job = std::make_shared<Job>();
+  job->options = optionsArg(info);
+  return JsLoop::of(info.Env())->run(
+      info.Env(), Pool::io(), [job] { job->err = LayerCache::inspect(job->options, job->found); },
+      [job](Napi::Env env) -> Napi::Value {
+        if (job->err) throw errnoError(env, job->err, "inspect '" + job->options.dir + "'");
+        const LayerCache::Inspection& found = job->found;
+        Napi::Object result = Napi::Object::New(env);
+        if (found.data) result.Set("data", Napi::String::New(env, errnoName(found.data)));
+        if (found.present) result.Set("present", Napi::String::New(env, errnoName(found.present)));
+        result.Set("dataSize", Napi::Number::New(env, static_cast<double>(found.dataSize)));
+        result.Set("expectedSize", Napi::Number::New(env, static_cast<double>(found.expectedSize)));
+        result.Set("sumsSize", Napi::Number::New(env, static_cast<double>(found.sumsSize)));
+        result.Set("liveIsForeign", Napi::Boolean::New(env, found.liveIsForeign));
+        return result;
+      });
+}
+
 // (handle): no more reads; the files go with the last user.
 Napi::Value close(const Napi::CallbackInfo& info) {
   if (auto box = CacheHandle::take(info[0], kTag)) box->cache->shutdown();
@@ -96,6 +121,7 @@ Napi::Value stat(const Napi::CallbackInfo& info) {
   stat.Set("bytes", Napi::Number::New(info.Env(), static_cast<double>(cache->presentBytes())));
   stat.Set("trailingZeros", Napi::Number::New(info.Env(), static_cast<double>(cache->trailingZeros())));
   stat.Set("complete", Napi::Boolean::New(info.Env(), cache->complete()));
+  stat.Set("mending", Napi::Boolean::New(info.Env(), cache->mending()));
   return stat;
 }
 
@@ -412,6 +438,7 @@ std::shared_ptr<LayerCache> layerCacheOf(Napi::Value handle) { return boxOf(hand
 void exportLayerCache(Napi::Env env, Napi::Object exports) {
   const std::pair<const char*, Napi::Value (*)(const Napi::CallbackInfo&)> functions[] = {
       {"layerCacheOpen", open},
+      {"layerCacheInspect", inspect},
       {"layerCacheAdopt", adopt},
       {"layerCacheClose", close},
       {"layerCacheIsPresent", isPresent},

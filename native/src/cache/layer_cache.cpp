@@ -57,9 +57,12 @@ int LayerCache::openFiles() {
   const std::string present = options_.dir + "/present";
   BitsContent content;
   if (int err = openData()) return err;
-  const bool foreign = readPresent(present, identity_, content) == -ESTALE ||
-                       LiveBits::ofAnotherIndex(options_.livePath, identity_);
-  if (dataSize_ != paddedSize() || foreign) {
+  const int durable = readPresent(present, identity_, content);
+  if (durable == -EPROTONOSUPPORT) return durable;
+  const bool foreign = durable == -ESTALE || LiveBits::ofAnotherIndex(options_.livePath, identity_);
+  // Others may have it open and be serving what is left of it.
+  const bool resized = dataSize_ != paddedSize() && (durable == 0 || LiveBits::isOf(options_.livePath, identity_));
+  if ((dataSize_ != paddedSize() && !resized) || foreign) {
     // New, cut short, replaced or of another index: nothing in it counts, and no bitmap may say so later. Another
     // process may still be reading the old files, so they are left to it and new ones are made.
     if (options_.readOnly) return -ESTALE;
@@ -73,7 +76,29 @@ int LayerCache::openFiles() {
   const int access = options_.readOnly ? O_RDONLY : O_RDWR | O_CREAT;
   sums_.reset(::open((options_.dir + "/sums").c_str(), access | O_CLOEXEC, 0600));
   if (!sums_.valid()) return -errno;
-  return live_.open(options_.livePath, identity_, [&] { return content; });
+  if (int err = live_.open(options_.livePath, identity_, [&] { return content; })) return err;
+  if (!resized || options_.readOnly) return 0;
+  if (int err = mendLength()) return err;
+  return ::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0 ? -errno : 0;
+}
+
+int LayerCache::inspect(const Options& options, Inspection& out) {
+  if (!isSpanTable(options)) return -EINVAL;
+  out = {};
+  out.expectedSize = paddedSize(options);
+  Fd data(::open((options.dir + "/data").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!data.valid()) {
+    out.data = -errno;
+    return out.data == -ENOENT ? 0 : out.data;
+  }
+  BitsIdentity identity;
+  if (int err = identify(data.get(), options, identity, out.dataSize)) return err;
+  BitsContent content;
+  out.present = readPresent(options.dir + "/present", identity, content);
+  struct stat sums{};
+  if (::stat((options.dir + "/sums").c_str(), &sums) == 0) out.sumsSize = static_cast<uint64_t>(sums.st_size);
+  out.liveIsForeign = LiveBits::ofAnotherIndex(options.livePath, identity);
+  return 0;
 }
 
 int LayerCache::openData() {
@@ -95,6 +120,7 @@ int LayerCache::identify(int dataFd, const Options& options, BitsIdentity& ident
 bool LayerCache::present(uint32_t span) const { return span < spanCount() && live_.test(span); }
 uint32_t LayerCache::presentCount() const { return live_.count(); }
 bool LayerCache::complete() const { return live_.complete(); }
+bool LayerCache::mending() const { return live_.mending(); }
 uint64_t LayerCache::trailingZeros() const { return live_.trailingZeros(); }
 
 uint64_t LayerCache::presentBytes() const {
@@ -141,6 +167,7 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
   if (shut_.load(std::memory_order_acquire)) return -EIO;
   uint32_t first, last;
   if (!rangeOf(off, len, first, last)) return 0;
+  checkUnused(first, last);
   use(first, last);
   if (allHere(first, last)) return 0;
   std::vector<uint32_t> missing, fresh;
@@ -165,7 +192,10 @@ int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
 
 int LayerCache::read(uint64_t off, uint64_t len, uint8_t* to) {
   uint32_t first, last;
-  if (rangeOf(off, len, first, last)) use(first, last);
+  if (rangeOf(off, len, first, last)) {
+    checkUnused(first, last);
+    use(first, last);
+  }
   const int err = peek(off, len, to);
   // Whoever reads waits again then, and gets them from elsewhere.
   return err && err != -EAGAIN && distrust(off, len) ? -EAGAIN : err;
@@ -177,7 +207,9 @@ int LayerCache::peek(uint64_t off, uint64_t len, uint8_t* to) {
   for (;;) {
     const uint64_t generation = live_.generation();
     if (!allHere(first, last)) return -EAGAIN;
-    if (int err = copy(off, len, to)) return err;
+    const int err = copy(off, len, to);
+    if (err == -ENODATA && mendLength() == 0 && !live_.unchanged(generation)) continue;
+    if (err) return err;
     if (live_.unchanged(generation)) return 0;
   }
 }
@@ -206,7 +238,7 @@ int LayerCache::copy(uint64_t off, uint64_t len, uint8_t* to) const {
 bool LayerCache::distrust(uint64_t off, uint64_t len) {
   uint32_t first, last;
   if (options_.readOnly || !rangeOf(off, len, first, last)) return false;
-  (void)mendCut();
+  (void)mendLength();
   {
     std::lock_guard lock(mutex_);
     // Nobody would bring them again.
@@ -220,17 +252,6 @@ bool LayerCache::distrust(uint64_t off, uint64_t len) {
   return true;
 }
 
-int LayerCache::mendCut() {
-  struct stat info{};
-  if (::fstat(data_.get(), &info) < 0) return -errno;
-  const auto size = static_cast<uint64_t>(info.st_size);
-  if (size >= paddedSize()) return 0;
-  // A longer file would read as zeros there.
-  for (uint32_t span = size < options_.streamSize ? spanAt(size) : spanCount(); span < spanCount(); span++) live_.clear(span);
-  live_.nextGeneration();
-  return ::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0 ? -errno : 0;
-}
-
 bool LayerCache::isAwaited(uint32_t span) {
   std::lock_guard lock(mutex_);
   return waits_.any(span);
@@ -240,6 +261,13 @@ bool LayerCache::isReadable(uint32_t span) {
   std::lock_guard lock(mutex_);
   const auto found = readFailures_.find(span);
   return found == readFailures_.end() || found->second < kMostReadFailures;
+}
+
+void LayerCache::checkUnused(uint32_t first, uint32_t last) {
+  for (uint32_t span = first; span <= last; span++) {
+    // A disk that fails is for the read to tell.
+    if (live_.lastUsed(span) == 0 && live_.test(span)) verify(span);
+  }
 }
 
 void LayerCache::use(uint32_t first, uint32_t last) {

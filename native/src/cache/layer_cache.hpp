@@ -52,12 +52,23 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
 
   using MissHandler = std::function<void(const uint32_t* spans, size_t n)>;
 
-  // 0 or -errno. Takes the shared flock on <dir>/lock and maps the live bits; -EINVAL for a table that is no span table.
+  // 0 or -errno. Takes the shared flock on <dir>/lock and maps the live bits; -EINVAL for a table that is no span table,
+  // -EPROTONOSUPPORT for files of a newer release. A data file that was cut short loses what is not in it any more.
   static int open(const Options& options, std::shared_ptr<LayerCache>& out);
   // Makes a whole layer stream, written elsewhere on the same filesystem, the layer's data: checksums, every bit set and
   // synced, and with `complete` the mark that it was checked. The file at `stream` has exactly streamSize bytes and is
   // renamed. 0 or -errno: -EAGAIN when somebody has the layer open, -EINVAL for a file of another size.
   static int adopt(const Options& options, const std::string& stream, bool complete);
+  // What the files are like, without a lock, and changing nothing.
+  struct Inspection {
+    int data = 0;  // 0, -ENOENT
+    uint64_t dataSize = 0;
+    uint64_t expectedSize = 0;
+    int present = 0;  // as readPresent() says
+    uint64_t sumsSize = 0;
+    bool liveIsForeign = false;  // somebody may be using the data file by another index
+  };
+  static int inspect(const Options& options, Inspection& out);
   ~LayerCache();
   LayerCache(const LayerCache&) = delete;
   LayerCache& operator=(const LayerCache&) = delete;
@@ -72,6 +83,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   uint32_t presentCount() const;
   uint64_t presentBytes() const;
   bool complete() const;  // marked complete: the whole stream was checked against the diffID
+  bool mending() const;   // it was complete until a span turned out wrong: nothing of it is evicted
   uint64_t trailingZeros() const;  // bytes of the stream past streamSize, known once an open-ended last span is decoded
   uint32_t spanAt(uint64_t offset) const;  // offset < streamSize
   bool covered(uint64_t offset, uint64_t length) const;  // what ensure() would answer 0 to, without asking for anything
@@ -79,7 +91,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   // 0: every byte of [off, off+len) is present and may be pread from dataFd(); bytes past streamSize read as zero up to
   //    the next 512 boundary.
   // 1: parked, w will be resumed. <0: -errno (-EIO after shutdown).
-  // Missing spans nobody asked for yet are reported once through the miss handler.
+  // Missing spans nobody asked for yet are reported once through the miss handler. What nobody has used since the machine
+  // started is compared with its checksum first: a disk may have lost what it had promised to keep.
   int ensure(uint64_t off, uint64_t len, SpanWaiter* w);
   uint64_t generation() const { return live_.generation(); }
   bool unchanged(uint64_t generation) const { return live_.unchanged(generation); }
@@ -119,6 +132,10 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   // is dropped, -ENODATA not present.
   int verify(uint32_t span);
 
+  // A data file that was cut short gets its length back, and what was behind its end is not present any more. To be called
+  // when a read found less than there should be. 0 or -errno.
+  int mendLength();
+
   // fdatasync(data), then the durable bitmap: write new, fsync, rename. 0 or -errno.
   int sync();
   // sync() with the complete flag; -ENODATA while a span is missing.
@@ -133,7 +150,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
     uint64_t bytes = 0;  // given back to the file system, blocks that are shared with a neighbour excluded
   };
   // Takes spans out, also while others read, in any order. 0 or -errno; nothing is evicted, and 0, when the layer is complete,
-  // pinned, or in use by a process that knows no eviction. -EOPNOTSUPP where files cannot have holes made.
+  // being mended, pinned, or in use by a process that knows no eviction. -EOPNOTSUPP where files cannot have holes made.
   int evict(std::vector<uint32_t> spans, Evicted& out);
   // For each span the second (LiveBits::coarseNow) in which somebody read it last, or brought it; 1 when that is not known;
   // 0: it is not present.
@@ -160,13 +177,15 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   bool allPresent(uint32_t first, uint32_t last) const;
   bool isHere(uint32_t span) const { return live_.test(span) || held_.has(span); }
   bool allHere(uint32_t first, uint32_t last) const;
-  // Makes a data file that somebody cut as long as it was, once no bit speaks of what it lost. 0 or -errno.
-  int mendCut();
   bool isAwaited(uint32_t span);
   bool isReadable(uint32_t span);
   int decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
   int decodeToMemory(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
   void use(uint32_t first, uint32_t last);
+  int dropBehind(uint64_t size);
+  int decodeToFile(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail, uint64_t& sum);
+  int sumOfFile(uint32_t span, uint64_t& sum) const;
+  void checkUnused(uint32_t first, uint32_t last);
   void recordStall(const ParkedRead& read, int err);
   void resumeAll(const std::vector<ParkedRead>& reads, int err);
   void wake(uint32_t span);
@@ -199,6 +218,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   std::atomic<bool> shut_{false};
 
   std::mutex syncMutex_;
+  std::mutex lengthMutex_;
 };
 
 }  // namespace peel

@@ -56,7 +56,7 @@ int LayerCache::evict(std::vector<uint32_t> spans, Evicted& out) {
   // An older process that opens the layer takes its bits from the durable bitmap: not while that one changes.
   if (int failed = lock_.beginLayout()) return failed;
   int result = 0;
-  if (live_.evictable(options_.livePath) && !live_.complete()) result = evictAlone(spans, out);
+  if (live_.evictable(options_.livePath) && !live_.complete() && !live_.mending()) result = evictAlone(spans, out);
   lock_.endLayout();
   return result;
 }

@@ -1,4 +1,5 @@
 // The part of LayerCache that touches the bytes: decode, verify, sync, digest.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <cerrno>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "cache/layer_cache.hpp"
 #include "cache/present_file.hpp"
@@ -14,6 +16,49 @@
 #include "sys/file_io.hpp"
 
 namespace peel {
+namespace {
+
+constexpr int kMaxAttempts = 3;
+
+}  // namespace
+
+// Until what was written is what was decoded: the file may be cut short meanwhile.
+int LayerCache::decodeToFile(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail, uint64_t& sum) {
+  std::optional<StreamTail> before;
+  if (tail) before = *tail;
+  for (int attempt = 0; attempt < kMaxAttempts; attempt++) {
+    if (tail) *tail = *before;
+    const uint64_t generation = live_.generation();
+    uint64_t at = spanStart(span);
+    Xxh64 hash;
+    const int err = decodeSpan(
+        input, spanSize(span),
+        [&](const uint8_t* bytes, size_t length) {
+          // A write behind the end of a file that was cut short would make zeros of what is missing.
+          int failed = mendLength();
+          if (!failed) failed = writeFully(data_.get(), bytes, length, at);
+          hash.update(bytes, length);
+          if (tail) tail->add(bytes, length);
+          at += length;
+          return failed;
+        },
+        result);
+    if (err) return err;
+    sum = sumOf(hash);
+    if (live_.unchanged(generation)) return 0;
+    uint64_t written = 0;
+    if (int failed = sumOfFile(span, written); failed != -ENODATA && (failed || written == sum)) return failed;
+  }
+  return -EIO;
+}
+
+int LayerCache::sumOfFile(uint32_t span, uint64_t& sum) const {
+  Xxh64 hash;
+  const int err = readRange(data_.get(), spanStart(span), spanStart(span) + spanSize(span),
+                            [&](const uint8_t* bytes, size_t length) { hash.update(bytes, length); });
+  sum = sumOf(hash);
+  return err;
+}
 
 int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
   result = DecodeResult{};
@@ -46,22 +91,10 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
 }
 
 int LayerCache::decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
-  if (int err = mendCut()) return err;
-  uint64_t at = spanStart(span);
-  Xxh64 sum;
   // Of an eviction that was killed between the bits and the generation readers do not know yet.
   if (live_.evicting()) live_.nextGeneration();
-  int err = decodeSpan(
-      input, spanSize(span),
-      [&](const uint8_t* bytes, size_t length) {
-        int failed = writeFully(data_.get(), bytes, length, at);
-        sum.update(bytes, length);
-        if (tail) tail->add(bytes, length);
-        at += length;
-        return failed;
-      },
-      result);
-  const uint64_t stored = sumOf(sum);
+  uint64_t stored = 0;
+  int err = decodeToFile(span, input, result, tail, stored);
   if (!err) err = writeFully(sums_.get(), &stored, sizeof stored, uint64_t{span} * sizeof stored);
   if (err) return err;
   if (input.openEnded) live_.setTrailingZeros(result.trailingZeros);
@@ -114,15 +147,11 @@ int LayerCache::verify(uint32_t span) {
   for (;;) {
     const uint64_t generation = live_.generation();
     if (!live_.test(span)) return -ENODATA;
-    uint64_t expected = 0;
-    Xxh64 sum;
+    uint64_t expected = 0, found = 0;
     int err = readFully(sums_.get(), &expected, sizeof expected, uint64_t{span} * sizeof expected);
-    if (!err) {
-      err = readRange(data_.get(), spanStart(span), spanStart(span) + spanSize(span),
-                      [&](const uint8_t* bytes, size_t length) { sum.update(bytes, length); });
-    }
+    if (!err) err = sumOfFile(span, found);
     if (err && err != -ENODATA) return err;
-    if (!err && expected == sumOf(sum)) return 0;
+    if (!err && expected == found) return 0;
     if (!live_.unchanged(generation)) continue;
     if (!options_.readOnly) {
       live_.clear(span);
@@ -130,6 +159,35 @@ int LayerCache::verify(uint32_t span) {
     }
     return -EILSEQ;
   }
+}
+
+int LayerCache::mendLength() {
+  struct stat info{};
+  if (::fstat(data_.get(), &info) < 0) return -errno;
+  if (static_cast<uint64_t>(info.st_size) >= paddedSize()) return 0;
+  if (options_.readOnly) return -EROFS;
+  std::lock_guard lock(lengthMutex_);
+  for (uint64_t dropped = paddedSize();;) {
+    if (::fstat(data_.get(), &info) < 0) return -errno;
+    const auto size = static_cast<uint64_t>(info.st_size);
+    if (size >= paddedSize()) return 0;
+    // Not cut shorter since what was behind its end was dropped, which takes a while.
+    if (size >= dropped) return ::ftruncate(data_.get(), static_cast<off_t>(paddedSize())) < 0 ? -errno : 0;
+    if (int err = dropBehind(size)) return err;
+    dropped = size;
+  }
+}
+
+// The durable bitmap goes before the length comes back: with it, what is missing would look like bytes. Having none promises nothing.
+int LayerCache::dropBehind(uint64_t size) {
+  for (uint32_t span = 0; span < spanCount(); span++) {
+    if (spanStart(span) + spanSize(span) > size && live_.test(span)) live_.clear(span);
+  }
+  live_.nextGeneration();
+  std::lock_guard lock(syncMutex_);
+  const std::string present = options_.dir + "/present";
+  if (::unlink(present.c_str()) < 0) return errno == ENOENT ? 0 : -errno;
+  return fsyncDirectoryOf(present);
 }
 
 int LayerCache::writePresent(BitsMark mark) {

@@ -24,6 +24,7 @@ constexpr uint32_t kOlderVersion = 1;
 constexpr uint32_t kComplete = 1;
 constexpr uint32_t kTrimmed = 2;
 constexpr uint32_t kEvicting = 4;
+constexpr uint32_t kMending = 8;
 constexpr size_t kHeaderSize = 256;
 
 size_t wordCount(uint32_t spans) { return (static_cast<size_t>(spans) + 63) / 64; }
@@ -77,8 +78,11 @@ int LiveBits::open(const std::string& path, const BitsIdentity& identity, const 
       }
       return map(fd.get(), kVersion);
     }
-    Header header;
-    if (!readHeader(fd.get(), header) || static_cast<size_t>(mine.st_size) != lengthOf(header.version) ||
+    Header header{};
+    const bool isReadable = readHeader(fd.get(), header);
+    // Those who use it would not see what is evicted through another one.
+    if (isOfThisBoot(header) && header.version > kVersion) return -EPROTONOSUPPORT;
+    if (!isReadable || static_cast<size_t>(mine.st_size) != lengthOf(header.version) ||
         header.identity != identity) {
       // Whoever has the old one mapped keeps it; it speaks of other bytes.
       if (::unlink(path.c_str()) < 0 && errno != ENOENT) return -errno;
@@ -88,17 +92,27 @@ int LiveBits::open(const std::string& path, const BitsIdentity& identity, const 
   }
 }
 
+bool LiveBits::isOfThisBoot(const Header& header) {
+  return std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 &&
+         std::memcmp(header.boot, bootId().data(), sizeof header.boot) == 0;
+}
+
 // True for a finished file of this boot.
 bool LiveBits::readHeader(int fd, Header& header) {
-  return readFully(fd, &header, sizeof header, 0) == 0 && std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 &&
-         (header.version == kVersion || header.version == kOlderVersion) &&
-         std::memcmp(header.boot, bootId().data(), sizeof header.boot) == 0;
+  return readFully(fd, &header, sizeof header, 0) == 0 && isOfThisBoot(header) &&
+         (header.version == kVersion || header.version == kOlderVersion);
 }
 
 bool LiveBits::ofAnotherIndex(const std::string& path, const BitsIdentity& identity) {
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   Header header;
   return fd.valid() && readHeader(fd.get(), header) && !header.identity.sameIndex(identity);
+}
+
+bool LiveBits::isOf(const std::string& path, const BitsIdentity& identity) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  Header header;
+  return fd.valid() && readHeader(fd.get(), header) && header.identity == identity;
 }
 
 bool LiveBits::ofOlderVersion(const std::string& path) {
@@ -164,7 +178,12 @@ void LiveBits::set(uint32_t span) {
 }
 
 void LiveBits::clear(uint32_t span) {
-  std::atomic_ref<uint32_t>(header_->flags).fetch_and(~kComplete, std::memory_order_acq_rel);
+  std::atomic_ref<uint32_t> flags(header_->flags);
+  // Before it is taken back, so that nobody finds neither.
+  if (flags.load(std::memory_order_acquire) & kComplete) {
+    flags.fetch_or(kMending, std::memory_order_acq_rel);
+    flags.fetch_and(~kComplete, std::memory_order_acq_rel);
+  }
   std::atomic_ref<uint64_t>(words_[span / 64]).fetch_and(~(uint64_t{1} << (span % 64)), std::memory_order_acq_rel);
 }
 
@@ -185,8 +204,12 @@ bool LiveBits::hasFlag(uint32_t flag) const {
 bool LiveBits::complete() const { return hasFlag(kComplete); }
 
 void LiveBits::setComplete() {
-  std::atomic_ref<uint32_t>(header_->flags).fetch_or(kComplete, std::memory_order_acq_rel);
+  std::atomic_ref<uint32_t> flags(header_->flags);
+  flags.fetch_or(kComplete, std::memory_order_acq_rel);
+  flags.fetch_and(~kMending, std::memory_order_acq_rel);
 }
+
+bool LiveBits::mending() const { return hasFlag(kMending); }
 
 uint64_t LiveBits::trailingZeros() const {
   return std::atomic_ref<uint64_t>(header_->trailingZeros).load(std::memory_order_acquire);

@@ -38,13 +38,16 @@ class LiveBits {
   LiveBits(const LiveBits&) = delete;
   LiveBits& operator=(const LiveBits&) = delete;
 
-  // Maps `path`, made from `initial()` when there is none of this identity and this boot. 0 or -errno.
+  // Maps `path`, made from `initial()` when there is none of this identity and this boot. 0 or -errno: -EPROTONOSUPPORT when a
+  // newer release made it.
   // The caller holds the layer's shared lock, so nobody removes the file meanwhile. A file of version 1 is shared with the
   // older processes that may use it: nothing can be evicted then, because they would not notice.
   int open(const std::string& path, const BitsIdentity& identity, const std::function<BitsContent()>& initial);
 
   // Whether the file at `path` is of this boot and of another index: somebody may be using the same data file.
   static bool ofAnotherIndex(const std::string& path, const BitsIdentity& identity);
+  // Whether the file at `path` is of this boot and of just this.
+  static bool isOf(const std::string& path, const BitsIdentity& identity);
   // Whether the file at `path` is of a version whose readers know nothing of eviction.
   static bool ofOlderVersion(const std::string& path);
   // Whether everybody who opens the layer shares this file, and everybody who has it open looks at the generation.
@@ -52,11 +55,13 @@ class LiveBits {
 
   bool test(uint32_t span) const;
   void set(uint32_t span);    // releases what the caller wrote before
-  void clear(uint32_t span);  // also takes back `complete`
+  void clear(uint32_t span);  // also takes back `complete`, and says `mending` instead
   uint32_t count() const;
   bool all() const;
   bool complete() const;
   void setComplete();
+  // It was complete until a span turned out wrong. Others may read the file itself, so nothing else of it goes.
+  bool mending() const;
   uint64_t trailingZeros() const;
   void setTrailingZeros(uint64_t bytes);
   BitsContent snapshot() const;
@@ -85,6 +90,7 @@ class LiveBits {
   size_t lengthOf(uint32_t version) const;
   int fill(int fd, const BitsIdentity& identity, const BitsContent& content);
   static bool readHeader(int fd, Header& header);
+  static bool isOfThisBoot(const Header& header);
   int map(int fd, uint32_t version);
 
   Header* header_ = nullptr;

@@ -50,7 +50,9 @@ int readPresent(const std::string& path, const BitsIdentity& identity, BitsConte
   if (!fd.valid()) return -errno;
   Header header;
   if (int err = readFully(fd.get(), &header, sizeof header, 0)) return err == -ENODATA ? -EILSEQ : err;
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.version != kVersion) return -EILSEQ;
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0 || header.version == 0) return -EILSEQ;
+  // Before the checksum: a newer version may keep it elsewhere.
+  if (header.version > kVersion) return -EPROTONOSUPPORT;
   if (header.spanCount != identity.spanCount || header.streamSize != identity.streamSize ||
       header.dataInode != identity.dataInode || header.dataBirthNs != identity.dataBirthNs ||
       std::memcmp(header.fingerprint, identity.fingerprint.data(), 32) != 0) {

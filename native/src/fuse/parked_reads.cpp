@@ -47,6 +47,12 @@ PendingRead::Progress PendingRead::gather(int& err) {
     const Progress progress = advance(err);
     if (progress != Progress::Ready) return progress;
     err = collect(plan, answerBuffer(plan.size));
+    if (err == ENODATA) {
+      // What was missing is not present any more, and is waited for.
+      err = 0;
+      next_ = 0;
+      continue;
+    }
     if (err) {
       if (distrusts_ == kMostDistrusts || !distrust(plan)) return Progress::Failed;
       ++distrusts_;

@@ -18,7 +18,11 @@ int collect(const ReadPlan& plan, uint8_t* to) {
       continue;
     }
     const int err = segment.cache->copy(segment.streamOffset, segment.length, to + segment.at);
-    if (err) return err == -ENODATA ? EIO : -err;
+    if (err == -ENODATA) {
+      const bool mended = segment.cache->mendLength() == 0 && !segment.cache->unchanged(segment.generation);
+      return mended ? ENODATA : EIO;
+    }
+    if (err) return -err;
   }
   std::memset(to + filled, 0, plan.size - filled);
   return 0;

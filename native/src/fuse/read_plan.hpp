@@ -28,8 +28,8 @@ struct ReadPlan {
 };
 
 /**
- * Copies every segment into `to` (plan.size bytes); all spans must be present. 0, or an errno: EIO where the data file
- * ends early. The bytes count only if the plan isCurrent() afterwards.
+ * Copies every segment into `to` (plan.size bytes); all spans must be present. 0, or an errno: ENODATA where the data
+ * file was cut short, and what is missing is not present any more. The bytes count only if the plan isCurrent() afterwards.
  */
 int collect(const ReadPlan& plan, uint8_t* to);
 

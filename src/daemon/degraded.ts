@@ -1,0 +1,21 @@
+import type { ScrubStats } from '../fsck/scrub.ts';
+import { findingText } from '../fsck/finding.ts';
+import { errorMessage } from '../layer/errors.ts';
+import type { State } from '../state/state.ts';
+
+const most = 20;
+
+/** What of the node's state is left out or not trusted, one line each; `peel fsck` says more. Never throws. */
+export function degradedLines(state: Pick<State, 'integrity' | 'layers'>, scrub: ScrubStats | undefined): string[] {
+  const lines: string[] = [];
+  try {
+    for (const { table, key, why } of state.integrity.damagedRows())
+      lines.push(`row ${key} of ${table} in the database is damaged and left out: ${why}`);
+    for (const { digest, suspect } of state.layers.list())
+      if (suspect !== undefined) lines.push(`layer ${digest} is not trusted: ${suspect}`);
+  } catch (error) {
+    lines.push(`the database cannot be read: ${errorMessage(error)}`);
+  }
+  lines.push(...(scrub?.left ?? []).map(findingText));
+  return lines.length > most ? [...lines.slice(0, most), `and ${lines.length - most} more: see \`peel fsck\``] : lines;
+}

@@ -1,0 +1,140 @@
+// The spans of one layer against their checksums, and the whole against the diffID.
+import type { NodeIndex } from '../index/node-index.ts';
+import { errorCode, errorMessage } from '../layer/errors.ts';
+import type { LayerPaths } from '../layer/layer-paths.ts';
+import { LayerCache } from '../native/layer-cache.ts';
+import type { LayerCacheOptions } from '../native/layer-cache.ts';
+import { digestAlgorithm, digestFromSha256 } from '../oci/digest.ts';
+import type { Digest } from '../oci/digest.ts';
+import type { LayerRow } from '../state/layers.ts';
+import type { FsckDeps } from './check.ts';
+import type { LayerCheckOptions } from './check-layer.ts';
+import { dropPageCache } from './drop-page-cache.ts';
+import type { Finding } from './finding.ts';
+import { mendLayer } from './mend-layer.ts';
+
+export interface CheckedLayer {
+  readonly layer: Digest;
+  readonly paths: LayerPaths;
+  readonly index: NodeIndex;
+  readonly row: LayerRow | undefined;
+  readonly options: LayerCacheOptions;
+}
+
+export type SpanFinding = Pick<Finding, 'what' | 'repaired' | 'how'>;
+
+const shownSpans = 8;
+
+/** What is wrong. With `repair` it is taken out, and of a layer that was complete fetched again. Errors: errno codes; the signal's reason. */
+export async function checkSpans(
+  deps: FsckDeps,
+  checked: CheckedLayer,
+  options: LayerCheckOptions,
+): Promise<SpanFinding[]> {
+  const { repair, signal } = options;
+  const cache = open(checked, { repair });
+  if (cache === undefined) return [];
+  try {
+    const wasComplete = cache.complete;
+    const wrong = await wrongSpans(cache, checked, options);
+    if (repair) await cache.sync();
+    const findings: SpanFinding[] = [];
+    const isWhole = wrong.length === 0 && wasComplete && options.whole;
+    const differs = isWhole ? await otherDigest(cache, checked) : undefined;
+    if (wrong.length > 0) findings.push({ what: wrongText(wrong, checked), repaired: false, how: undefined });
+    if (differs !== undefined) findings.push({ what: differs, repaired: false, how: undefined });
+    // Also what an earlier repair could not fetch.
+    const isHalf = !wasComplete && cache.mending;
+    if (isHalf) findings.push({ what: 'spans of it are missing that were here', repaired: false, how: undefined });
+    if (!repair || findings.length === 0) return findings;
+    if (differs !== undefined) deps.state.layers.markSuspect(checked.layer, differs);
+    const needsMending = wasComplete || isHalf;
+    const failure = differs ?? (needsMending ? await failureToMend(deps, checked, cache, signal) : undefined);
+    const isForgotten = await dropPageCache();
+    const how = howText({ failure, isMended: needsMending, isForgotten });
+    return findings.map(({ what }) => ({ what, repaired: failure === undefined, how }));
+  } finally {
+    await cache.close();
+  }
+}
+
+/** Undefined where its files say that nothing of it is here. */
+function open({ options }: CheckedLayer, { repair }: { readonly repair: boolean }): LayerCache | undefined {
+  try {
+    return LayerCache.open({ ...options, readOnly: !repair });
+  } catch (error) {
+    if (!repair && ['ENOENT', 'ESTALE'].includes(errorCode(error) ?? '')) return undefined;
+    throw error;
+  }
+}
+
+async function wrongSpans(
+  cache: LayerCache,
+  { layer, index: { spans } }: CheckedLayer,
+  { pace, signal, onProgress }: LayerCheckOptions,
+): Promise<number[]> {
+  const wrong: number[] = [];
+  for (let span = 0; span < spans.count; span += 1) {
+    const { streamStart, streamEnd } = spans.span(span);
+    if (cache.isPresent(span)) {
+      await pace(streamEnd - streamStart, signal);
+      if (!(await isRight(cache, span))) wrong.push(span);
+    }
+    onProgress?.({ what: layer.slice(0, 19), done: streamEnd, total: spans.streamSize });
+  }
+  return wrong;
+}
+
+/** True too for one that was evicted meanwhile. */
+async function isRight(cache: LayerCache, span: number): Promise<boolean> {
+  try {
+    return await cache.verify(span);
+  } catch (error) {
+    if (errorCode(error) === 'ENODATA') return true;
+    throw error;
+  }
+}
+
+/** Undefined when the stream is the one that the images name. */
+async function otherDigest(cache: LayerCache, { row }: CheckedLayer): Promise<string | undefined> {
+  if (row === undefined || digestAlgorithm(row.diffId) !== 'sha256') return undefined;
+  try {
+    const found = digestFromSha256(await cache.digest());
+    return found === row.diffId ? undefined : `its stream is ${found}, and its images say ${row.diffId}`;
+  } catch (error) {
+    // Evicted or taken out by somebody else meanwhile.
+    if (errorCode(error) === 'ENODATA') return undefined;
+    throw error;
+  }
+}
+
+async function failureToMend(
+  deps: FsckDeps,
+  checked: CheckedLayer,
+  cache: LayerCache,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  try {
+    await mendLayer(deps, { ...checked, cache }, { signal });
+    return undefined;
+  } catch (error) {
+    signal.throwIfAborted();
+    return errorMessage(error);
+  }
+}
+
+function wrongText(wrong: readonly number[], { index }: CheckedLayer): string {
+  const shown = wrong.slice(0, shownSpans).join(', ');
+  const more = wrong.length > shownSpans ? `, and ${wrong.length - shownSpans} more` : '';
+  return `${wrong.length} of ${index.spans.count} spans have wrong bytes (${shown}${more})`;
+}
+
+function howText(o: {
+  readonly failure: string | undefined;
+  readonly isMended: boolean;
+  readonly isForgotten: boolean;
+}): string {
+  const memory = o.isForgotten ? '' : '; what was read of it before may stay in the memory of the kernel for a while';
+  if (o.failure !== undefined) return `taken out, and not fetched again: ${o.failure}${memory}`;
+  return `${o.isMended ? 'fetched again' : 'taken out, and fetched again when it is read'}${memory}`;
+}

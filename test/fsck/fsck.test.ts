@@ -1,0 +1,270 @@
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { Node } from '../../src/daemon/node.ts';
+import type { Finding } from '../../src/fsck/finding.ts';
+import { fsckVerdict } from '../../src/fsck/fsck.ts';
+import type { LoadedImage } from '../../src/image/loaded-image.ts';
+import type { Layer } from '../../src/layer/layer.ts';
+import type { LayerPaths } from '../../src/layer/layer-paths.ts';
+import { runIndexJob } from '../../src/layer/run-index-job.ts';
+import { flipBit } from '../support/flip-bit.ts';
+import { ImageLab, labLayer } from '../support/image-lab.ts';
+import type { LabCompression, LabImage, LabLayer } from '../support/image-lab.ts';
+import { tarOf } from '../support/tar-members.ts';
+
+const spanSize = 64 << 10;
+const data = randomBytes(600_000);
+
+interface Situation {
+  readonly lab: ImageLab;
+  readonly node: Node;
+  readonly pushed: LabImage;
+  readonly layer: LabLayer;
+  readonly paths: LayerPaths;
+}
+
+async function situation(o: { compression?: LabCompression; indexed?: boolean } = {}): Promise<Situation> {
+  const { compression = 'none', indexed = true } = o;
+  const lab = await ImageLab.start();
+  const layer = labLayer(tarOf({ path: 'f', data }), compression);
+  const pushed = await lab.push('1', [layer]);
+  if (indexed) await lab.pushIndex(pushed, { spanSize });
+  // Threads need the built code.
+  const node = await lab.node({ jobs: { run: (job) => runIndexJob(job) } });
+  return { lab, node, pushed, layer, paths: node.imageDeps.layers.paths(layer.descriptor.digest) };
+}
+
+async function withLayer<T>(
+  { node, pushed }: Situation,
+  use: (layer: Layer, image: LoadedImage) => Promise<T>,
+): Promise<T> {
+  const image = await node.openImage(pushed.reference);
+  try {
+    return await use(image.openLayers[0] as Layer, image);
+  } finally {
+    await image.close();
+  }
+}
+
+/** As the kernel would read it, and no process of ours. */
+const fileBytes = (paths: LayerPaths, layer: LabLayer) => readFileSync(paths.data).subarray(0, layer.tar.length);
+
+async function fill(s: Situation): Promise<void> {
+  await withLayer(s, (layer) => layer.fillCache({ signal: new AbortController().signal }));
+}
+
+async function check(
+  node: Node,
+  o: { repair?: boolean; names?: readonly string[] } = {},
+): Promise<{ verdict: string; findings: readonly Finding[]; text: string }> {
+  const said: Finding[] = [];
+  const report = await node.fsck({
+    names: o.names ?? [],
+    repair: o.repair ?? false,
+    bandwidth: 0,
+    signal: new AbortController().signal,
+    onFinding: (finding) => said.push(finding),
+  });
+  expect(said).toEqual(report.findings);
+  const text = report.findings.map(({ place, what, how }) => `${place}: ${what}: ${how ?? ''}`).join('\n');
+  return { verdict: fsckVerdict(report), findings: report.findings, text };
+}
+
+describe('fsck', () => {
+  it('finds nothing on a node that is as it should be', async () => {
+    const s = await situation();
+    await withLayer(s, async (layer, image) => {
+      await layer.read(0, 100_000);
+      await image.treeFile();
+    });
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean', text: '' });
+    await fill(s);
+    expect(await check(s.node, { repair: true })).toMatchObject({ verdict: 'clean', text: '' });
+  });
+
+  it('finds a flipped bit of a layer in use, and its readers get the right bytes after the repair', async () => {
+    const s = await situation();
+    await withLayer(s, async (layer) => {
+      await layer.read(0, 200_000);
+      flipBit(s.paths.data, 70_000);
+      const seen = await check(s.node);
+      expect(seen).toMatchObject({ verdict: 'left' });
+      expect(seen.text).toMatch(/layer: 1 of \d+ spans have wrong bytes \(1\)/);
+      const repaired = await check(s.node, { repair: true });
+      expect(repaired.verdict).toBe('repaired');
+      expect(await layer.read(0, 200_000)).toEqual(s.layer.tar.subarray(0, 200_000));
+    });
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it.each<[string, LabCompression, boolean]>([
+    ['with an index', 'none', true],
+    ['with an index made here', 'gzip', false],
+    ['that has no spans', 'zstd', false],
+  ])('mends a complete layer %s in place, also for who reads its file himself', async (_, compression, indexed) => {
+    const s = await situation({ compression, indexed });
+    await fill(s);
+    await withLayer(s, async (layer) => {
+      const kernel = openSync(s.paths.data, 'r');
+      flipBit(s.paths.data, 70_000);
+      expect(layer.complete).toBe(true);
+      const { verdict, text } = await check(s.node, { repair: true });
+      expect(text).toMatch(/wrong bytes .*: fetched again/);
+      expect(verdict).toBe('repaired');
+      expect(layer.complete).toBe(true);
+      const seen = Buffer.alloc(s.layer.tar.length);
+      readSync(kernel, seen, 0, seen.length, 0);
+      closeSync(kernel);
+      expect(seen.equals(s.layer.tar)).toBe(true);
+    });
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('keeps what is right of a complete layer that cannot be fetched, and mends it once it can', async () => {
+    const s = await situation();
+    await fill(s);
+    await withLayer(s, async (layer) => {
+      const behave = s.lab.front.interfere(
+        () => true,
+        (_, response) => response.destroy(),
+      );
+      s.node.setLimits({ downloads: { perNode: 8, perImage: 8 }, readDeadlineMs: 300 });
+      flipBit(s.paths.data, 70_000);
+      const failed = await check(s.node, { repair: true });
+      expect(failed).toMatchObject({ verdict: 'left' });
+      expect(failed.text).toMatch(/taken out, and not fetched again: /);
+      expect(layer.complete).toBe(false);
+      // Somebody may read its file without a lock: nothing of it goes.
+      expect(await layer.cache.evict(Uint32Array.of(0, 3))).toMatchObject({ evicted: 0 });
+      behave();
+      expect(await check(s.node)).toMatchObject({
+        verdict: 'left',
+        text: expect.stringMatching(/missing that were here/),
+      });
+      expect(await check(s.node, { repair: true })).toMatchObject({ verdict: 'repaired' });
+      expect(fileBytes(s.paths, s.layer).equals(s.layer.tar)).toBe(true);
+    });
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('serves right bytes of a data file that was cut short while it was read', async () => {
+    const s = await situation();
+    await withLayer(s, async (layer) => {
+      await layer.read(0, 500_000);
+      truncateSync(s.paths.data, 100_000);
+      expect(await layer.read(0, 500_000)).toEqual(s.layer.tar.subarray(0, 500_000));
+      truncateSync(s.paths.data, 100_000);
+      // What is decoded now is behind the end: nothing before it may become zeros.
+      expect(await layer.read(590_000, 1000)).toEqual(s.layer.tar.subarray(590_000, 591_000));
+      expect(await layer.read(0, 500_000)).toEqual(s.layer.tar.subarray(0, 500_000));
+      truncateSync(s.paths.data, 100_000);
+      expect((await check(s.node)).text).toMatch(/data file has 100000 bytes instead of/);
+      expect(await check(s.node, { repair: true })).toMatchObject({ verdict: 'repaired' });
+      expect(await layer.read(0, 500_000)).toEqual(s.layer.tar.subarray(0, 500_000));
+    });
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it.each(['data', 'index'] as const)('removes a layer whose %s is gone, where nobody uses it', async (file) => {
+    const s = await situation();
+    await fill(s);
+    rmSync(s.paths[file]);
+    expect(await check(s.node)).toMatchObject({ verdict: 'left' });
+    expect(existsSync(s.paths.dir)).toBe(true);
+    expect(await check(s.node, { repair: true })).toMatchObject({ verdict: 'repaired' });
+    expect(existsSync(s.paths.dir)).toBe(false);
+    await withLayer(s, async (layer) => {
+      expect(await layer.read(0, 1000)).toEqual(s.layer.tar.subarray(0, 1000));
+    });
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('leaves a layer in use whose index is damaged, and says so', async () => {
+    const s = await situation();
+    await withLayer(s, async (layer) => {
+      await layer.read(0, 100_000);
+      flipBit(s.paths.index, 700);
+      const { verdict, text } = await check(s.node, { repair: true });
+      expect(verdict).toBe('left');
+      expect(text).toMatch(/index file .*damaged.*: it is in use/);
+      expect(await layer.read(0, 300_000)).toEqual(s.layer.tar.subarray(0, 300_000));
+    });
+    expect(await check(s.node, { repair: true })).toMatchObject({ verdict: 'repaired' });
+    await fill(s);
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('refuses a bitmap of a newer release and touches nothing of it', async () => {
+    const s = await situation();
+    await fill(s);
+    const present = join(s.paths.dir, 'present');
+    const newer = readFileSync(present);
+    newer.writeUInt32LE(2, 8);
+    writeFileSync(present, newer);
+    rmSync(s.paths.live);
+    const { verdict, text } = await check(s.node, { repair: true });
+    expect(verdict).toBe('left');
+    expect(text).toMatch(/newer peel: upgrade peel/);
+    await expect(s.node.openImage(s.pushed.reference)).rejects.toThrow(/newer peel/);
+    expect(readFileSync(present).equals(newer)).toBe(true);
+    newer.writeUInt32LE(1, 8);
+    writeFileSync(present, newer);
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('writes a damaged bitmap anew', async () => {
+    const s = await situation();
+    await withLayer(s, async (layer) => {
+      await layer.read(0, 300_000);
+      await layer.cache.sync();
+      flipBit(join(s.paths.dir, 'present'), 90);
+      expect((await check(s.node)).text).toMatch(/bitmap is damaged/);
+      expect(await check(s.node, { repair: true })).toMatchObject({ verdict: 'repaired' });
+      expect(layer.cache.presentSpans).toBeGreaterThan(3);
+    });
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('removes content, compressed layers and trees that are not what they were', async () => {
+    const s = await situation();
+    await withLayer(s, async (_, image) => {
+      const tree = await image.treeFile();
+      flipBit(tree, 1500);
+    });
+    const content = join(s.node.paths.root, 'content', 'sha256', s.pushed.digest.slice(7));
+    flipBit(content, 10);
+    const kept = join(s.node.paths.root, 'compressed', 'sha256', s.layer.descriptor.digest.slice(7));
+    execFileSync('mkdir', ['-p', join(kept, '..')]);
+    writeFileSync(kept, s.layer.blob.subarray(1));
+    const seen = await check(s.node);
+    expect(seen.findings.map(({ place }) => place).sort()).toEqual(['compressed', 'content', 'tree']);
+    expect(await check(s.node, { repair: true })).toMatchObject({ verdict: 'repaired' });
+    expect(existsSync(content) || existsSync(kept)).toBe(false);
+    await withLayer(s, async (_, image) => void (await image.treeFile()));
+    expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('checks only what is named', async () => {
+    const s = await situation();
+    await fill(s);
+    flipBit(s.paths.data, 70_000);
+    const digest = s.layer.descriptor.digest;
+    for (const names of [[digest], [digest.slice(7, 19)], [s.pushed.reference], [s.pushed.byDigest]])
+      expect((await check(s.node, { names })).findings).toMatchObject([{ place: 'layer', subject: digest }]);
+    const requests = s.lab.front.requests.length;
+    await expect(check(s.node, { names: [`${s.lab.front.host}/none:1`] })).rejects.toThrow(/none/);
+    expect(s.lab.front.requests.length).toBe(requests);
+  });
+});
