@@ -53,7 +53,7 @@ describe.skipIf(!canMount).each(['kernel', 'native'] as const)(
       expect(await world.close()).toEqual([]);
     });
 
-    it.each(['SIGKILL', 'SIGTERM'] as const)(
+    it.each(signals)(
       'a daemon that gets %s is replaced and no read fails',
       async (signal) => {
         const { containerd, daemon } = world;

@@ -7,6 +7,7 @@ import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, it, onTestFailed, onTestFinished } from 'vitest';
+import { ChecksumReader } from '../support/checksum-readers.ts';
 import { DaemonProcess } from '../support/daemon-process.ts';
 import { ImageLab, labLayer, sha256 } from '../support/image-lab.ts';
 import type { LabImage } from '../support/image-lab.ts';
@@ -167,6 +168,23 @@ describe.skipIf(!canMount)('a mount of a daemon that is replaced', () => {
       expect(sumIn(await reading(join(dir, 'head')))).toBe(sha256(head));
     },
   );
+
+  it('whose layers the kernel reads by itself is read without any daemon, and goes on', async () => {
+    const place = await Place.make();
+    const image = await place.lab.push('whole', [labLayer(tarOf({ path: 'tail', data: tail }))]);
+    const dir = await place.daemon.mount(image.reference, { transport: 'kernel' });
+    const ids = mountIds(dir);
+    for (let round = 0; round < 2; round += 1)
+      await place.restart('SIGKILL', async () => {
+        // From the disk each time, not from the page cache.
+        const files = [['tail', sha256(tail).slice('sha256:'.length)]] as const;
+        const report = await new ChecksumReader({ root: dir, files, once: true }).done();
+        expect(report).toMatchObject({ reads: 1, failed: [], wrong: [] });
+      });
+    expect(mountIds(dir)).toEqual(ids);
+    await place.daemon.unmount(dir);
+    await until(async () => !(await place.keeper.kept()).includes('fuse'));
+  });
 
   it('that somebody unmounts meanwhile is over, and nothing of it is kept', async () => {
     const place = await Place.make();
