@@ -16,11 +16,7 @@ export class LoneKeeper {
   }
 
   /** Resolves when it listens in the run directory of a daemon with this configuration. */
-  static async start(
-    runDir: string,
-    configFile: string,
-    env: Readonly<Record<string, string>>,
-  ): Promise<LoneKeeper> {
+  static async start(runDir: string, configFile: string, env: Readonly<Record<string, string>>): Promise<LoneKeeper> {
     const args = [peelMain, 'keeper', '--alone', '--config', configFile];
     const child = spawn(process.execPath, args, { stdio: 'ignore', env: { ...process.env, ...env } });
     const keeper = new LoneKeeper(child, path.join(runDir, 'keeper.sock'));
