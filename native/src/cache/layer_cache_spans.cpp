@@ -18,7 +18,7 @@
 namespace peel {
 namespace {
 
-constexpr int kMaxAttempts = 3;
+constexpr int kMaxDecodings = 3;
 
 }  // namespace
 
@@ -26,7 +26,7 @@ constexpr int kMaxAttempts = 3;
 int LayerCache::decodeToFile(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail, uint64_t& sum) {
   std::optional<StreamTail> before;
   if (tail) before = *tail;
-  for (int attempt = 0; attempt < kMaxAttempts; attempt++) {
+  for (int attempt = 0; attempt < kMaxDecodings; attempt++) {
     if (tail) *tail = *before;
     const uint64_t generation = live_.generation();
     uint64_t at = spanStart(span);
