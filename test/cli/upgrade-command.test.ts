@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { chmodSync, closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
+import { neededCapabilities } from '../../src/daemon/capabilities.ts';
 import { keeperStatus } from '../../src/daemon/keeper-status.ts';
 import { FdKeeper } from '../../src/daemon/fd-keeper.ts';
 import { PeelNode } from '../support/peel-node.ts';
@@ -34,11 +35,21 @@ function program(node: PeelNode, name: string, ...lines: string[]): string {
   return file;
 }
 
+/** The capabilities that a process and those it starts can have at most. */
+function boundsOf(pid: number): string | undefined {
+  return /^CapBnd:\t(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+}
+
+/** What the test has the keeper keep, and the two sockets of the daemon. */
+const kept = 3;
+
 it('upgrades the daemon, and takes back a version that does not become ready', async () => {
   const { node, child, socket, status, log } = await nodeWithKeeper('--', '--log-level', 'debug');
   await expect.poll(async () => (await status())?.daemon?.phase, { timeout: 20_000, interval: 20 }).toBe('ready');
   const args = ['daemon', '--log-level', 'debug'];
   expect((await status())?.daemon?.command).toEqual([process.execPath, peelMain, ...args]);
+  // So that the daemon need not start itself again to have no more.
+  expect(boundsOf(child.pid ?? 0)).toBe(boundsOf((await status())?.daemon?.pid ?? 0));
   const keeper = await FdKeeper.connect({ socket });
   const fd = openSync('/dev/null', 'r');
   onTestFinished(() => closeSync(fd));
@@ -49,7 +60,7 @@ it('upgrades the daemon, and takes back a version that does not become ready', a
   const first = await status();
   expect(await node.ok(['upgrade', '--to', next])).toMatch(/^process \d+ serves after /);
   const second = await status();
-  expect(second).toMatchObject({ fds: 1, daemon: { phase: 'ready', restarts: 1, command: [next, ...args] } });
+  expect(second).toMatchObject({ fds: kept, daemon: { phase: 'ready', restarts: 1, command: [next, ...args] } });
   expect(second?.pid).toBe(first?.pid);
   expect(second?.daemon?.pid).not.toBe(first?.daemon?.pid);
 
@@ -62,11 +73,11 @@ it('upgrades the daemon, and takes back a version that does not become ready', a
     ),
   ]);
   const third = await status();
-  expect(third).toMatchObject({ fds: 1, daemon: { phase: 'ready', restarts: 3, command: [next, ...args] } });
+  expect(third).toMatchObject({ fds: kept, daemon: { phase: 'ready', restarts: 3, command: [next, ...args] } });
   expect(await node.ok(['status'])).toMatch(
-    /^keeper, process \d+, holds 1 of at most \d+ file descriptors, starts the daemon, 3 restarts/m,
+    /^keeper, process \d+, holds 3 of at most \d+ file descriptors, starts the daemon, 3 restarts/m,
   );
-  expect(await node.json(['status'])).toMatchObject({ pid: third?.daemon?.pid, keeper: { mode: 'parent', fds: 1 } });
+  expect(await node.json(['status'])).toMatchObject({ pid: third?.daemon?.pid, keeper: { mode: 'parent', fds: kept } });
 
   const nowhere = await node.peel(['upgrade', '--to', join(node.dir, 'nowhere')]);
   expect([nowhere.code, nowhere.err]).toEqual([1, expect.stringContaining('is not there')]);
@@ -95,7 +106,13 @@ it('says what to do where the keeper starts no daemon, or is none', async () => 
   expect(await node.peel(['keeper', '--alone', 'x'])).toMatchObject({ code: 2 });
   expect(await node.peel(['keeper', '--', '--config', 'x'])).toMatchObject({ code: 2 });
   const line = readFileSync(`/proc/${(await status())?.pid}/cmdline`, 'utf8').split('\0');
-  expect(line.slice(1)).toEqual(['--socket', join(node.dir, 'run', 'keeper.sock'), '']);
+  expect(line.slice(1)).toEqual([
+    '--socket',
+    join(node.dir, 'run', 'keeper.sock'),
+    '--capabilities',
+    String(neededCapabilities),
+    '',
+  ]);
   const other = new PeelNode();
   onTestFinished(() => other.close());
   const none = await other.peel(['upgrade']);

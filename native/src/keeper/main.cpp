@@ -1,6 +1,7 @@
 // peel-keeper: holds file descriptors for a daemon that may end at any time, and where there is no service manager starts it again.
 //
-//   peel-keeper --socket PATH [-- COMMAND...]
+//   peel-keeper --socket PATH [--capabilities SET] [-- COMMAND...]
+//                               SET: a number; bit N for capability N that the command may have at most
 //   peel-keeper --resume FD     go on from what an earlier program of this process kept
 //   peel-keeper --check FD      exit code 73 when that is possible
 #include <errno.h>
@@ -23,6 +24,7 @@
 #include "keeper/keeper.hpp"
 #include "keeper/notify_socket.hpp"
 #include "keeper/saved_state.hpp"
+#include "sys/capabilities.hpp"
 #include "sys/files.hpp"
 
 namespace peel::keeper {
@@ -37,6 +39,8 @@ constexpr size_t kMostFds = 262'144;
   ::fprintf(stderr, "peel-keeper: %s%s%s\n", what.c_str(), err == 0 ? "" : ": ", err == 0 ? "" : ::strerror(err));
   ::exit(err == 0 ? 2 : 1);
 }
+
+[[noreturn]] void failUsage() { fail("usage: peel-keeper --socket /PATH [--capabilities SET] [-- COMMAND...]"); }
 
 std::string readSmall(const char* path) {
   const Fd fd(::open(path, O_RDONLY | O_CLOEXEC));
@@ -67,6 +71,14 @@ size_t raiseLimit() {
   ::getrlimit(RLIMIT_NOFILE, &limit);
   const size_t all = static_cast<size_t>(limit.rlim_cur);
   return std::min(kMostFds, all > 2 * kOwnFds ? all - kOwnFds : all / 2);
+}
+
+/** What the keeper executes and starts has no others, even as root. */
+void limitRights(const char* word) {
+  int64_t set;
+  if (!parseNumber(word, INT64_MAX, set)) fail("--capabilities without a number");
+  const int err = ::geteuid() == 0 ? limitBoundingSet(static_cast<uint64_t>(set)) : 0;
+  if (err != 0 && err != -EPERM) fail("capabilities", -err);
 }
 
 /** Root's daemon gets its rights again by its own start, where they are still permitted; an ordinary user has none to give up. */
@@ -157,15 +169,21 @@ int main(int argc, char** argv) {
   SavedState state;
   if (argc == 3 && first == "--resume") {
     state = resume(argv[2]);
-  } else if (first == "--socket" && argv[2][0] == '/' && (argc == 3 || (argc > 4 && std::string_view(argv[3]) == "--"))) {
+  } else if (first == "--socket" && argv[2][0] == '/') {
+    int next = 3;
+    if (argc > next + 1 && std::string_view(argv[next]) == "--capabilities") {
+      limitRights(argv[next + 1]);
+      next += 2;
+    }
+    if (argc > next && (std::string_view(argv[next]) != "--" || argc == next + 1)) failUsage();
     std::vector<std::string> words;
-    for (int i = 4; i < argc; ++i) {
+    for (int i = next + 1; i < argc; ++i) {
       words.emplace_back(argv[i]);
       if (words.back().find('\n') != std::string::npos) fail("an argument with a line break");
     }
     state = begin(argv[0], argv[2], std::move(words));
   } else {
-    fail("usage: peel-keeper --socket /PATH [-- COMMAND...]");
+    failUsage();
   }
   if (::chdir("/") < 0) fail("chdir", errno);
   // The last one to be killed when memory is short; allowed for root alone.

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { socketPaths } from '../../config/sockets.ts';
+import { neededCapabilities } from '../../daemon/capabilities.ts';
 import { keeperProgram } from '../../native/keeper-program.ts';
 import { execute } from '../../native/sys.ts';
 import { makeDirectory } from '../../util/make-directory.ts';
@@ -52,7 +53,7 @@ function become(socket: string, command: readonly string[]): never {
   const program = keeperProgram();
   try {
     accessSync(program, constants.X_OK);
-    return execute(program, [program, '--socket', socket, ...command]);
+    return execute(program, [program, '--socket', socket, '--capabilities', String(neededCapabilities), ...command]);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new CommandError(`the keeper cannot be started: ${why}; run "npm run install" to build it`, {
