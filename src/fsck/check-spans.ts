@@ -9,7 +9,6 @@ import type { Digest } from '../oci/digest.ts';
 import type { LayerRow } from '../state/layers.ts';
 import type { FsckDeps } from './check.ts';
 import type { LayerCheckOptions } from './check-layer.ts';
-import { dropPageCache } from './drop-page-cache.ts';
 import type { Finding } from './finding.ts';
 import { mendLayer } from './mend-layer.ts';
 
@@ -50,8 +49,7 @@ export async function checkSpans(
     if (differs !== undefined) deps.state.layers.markSuspect(checked.layer, differs);
     const needsMending = wasComplete || isHalf;
     const failure = differs ?? (needsMending ? await failureToMend(deps, checked, cache, signal) : undefined);
-    const isForgotten = await dropPageCache();
-    const how = howText({ failure, isMended: needsMending, isForgotten });
+    const how = howText({ failure, isMended: needsMending });
     return findings.map(({ what }) => ({ what, repaired: failure === undefined, how }));
   } finally {
     await cache.close();
@@ -129,12 +127,10 @@ function wrongText(wrong: readonly number[], { index }: CheckedLayer): string {
   return `${wrong.length} of ${index.spans.count} spans have wrong bytes (${shown}${more})`;
 }
 
-function howText(o: {
-  readonly failure: string | undefined;
-  readonly isMended: boolean;
-  readonly isForgotten: boolean;
-}): string {
-  const memory = o.isForgotten ? '' : '; what was read of it before may stay in the memory of the kernel for a while';
+/** Pages of files in mounts are copies of what was wrong: only the kernel can say when it reads them again. */
+const memory = '; what was read of it before may stay in the memory of the kernel for a while';
+
+function howText(o: { readonly failure: string | undefined; readonly isMended: boolean }): string {
   if (o.failure !== undefined) return `taken out, and not fetched again: ${o.failure}${memory}`;
   return `${o.isMended ? 'fetched again' : 'taken out, and fetched again when it is read'}${memory}`;
 }
