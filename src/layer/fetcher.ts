@@ -302,6 +302,6 @@ export class SpanFetcher {
     this.#o.onFetched({ span, fetchClass: askedFor, bytes, askedAt, sentAt, landedAt, retries, source });
     want.settled?.resolve();
     // It may be lost again by now, and a reader who asked for it before this was heard of was told that it is on its way.
-    if (!this.#o.sink.isPresent(span)) this.#ask(span, 'demand');
+    if (!this.#o.sink.isPresent(span) && this.#o.sink.isAwaited(span)) this.#ask(span, 'demand');
   }
 }

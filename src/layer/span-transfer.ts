@@ -20,6 +20,8 @@ export interface SpanSink {
   fail(span: number, errnoName: string): void;
   /** True also wakes the reads that wait for the span: another process may have brought it. */
   isPresent(span: number): boolean;
+  /** Whether reads wait for it. */
+  isAwaited(span: number): boolean;
 }
 
 /** No answer came in time; what went wrong before says more. */

@@ -118,6 +118,7 @@ interface Native {
   ): Promise<CacheInspection>;
   layerCacheClose(handle: object): void;
   layerCacheIsPresent(handle: object, span: number): boolean;
+  layerCacheIsAwaited(handle: object, span: number): boolean;
   layerCacheStat(handle: object): {
     spans: number;
     bytes: number;
@@ -255,6 +256,11 @@ export class LayerCache {
   /** Whether the span can be read now. True also wakes the reads that wait for it, when another process brought it. */
   isPresent(span: number): boolean {
     return this.#native.layerCacheIsPresent(this.#handle, this.#span(span));
+  }
+
+  /** Whether reads wait for the span. */
+  isAwaited(span: number): boolean {
+    return this.#native.layerCacheIsAwaited(this.#handle, this.#span(span));
   }
 
   get presentSpans(): number {

@@ -59,6 +59,7 @@ function rig({ downFrom, downUntil }: { readonly downFrom: number; readonly down
     }),
     fail: (span, errno) => void outcomes.set(span, { what: errno, at: clock.now() }),
     isPresent: (span) => outcomes.get(span)?.what === 'right',
+    isAwaited: () => false,
   };
   const fetcher = new SpanFetcher({
     layer: blob.descriptor.digest,

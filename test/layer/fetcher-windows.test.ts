@@ -57,6 +57,7 @@ function rig({ window, answer, readDeadlineMs = 5_000, slots = new Semaphore(8) 
     }),
     fail: (span, errno) => void outcomes.set(span, errno),
     isPresent: (span) => outcomes.get(span)?.startsWith('window') === true,
+    isAwaited: () => false,
   };
   const suspects: string[] = [];
   const fetcher = new SpanFetcher({

@@ -57,6 +57,7 @@ function rig(
     }),
     fail: (span, errno) => void outcomes.set(span, errno),
     isPresent: (span) => options.present?.(span) ?? outcomes.get(span) === 'right',
+    isAwaited: () => false,
   };
   const source: BlobSource = {
     name: 'test',

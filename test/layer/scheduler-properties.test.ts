@@ -60,6 +60,7 @@ function world({ sizes, layers: count, line: lineOptions, requests = 8, seed }: 
         }),
         fail: (span) => void failed.push(span),
         isPresent: (span) => present.has(span),
+        isAwaited: () => false,
       },
       source: line.source(blob, `layer ${i}`),
       slots: [fetchSlots(8), link.slots, nodeSlots],

@@ -114,6 +114,12 @@ Napi::Value isPresent(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), cache->settle(spanArg(*cache, info[1])));
 }
 
+// (handle, span) -> boolean
+Napi::Value isAwaited(const Napi::CallbackInfo& info) {
+  auto cache = layerCacheOf(info[0]);
+  return Napi::Boolean::New(info.Env(), cache->isAwaited(spanArg(*cache, info[1])));
+}
+
 Napi::Value stat(const Napi::CallbackInfo& info) {
   auto cache = layerCacheOf(info[0]);
   Napi::Object stat = Napi::Object::New(info.Env());
@@ -442,6 +448,7 @@ void exportLayerCache(Napi::Env env, Napi::Object exports) {
       {"layerCacheAdopt", adopt},
       {"layerCacheClose", close},
       {"layerCacheIsPresent", isPresent},
+      {"layerCacheIsAwaited", isAwaited},
       {"layerCacheStat", stat},
       {"layerCacheOnMiss", onMiss},
       {"layerCacheOnTouch", onTouch},

@@ -80,6 +80,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   int dataFd() const { return data_.get(); }
 
   bool present(uint32_t span) const;
+  bool isAwaited(uint32_t span);  // reads are parked on it
   uint32_t presentCount() const;
   uint64_t presentBytes() const;
   bool complete() const;  // marked complete: the whole stream was checked against the diffID
@@ -177,7 +178,6 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   bool allPresent(uint32_t first, uint32_t last) const;
   bool isHere(uint32_t span) const { return live_.test(span) || held_.has(span); }
   bool allHere(uint32_t first, uint32_t last) const;
-  bool isAwaited(uint32_t span);
   bool isReadable(uint32_t span);
   int decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
   int decodeToMemory(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
