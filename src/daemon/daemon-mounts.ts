@@ -8,6 +8,7 @@ import { parseReference } from '../oci/reference.ts';
 import { forEach } from '../util/for-each.ts';
 import { KeyedLock } from '../util/keyed-lock.ts';
 import { DaemonError } from './errors.ts';
+import type { MountRow } from '../state/mounts.ts';
 import type { Node } from './node.ts';
 import type { DaemonMountStatus, LayerLine } from './status-report.ts';
 
@@ -91,9 +92,18 @@ export class DaemonMounts {
         if (isStopped()) return;
         const why = limit.aborted ? 'it took too long' : errorMessage(error);
         this.#log.error({ mount: row.id, dir: row.dir, error: why }, 'mount cannot be made again');
-        this.#node.state.mounts.fail(row.id, why);
+        this.#record(row, why);
       }
     });
+  }
+
+  #record({ id, dir }: MountRow, why: string): void {
+    try {
+      this.#node.state.mounts.fail(id, why);
+    } catch (error) {
+      // On a full disk, which is no reason not to serve the rest.
+      this.#log.error({ mount: id, dir, error: errorMessage(error) }, 'that a mount failed cannot be recorded');
+    }
   }
 
   async list(): Promise<DaemonMountStatus[]> {

@@ -123,7 +123,7 @@ class RunningDaemon implements Daemon {
     const { log } = this.#o.log;
     for (const warning of configWarnings(config)) log.warn({}, `configuration: ${warning}`);
     const { paths } = first.store;
-    const mark = new RunningMark(paths.root);
+    const mark = new RunningMark(paths.root, log);
     this.#parts.push({ name: 'running mark', close: () => mark.remove() });
     const metrics = await DaemonMetrics.create();
     this.#metrics = metrics;

@@ -28,6 +28,7 @@ import { imageErrorFrom } from './registry-errors.ts';
 import { resolveImage } from './resolve.ts';
 import type { ResolvedImage } from './resolve.ts';
 import type { TreeBuilder } from './tree-builder.ts';
+import { unlessFull } from '../state/unless-full.ts';
 
 export interface IndexPolicy {
   readonly formats: IndexFormats;
@@ -72,9 +73,12 @@ export async function openImage(
   if (mode !== 'auto' && mode !== 'never') await discover();
   const layers = await openLayers(deps, origin, image, discover, warnings, options);
   const digests = image.manifest.layers.map((layer) => layer.digest);
-  deps.state.layers.touch(digests);
-  // Whoever mends a layer later has no image at hand.
-  if (parsed.kind === 'registry') deps.state.layerSources.put(digests, image.reference);
+  // An image that is here is served also while nothing more fits on the disk.
+  unlessFull(() => {
+    deps.state.layers.touch(digests);
+    // Whoever mends a layer later has no image at hand.
+    if (parsed.kind === 'registry') deps.state.layerSources.put(digests, image.reference);
+  });
   return new LoadedImage({
     reference: image.reference,
     digest: image.descriptor.digest,

@@ -12,6 +12,7 @@ import type { Mounting, ServedMount, ServeMountDeps } from './serve-mount.ts';
 import type { Served, TransportChoice } from './transports/transport.ts';
 import { isOurs } from './umount.ts';
 import { prepareWritable } from './writable.ts';
+import { unlessFull } from '../state/unless-full.ts';
 
 /** Asks nobody for what is cached. Errors: ImageError; the row and the changes of a writable mount stay as they are. */
 export async function remakeMount(
@@ -26,7 +27,9 @@ export async function remakeMount(
     if (adopted !== undefined) return adopted;
     // Between the two mounts there is none: without a word in the row, whoever looks then, or finds what a killed process left,
     // would take it for one that somebody unmounted, and throw its changes away.
-    deps.mounts.fail(row.id, 'it was being made again');
+    const isSaid = unlessFull(() => deps.mounts.fail(row.id, 'it was being made again'));
+    if (!isSaid && row.upper !== undefined)
+      throw new ImageError('ERR_MOUNT_TARGET', `${row.dir} has changes, and nothing can be recorded: the disk is full`);
     await takeDeadAway(deps, row);
     const dir = await checkMountTarget(row.dir);
     const mountDir = join(deps.root, 'mounts', row.id);

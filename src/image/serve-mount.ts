@@ -22,6 +22,7 @@ import type { Served, Transport, TransportChoice } from './transports/transport.
 import { listMounts } from './umount.ts';
 import { dressUpper, prepareWritable, putOverlay, removeMountDir } from './writable.ts';
 import type { WritablePaths } from './writable.ts';
+import { unlessFull } from '../state/unless-full.ts';
 
 export interface ServeMountOptions extends OpenImageOptions {
   readonly reference: string;
@@ -154,7 +155,10 @@ export async function mountImage(
       error: undefined,
       layers: [...new Set(image.openLayers.map((layer) => layer.descriptor.digest))],
     };
-    deps.mounts.put(row);
+    const record = () => deps.mounts.put(row);
+    if (earlier === undefined) record();
+    else if (!unlessFull(record))
+      log.warn({ dir }, 'the disk is full: the mount is recorded as the process before left it');
     const endLazily =
       deps.lazily === undefined
         ? async () => {}

@@ -59,6 +59,11 @@ export function isBusy(error: unknown): boolean {
   return error instanceof Sqlite.SqliteError && error.code.startsWith('SQLITE_BUSY');
 }
 
+/** Whether a statement failed because there is no room for what it writes. */
+export function isFull(error: unknown): boolean {
+  return error instanceof Sqlite.SqliteError && error.code.startsWith('SQLITE_FULL');
+}
+
 /** One immediate transaction: of two processes starting at once the second waits and then finds nothing to do. */
 function migrate(db: Database, path: string): void {
   const version = () => Number(db.pragma('user_version', { simple: true }));
