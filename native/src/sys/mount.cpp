@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace peel {
@@ -151,8 +152,24 @@ MountError attachMount(int mountFd, const std::string& target) {
   return {};
 }
 
+// The last unmount of a filesystem waits for its reads, also when it is killed, and those may wait for this process: a child that has
+// nothing open waits alone, so that the end of this process ends the connection, and with it the reads.
 MountError unmount(const std::string& target, bool detach) {
-  if (::umount2(target.c_str(), UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)) < 0) return last("umount " + target);
+  const char* const path = target.c_str();
+  const int flags = UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0);
+  const pid_t child = ::fork();
+  if (child < 0) return last("fork");
+  if (child == 0) {
+    // Only what is safe among threads that are not there any more.
+    if (::close_range(0, ~0U, 0) < 0 && errno != ENOSYS) ::_exit(errno);
+    ::_exit(::umount2(path, flags) < 0 ? errno : 0);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return last("waitpid");
+  }
+  errno = WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
+  if (errno != 0) return last("umount " + target);
   return {};
 }
 
