@@ -5,7 +5,7 @@
   "targets": [
     {
       "target_name": "peel",
-      "sources": ["<!@(find src -name '*.cpp' -not -path 'src/keeper/*' | sort)"],
+      "sources": ["<!@(node sources.mjs)"],
       "include_dirs": ["src", "<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_DISABLE_DEPRECATED", "NAPI_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],
       "cflags!": ["-fno-exceptions"],
