@@ -27,7 +27,7 @@ export default defineConfig({
     isolate: false,
     sequence: { sequencer: LongFirst },
     // More than the two processors of the smallest machine: many tests wait for other processes.
-    maxWorkers: 3,
+    maxWorkers: 4,
     testTimeout: 60_000,
     hookTimeout: 120_000,
   },

@@ -11,6 +11,7 @@ import { ChecksumReader } from '../support/checksum-readers.ts';
 import { DaemonProcess } from '../support/daemon-process.ts';
 import { ImageLab, labLayer, sha256 } from '../support/image-lab.ts';
 import type { LabImage } from '../support/image-lab.ts';
+import { isFullScale } from '../support/fixtures.ts';
 import { LoneKeeper } from '../support/lone-keeper.ts';
 import { canMount, PeelNode } from '../support/peel-node.ts';
 import { runOk } from '../support/run.ts';
@@ -105,10 +106,14 @@ async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
 }
 
 const cases = [
-  { transport: 'kernel', writable: false, signal: 'SIGKILL' },
   { transport: 'kernel', writable: true, signal: 'SIGTERM' },
-  { transport: 'native', writable: false, signal: 'SIGTERM' },
-  { transport: 'native', writable: true, signal: 'SIGKILL' },
+  { transport: 'native', writable: false, signal: 'SIGKILL' },
+  ...(isFullScale()
+    ? ([
+        { transport: 'kernel', writable: false, signal: 'SIGKILL' },
+        { transport: 'native', writable: true, signal: 'SIGTERM' },
+      ] as const)
+    : []),
 ] as const;
 
 describe.skipIf(!canMount)('a mount of a daemon that is replaced', () => {

@@ -79,6 +79,9 @@ class Kernel {
     ::close(fd_);
   }
 
+  /** Nobody keeps the connection any more: it ends with the session. */
+  void letGo() { kept_.reset(); }
+
   /** As it is: also what no kernel would send. */
   void send(const std::vector<uint8_t>& bytes) { CHECK(trySend(bytes)); }
   /** False when the session has ended. */

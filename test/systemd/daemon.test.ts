@@ -70,7 +70,7 @@ it.skipIf(!canRunSystemd)('notifies, reloads, comes back after a crash and stops
     'CapBnd:\t0000000000000000',
     'NoNewPrivs:\t1',
     'Seccomp:\t2',
-    expect.stringMatching(/peel-keeper --socket \/run\/peel\/keeper.sock $/),
+    expect.stringMatching(/peel-keeper --socket \/run\/peel\/keeper.sock --capabilities \d+ $/),
     'reload 0',
     'restart 0',
     '0',
@@ -79,7 +79,8 @@ it.skipIf(!canRunSystemd)('notifies, reloads, comes back after a crash and stops
     'stop 0',
     'active',
     'success',
-    // Left for the next start; nobody listens.
+    // Left for the next start.
+    '/run/peel/control.sock',
     '/run/peel/keeper.sock',
     '/run/peel/snapshotter.sock',
   ]);

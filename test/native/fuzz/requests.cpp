@@ -69,6 +69,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   fuzz::Reader from(bytes, size);
   // One thread: it answers in order, so that the answer to the last message comes after all others.
   Kernel kernel(tree(), 1);
+  kernel.letGo();
   int sent = 0;
   for (; sent < kMostMessages && from.left() > 0; sent++) {
     const fuzz::Bytes message = from.bytes(1 + from.number<uint16_t>() % kMostMessage);
