@@ -50,5 +50,5 @@ while not over.is_set():
     told["reads"] += 1
     told["longestMs"] = max(told["longestMs"], round((time.monotonic() - began) * 1000))
     # As a program that does something with what it reads.
-    time.sleep(0.005)
+    time.sleep(0.02)
 print(json.dumps(told), flush=True)

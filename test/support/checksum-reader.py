@@ -53,5 +53,5 @@ else:
     while not ended():
         check(*random.choice(files))
         # Often enough to meet every moment, and the processors are for others as well.
-        time.sleep(0.005)
+        time.sleep(0.02)
 print(json.dumps(seen), flush=True)

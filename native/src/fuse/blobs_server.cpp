@@ -109,6 +109,11 @@ uint64_t BlobsServer::initFlags() const { return init_flag::kPassthrough | init_
 
 void BlobsServer::onInit(uint64_t flags) { canPassthrough_ = (flags & init_flag::kPassthrough) != 0; }
 
+void BlobsServer::onEnd() {
+  std::unique_lock lock(mutex_);
+  for (auto& [node, blob] : blobs_) blob->cache.reset();
+}
+
 std::shared_ptr<BlobsServer::Blob> BlobsServer::find(uint64_t node) const {
   std::shared_lock lock(mutex_);
   const auto found = blobs_.find(node);

@@ -43,6 +43,7 @@ class BlobsServer final : public Filesystem {
 
   uint64_t initFlags() const override;
   void onInit(uint64_t flags) override;
+  void onEnd() override;
   int lookup(uint64_t parent, std::string_view name, EntryOut& out) override;
   int getattr(uint64_t node, AttrOut& out) override;
   int readlink(uint64_t node, std::string_view& target) override;

@@ -20,6 +20,8 @@ class Filesystem {
   virtual uint64_t initFlags() const = 0;
   /** Called once, before any other handler, with the flags that both sides have. */
   virtual void onInit(uint64_t flags) = 0;
+  /** Called once, after every other handler: the session has ended, and whoever still has the filesystem must not hold the layers. */
+  virtual void onEnd() {}
 
   /** An entry with nodeid 0 is a name that is known not to exist, cached for its `entryValid`. */
   virtual int lookup(uint64_t parent, std::string_view name, EntryOut& out) = 0;

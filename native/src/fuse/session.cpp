@@ -177,6 +177,7 @@ void Session::finish() {
   } else {
     parked_->drain(ENOTCONN);
   }
+  if (options_.filesystem) options_.filesystem->onEnd();
   // Whoever holds the session for its numbers must not hold the layers.
   options_.filesystem.reset();
   std::string reason;
