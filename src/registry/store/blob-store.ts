@@ -5,7 +5,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { contentHash } from '../blob-content.ts';
 import { RegistryError } from '../errors.ts';
 import type { CallOptions } from '../interface.ts';
-import { linkIfAbsent, renew, statIfPresent, unlinkIfPresent } from './content-pool.ts';
+import { linkIfAbsent, renewIfPresent, statIfPresent, unlinkIfPresent } from './content-pool.ts';
 import type { ContentPool } from './content-pool.ts';
 import { syncDirectory } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
@@ -44,7 +44,8 @@ export class BlobStore {
       if ((cause as NodeJS.ErrnoException).code !== 'EMLINK') throw cause;
       throw new RegistryError('UNSUPPORTED', `blob ${digest} is in too many repositories to be mounted`, { cause });
     }
-    await renew(own);
+    // Somebody may have deleted it since: then it was there before that.
+    await renewIfPresent(own);
     await syncDirectory(path.dirname(own));
     return true;
   }

@@ -25,7 +25,8 @@ export class ContentPool {
     do {
       if (!(await this.#linkWhole(file, pool, file))) return false;
     } while (!(await this.#linkFromPool(digest, file, own)));
-    await renew(own);
+    // Somebody may have deleted it since: then it was there before that.
+    await renewIfPresent(own);
     await Promise.all([pool, own].map((place) => syncDirectory(path.dirname(place))));
     await unlinkIfPresent(file);
     return true;
@@ -115,6 +116,17 @@ async function tryLink(source: string, target: string): Promise<Linked> {
 export async function renew(file: string): Promise<void> {
   const now = new Date();
   await utimes(file, now, now);
+}
+
+/** False when it was not there. */
+export async function renewIfPresent(file: string): Promise<boolean> {
+  try {
+    await renew(file);
+    return true;
+  } catch (error) {
+    if (isNotFound(error)) return false;
+    throw error;
+  }
 }
 
 export async function statIfPresent(file: string) {
