@@ -26,7 +26,10 @@ export async function rewriteWhole(
         if (cache.isPresent(span)) continue;
         const { streamStart, streamEnd } = index.spans.span(span);
         const data = Buffer.alloc(streamEnd - streamStart);
-        await stream.read(data, 0, data.length, streamStart);
+        const { bytesRead } = await stream.read(data, 0, data.length, streamStart);
+        // What is left of the buffer would be stored as zeros.
+        if (bytesRead !== data.length)
+          throw new LayerError('ERR_LAYER_DISK', `${paths.building} gave ${bytesRead} of ${data.length} bytes`);
         const raw = { decoder: 'stored', bits: 0, window: undefined, sha256: undefined, openEnded: false } as const;
         await cache.decode({ span, data, ...raw });
       }

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { capabilityNumbers } from '../support/capability-numbers.ts';
 import { DaemonProcess } from '../support/daemon-process.ts';
 import { PeelNode } from '../support/peel-node.ts';
 import { runOk } from '../support/run.ts';
@@ -9,18 +10,6 @@ import { unitSettings } from '../support/unit-file.ts';
 
 const repository = new URL('../..', import.meta.url).pathname;
 const isRoot = process.getuid?.() === 0;
-
-/** By number, from linux/capability.h. */
-const numbers: Readonly<Record<string, number>> = {
-  CAP_CHOWN: 0,
-  CAP_DAC_OVERRIDE: 1,
-  CAP_DAC_READ_SEARCH: 2,
-  CAP_FOWNER: 3,
-  CAP_FSETID: 4,
-  CAP_SYS_ADMIN: 21,
-  CAP_MKNOD: 27,
-  CAP_SETFCAP: 31,
-};
 
 /** What SECURITY.md lists under the heading of the daemon's capabilities. */
 function promised(): string[] {
@@ -31,7 +20,7 @@ function promised(): string[] {
 }
 
 function maskOf(names: readonly string[]): bigint {
-  return names.reduce((mask, name) => mask | (1n << BigInt(numbers[name] as number)), 0n);
+  return names.reduce((mask, name) => mask | (1n << BigInt(capabilityNumbers[name] as number)), 0n);
 }
 
 const node = new PeelNode();

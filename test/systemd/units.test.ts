@@ -2,6 +2,7 @@
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { capabilityNumbers } from '../support/capability-numbers.ts';
 import type { Finding } from '../../src/cli/doctor/checks.ts';
 import { peelMain, run } from '../support/run.ts';
 import { canRunSystemd, Systemd } from '../support/systemd.ts';
@@ -203,7 +204,7 @@ describe.skipIf(!canRunSystemd)('a real systemd', () => {
     const lines = await box.lines('out/peel');
     expect(lines.slice(0, 5)).toEqual(['snapshotter', '700', '600', '700', '0077']);
     const mask = capabilityMask(lines.find((line) => line.startsWith('CapBnd:')) ?? '');
-    expect(mask).toBe(capabilities.reduce((sum, name) => sum | (1n << BigInt(numbers[name] ?? 63)), 0n));
+    expect(mask).toBe(capabilities.reduce((sum, name) => sum | (1n << BigInt(capabilityNumbers[name] ?? 63)), 0n));
     expect(lines).toContain('NoNewPrivs:\t1');
     expect(lines).toContain('Seccomp:\t2');
     expect(lines).not.toContain('unshared');
@@ -221,18 +222,6 @@ describe.skipIf(!canRunSystemd)('a real systemd', () => {
     return Systemd.start({ units, hidden: ['/var/lib'], files: { key: 'a key' } });
   }
 });
-
-/** Of linux/capability.h. */
-const numbers: Readonly<Record<string, number>> = {
-  CAP_CHOWN: 0,
-  CAP_DAC_OVERRIDE: 1,
-  CAP_DAC_READ_SEARCH: 2,
-  CAP_FOWNER: 3,
-  CAP_FSETID: 4,
-  CAP_SYS_ADMIN: 21,
-  CAP_MKNOD: 27,
-  CAP_SETFCAP: 31,
-};
 
 function capabilityMask(line: string): bigint {
   return BigInt(`0x${line.split('\t')[1] ?? '0'}`);
