@@ -5,13 +5,17 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 /** Folders with tests of whole programs, or of all that may happen to one. They take long, and what starts last should not. */
 const long = ['native', 'daemon', 'e2e', 'snapshotter', 'cli', 'image', 'registry', 'unpack', 'chaos'];
 
+/** Compiles for a minute and then runs one program after the other: nothing may be left waiting for it. */
+const longest = `test${sep}native${sep}executables`;
+
 /** The long tests first, otherwise as vitest does it. */
 class LongFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const isLong = ({ moduleId }: TestSpecification): boolean =>
       long.some((folder) => moduleId.includes(`${sep}test${sep}${folder}${sep}`));
     const sorted = await super.sort(files);
-    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+    const rank = (file: TestSpecification): number => (file.moduleId.includes(longest) ? 0 : isLong(file) ? 1 : 2);
+    return sorted.toSorted((a, b) => rank(a) - rank(b));
   }
 }
 
@@ -27,7 +31,7 @@ export default defineConfig({
     isolate: false,
     sequence: { sequencer: LongFirst },
     // More than the two processors of the smallest machine: many tests wait for other processes.
-    maxWorkers: 4,
+    maxWorkers: 5,
     testTimeout: 60_000,
     hookTimeout: 120_000,
   },

@@ -8,7 +8,7 @@ import { CheckingReader } from '../support/checking-reader.ts';
 import type { ReaderCounts } from '../support/checking-reader.ts';
 import { DaemonProcess } from '../support/daemon-process.ts';
 import { random } from '../support/damage.ts';
-import { rounds } from '../support/fixtures.ts';
+import { isFullScale, rounds } from '../support/fixtures.ts';
 import { flipBit } from '../support/flip-bit.ts';
 import { canMount, PeelNode } from '../support/peel-node.ts';
 import type { Transport } from '../support/peel-node.ts';
@@ -71,7 +71,7 @@ function sum(all: readonly ReaderCounts[]): Pick<ReaderCounts, 'reads' | 'wrong'
 }
 
 describe.skipIf(!canMount)('cache files under a running daemon', () => {
-  it.each<Transport>(['kernel', 'native'])(
+  it.each<Transport>(isFullScale() ? ['kernel', 'native'] : ['native'])(
     'that are cut short or deleted harm no lazy reader (%s)',
     async (transport) => {
       const here = await world({ indexed: true });
@@ -102,7 +102,7 @@ describe.skipIf(!canMount)('cache files under a running daemon', () => {
     },
   );
 
-  it.each<Transport>(['kernel', 'native'])(
+  it.each<Transport>(isFullScale() ? ['kernel', 'native'] : ['kernel'])(
     'that are changed are wrong until fsck mends them (%s)',
     async (transport) => {
       const here = await world({ indexed: false });

@@ -150,7 +150,7 @@ describe.skipIf(!canMount)('a mount of a daemon that is replaced', () => {
     expect(mountIds(dir)).toEqual([]);
   });
 
-  it.each(['kernel', 'native'] as const)(
+  it.each(isFullScale() ? (['kernel', 'native'] as const) : (['native'] as const))(
     'without resending: what had been asked fails, and is asked for again where the page cache can: %s',
     async (transport) => {
       const place = await Place.make('[keeper]\nresend = false\n');

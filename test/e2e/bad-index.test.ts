@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { forBlob } from '../support/faults.ts';
-import { makeFixture, rounds } from '../support/fixtures.ts';
+import { isFullScale, makeFixture, rounds } from '../support/fixtures.ts';
 import type { BuiltImage } from '../support/image-builder.ts';
 import { fileSystemAt, processesUsing } from '../support/leftovers.ts';
 import { listTree, treeDifference } from '../support/list-tree.ts';
@@ -92,9 +92,11 @@ describe.skipIf(!canMount)('an index', () => {
     ['all but the last 1000 bytes', (whole) => whole.subarray(0, -1000)],
     ['its second half', (whole) => whole.subarray(whole.length >> 1)],
   ];
-  it.each(cuts)('cut to %s is refused when required; the image mounts without it and equals', async (_name, cut) => {
+  it.each(cuts)('cut to %s is refused when required; the image mounts without it and equals', async (name, cut) => {
     const { reference } = await withZtoc(cut(ztoc));
     await refused([reference, '--index', 'require'], /index|zTOC/i);
+    // Without an index the mount takes the longest, and does the same whatever was wrong with it.
+    if (name !== 'half' && !isFullScale()) return;
     const dir = await node.mount(reference);
     expect(treeDifference(await listTree(dir), expected)).toBe('');
   });
@@ -122,8 +124,8 @@ describe.skipIf(!canMount)('an index', () => {
   });
 
   it('with a flipped bit under a digest that fits is refused, or serves without a crash or a hang', async () => {
-    for (let round = 0; round < rounds(10, 4, 0.4); round++) {
-      const at = Math.floor((ztoc.length * (round + Math.random())) / rounds(10, 4, 0.4));
+    for (let round = 0; round < rounds(10, 2, 0.2); round++) {
+      const at = Math.floor((ztoc.length * (round + Math.random())) / rounds(10, 2, 0.2));
       const { reference } = await withZtoc(flipped(ztoc, at, round % 8));
       const fresh = new PeelNode();
       try {

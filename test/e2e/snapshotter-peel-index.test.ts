@@ -15,6 +15,8 @@ import { layersOf } from '../support/test-registry.ts';
 const letters = (size: number) => Buffer.from(randomBytes(size / 2).toString('hex'));
 
 describe.skipIf(!canMount)('an image with a peel index', () => {
+  /** What is read from the beginning of a layer needs no window. */
+  const before = { name: 'before', data: letters(2 << 20) };
   const files = ['zstd', 'plain', 'gzip'].map((name) => ({ name, data: letters(2 << 20) }));
   let world: SnapshotterWorld;
   let reference: string;
@@ -27,7 +29,7 @@ describe.skipIf(!canMount)('an image with a peel index', () => {
     reference = registry.reference('mixed');
     const tars = [
       await shellLayer(registry.work('shell-layer.tar')),
-      ...(await Promise.all(files.map((file) => memberLayer(registry.work(`${file.name}.tar`), [file])))),
+      ...(await Promise.all(files.map((file) => memberLayer(registry.work(`${file.name}.tar`), [before, file])))),
     ];
     image = await registry.push('mixed', layersOf(tars, 'gzip', 'zstd-frames', 'none', 'gzip'));
     await world.index(reference);
@@ -85,7 +87,7 @@ describe.skipIf(!canMount)('an image with a peel index', () => {
     }
     // Only layers that cannot be read in part by themselves need windows.
     expect(index.layers.map(({ windows }) => windows !== undefined)).toEqual([true, false, false, true]);
-    for (const { windows } of index.layers) expect(asked(windows?.digest).length > 0).toBe(windows !== undefined);
+    expect(asked(index.layers[3]?.windows?.digest).length).toBeGreaterThan(0);
   });
 
   it('is served by a daemon that was started again without asking for a table', async () => {

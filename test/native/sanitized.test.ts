@@ -1,14 +1,16 @@
 // The tests that reach into the addon once more, over an addon built with the address and undefined-behaviour sanitizers. They
-// run in a copy of the tree, where the loader finds the sanitized addon in the usual place.
+// run in a copy of the tree, where the loader finds the sanitized addon in the usual place. Short runs leave it to the native tests, which are under the
+// sanitizers always: here most of the time goes into compiling bindings.
 import { cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { beforeAll, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
+import { isFullScale } from '../support/fixtures.ts';
 import { run, runOk } from '../support/run.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
 const copy = path.join(root, 'build', 'asan');
 
-beforeAll(async () => {
+async function makeCopy(): Promise<void> {
   const built = await runOk('make', ['-s', '-j2', 'addon'], { cwd: path.join(root, 'native'), timeout: 600_000 });
   const addon = path.join(root, 'native', built.trim());
   await rm(copy, { recursive: true, force: true });
@@ -19,17 +21,21 @@ beforeAll(async () => {
   for (const part of ['src', 'test', 'dist', 'tsconfig.json']) {
     await cp(path.join(root, part), path.join(copy, part), { recursive: true });
   }
-}, 600_000);
-
-const files = ['test/native/layer-cache.test.ts', 'test/native/stream-indexer.test.ts'];
-// Damaged spans, passes over layers and served requests have native tests of their own under the sanitizers; the long run repeats them through the
-// bindings and on real mounts.
-if (Number(process.env['PEEL_TEST_SCALE'] ?? '0') >= 1) {
-  files.push('test/fuzz/span-decode.test.ts', 'test/fuzz/damaged-bytes.test.ts');
-  files.push('test/index/builder.test.ts', 'test/fuzz/peel-index.test.ts');
-  files.push('test/native/fuse-blobs.test.ts', 'test/native/fuse-tree.test.ts', 'test/native/mounts.test.ts');
-  files.push('test/native/tree-writer.test.ts', 'test/native/tree-writer-hostile.test.ts');
 }
+
+const files = [
+  'test/native/layer-cache.test.ts',
+  'test/native/stream-indexer.test.ts',
+  'test/fuzz/span-decode.test.ts',
+  'test/fuzz/damaged-bytes.test.ts',
+  'test/index/builder.test.ts',
+  'test/fuzz/peel-index.test.ts',
+  'test/native/fuse-blobs.test.ts',
+  'test/native/fuse-tree.test.ts',
+  'test/native/mounts.test.ts',
+  'test/native/tree-writer.test.ts',
+  'test/native/tree-writer-hostile.test.ts',
+];
 
 /** Not the tests that race a busy loop: instrumented code takes longer than they allow. */
 const patient = '^(?!.*while JavaScript is busy)';
@@ -40,19 +46,24 @@ import config from './vitest.config.ts';
 export default mergeConfig(config, { test: { env: ${JSON.stringify(env)} } });
 `;
 
-it('finds nothing under the sanitizers', async () => {
-  const libasan = (await runOk('g++', ['-print-file-name=libasan.so'])).trim();
-  const file = path.join(copy, 'test', 'sanitized.config.ts');
-  const env = {
-    LD_PRELOAD: libasan,
-    // What JavaScript still holds at exit is no leak.
-    ASAN_OPTIONS: 'detect_leaks=0',
-    UBSAN_OPTIONS: 'print_stacktrace=1',
-  };
-  await writeFile(file, config(env));
-  const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
-  const args = [vitest, 'run', '--config', file, '--maxWorkers', '2', ...files, '-t', patient];
-  const result = await run(process.execPath, args, { cwd: copy, timeout: 900_000, env: { NO_COLOR: '1' } });
-  expect(result.code === 0 ? '' : `${result.out}${result.err}`).toBe('');
-  expect(result.out).toMatch(new RegExp(`Test Files +${files.length} passed`));
-}, 900_000);
+it.skipIf(!isFullScale())(
+  'finds nothing under the sanitizers',
+  async () => {
+    await makeCopy();
+    const libasan = (await runOk('g++', ['-print-file-name=libasan.so'])).trim();
+    const file = path.join(copy, 'test', 'sanitized.config.ts');
+    const env = {
+      LD_PRELOAD: libasan,
+      // What JavaScript still holds at exit is no leak.
+      ASAN_OPTIONS: 'detect_leaks=0',
+      UBSAN_OPTIONS: 'print_stacktrace=1',
+    };
+    await writeFile(file, config(env));
+    const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
+    const args = [vitest, 'run', '--config', file, '--maxWorkers', '2', ...files, '-t', patient];
+    const result = await run(process.execPath, args, { cwd: copy, timeout: 1_800_000, env: { NO_COLOR: '1' } });
+    expect(result.code === 0 ? '' : `${result.out}${result.err}`).toBe('');
+    expect(result.out).toMatch(new RegExp(`Test Files +${files.length} passed`));
+  },
+  2_400_000,
+);

@@ -11,6 +11,7 @@ import { serveRegistry } from '../../src/registry/serve-registry.ts';
 import type { RegistryServer } from '../../src/registry/serve-registry.ts';
 import { faultKinds } from '../support/fault-kinds.ts';
 import type { FaultKind } from '../support/fault-kinds.ts';
+import { isFullScale } from '../support/fixtures.ts';
 import { content, listAll, push, pushImage, readAll, streamOf } from '../support/registry-content.ts';
 import type { Content } from '../support/registry-content.ts';
 import { RegistryFront } from '../support/registry-front.ts';
@@ -377,8 +378,12 @@ async function meetAlways(one: Call, kind: FaultKind): Promise<void> {
 const turns = (one: Call, kind: FaultKind) =>
   [...Array(requestsOf.get(one) ?? 0).keys()].filter((at) => kind.passes || at > 0);
 
+/** Every call meets every third fault, every fault every third call; with PEEL_TEST_SCALE=1 all meet all. */
+const meets = (one: Call, kind: FaultKind) =>
+  !neverEnds(one, kind) && (isFullScale() || (calls.indexOf(one) + faultKinds.indexOf(kind)) % 3 === 0);
+
 describe.each(faultKinds.filter(({ slow }) => slow !== true))('a registry that $name', (kind) => {
-  it.each(calls.filter((one) => !neverEnds(one, kind)))('harms $name no further', async (one) => {
+  it.each(calls.filter((one) => meets(one, kind)))('harms $name no further', async (one) => {
     for (const at of turns(one, kind)) await meetOnce(one, kind, at);
     await meetAlways(one, kind);
   });

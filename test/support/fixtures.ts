@@ -21,9 +21,13 @@ export async function makeFixture(name: Fixture, dir: string, ...args: string[])
   return names.sort().map((file) => join(dir, file));
 }
 
-/** How often a test repeats something: `times` scaled by PEEL_TEST_SCALE, or by `usual` without it; at least `minimum`. */
+/**
+ * How often a test repeats something: `times` scaled by PEEL_TEST_SCALE, or by `usual` without it; at least `minimum`. A scale below 1 is for short runs: it
+ * asks for no more than usual.
+ */
 export function rounds(times: number, minimum = 10, usual = 1): number {
-  const scale = Number(process.env['PEEL_TEST_SCALE'] ?? usual);
+  const wish = Number(process.env['PEEL_TEST_SCALE'] ?? usual);
+  const scale = wish < 1 ? Math.min(wish, usual) : wish;
   return Math.max(Math.min(minimum, times), Math.round(times * scale));
 }
 
