@@ -10,6 +10,7 @@ import { distributionConformance } from '../conformance/distribution/distributio
 import { dockerRegistryDeviations } from '../conformance/distribution/docker-registry.ts';
 import type { DistributionTarget } from '../conformance/distribution/suite.ts';
 import { startDockerRegistry } from '../support/docker-registry.ts';
+import { isFullScale } from '../support/fixtures.ts';
 import { keptMemoryDir } from '../support/tmp.ts';
 
 async function served(registry: Registry, close: () => Promise<void> | void = () => {}): Promise<DistributionTarget> {
@@ -30,7 +31,9 @@ async function overDir(): Promise<DistributionTarget> {
 
 distributionConformance('the embedded server over a directory', overDir);
 
-distributionConformance('the embedded server over memory', async () => await served(new MemoryRegistry()));
+// Of the stores one is enough for a short run: what they have in common has tests of its own.
+if (isFullScale())
+  distributionConformance('the embedded server over memory', async () => await served(new MemoryRegistry()));
 
 distributionConformance('the embedded server in front of the client', async () => {
   const inner = await overDir();
