@@ -121,11 +121,11 @@ interface Native {
   layerCacheIsAwaited(handle: object, span: number): boolean;
   layerCacheStat(handle: object): {
     spans: number;
-    bytes: number;
     trailingZeros: number;
     complete: boolean;
     mending: boolean;
   };
+  layerCachePresentBytes(handle: object): number;
   layerCacheOnMiss(handle: object, handler: (spans: Uint32Array) => void): void;
   layerCacheOnTouch(handle: object, handler: (spans: Uint32Array, at: Float64Array) => void): void;
   layerCacheOnStall(handle: object, handler: (numbers: Float64Array, dropped: number) => void): void;
@@ -269,7 +269,7 @@ export class LayerCache {
 
   /** Stream bytes of the present spans. */
   get presentBytes(): number {
-    return this.#native.layerCacheStat(this.#handle).bytes;
+    return this.#native.layerCachePresentBytes(this.#handle);
   }
 
   /** Bytes of the stream past `streamSize`, all zeros; known once an open-ended last span was decoded. */

@@ -101,6 +101,28 @@ TEST(window_is_needed_and_used) {
   refused(input, span.end - span.start, SpanFailure::Inflate);
 }
 
+// Never bytes of another span, which the thread's inflater decoded before.
+TEST(a_shorter_window_does_or_is_refused) {
+  const Layer layer = index(member(material(1 << 20, 22)), 20'000);
+  int done = 0, refused = 0;
+  onEachBackend([&] {
+    check::Random random{23};
+    for (const Span& span : layer.spans) {
+      peel::DecodeInput input = inputOf(span);
+      const size_t size = random.below(2) == 0 ? random.below(200) : random.below(span.window.size());
+      input.window += span.window.size() - size;
+      input.windowSize = size;
+      const Decoded decoded = decode(input, span.end - span.start);
+      decoded.err == 0 ? done++ : refused++;
+      if (decoded.err != 0) continue;
+      CHECK(decoded.bytes == Bytes(layer.stream.begin() + static_cast<ptrdiff_t>(span.start),
+                                   layer.stream.begin() + static_cast<ptrdiff_t>(span.end)));
+    }
+  });
+  CHECK(done > 0);
+  CHECK(refused > 0);
+}
+
 TEST(wrong_size) {
   const Layer layer = index(member(material(1 << 20, 10)), 50'000);
   for (size_t i : {size_t{0}, size_t{4}, layer.spans.size() - 1}) {

@@ -124,11 +124,15 @@ Napi::Value stat(const Napi::CallbackInfo& info) {
   auto cache = layerCacheOf(info[0]);
   Napi::Object stat = Napi::Object::New(info.Env());
   stat.Set("spans", Napi::Number::New(info.Env(), cache->presentCount()));
-  stat.Set("bytes", Napi::Number::New(info.Env(), static_cast<double>(cache->presentBytes())));
   stat.Set("trailingZeros", Napi::Number::New(info.Env(), static_cast<double>(cache->trailingZeros())));
   stat.Set("complete", Napi::Boolean::New(info.Env(), cache->complete()));
   stat.Set("mending", Napi::Boolean::New(info.Env(), cache->mending()));
   return stat;
+}
+
+// (handle) -> number; looks at every span.
+Napi::Value presentBytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(layerCacheOf(info[0])->presentBytes()));
 }
 
 Napi::Value onMiss(const Napi::CallbackInfo& info) {
@@ -329,7 +333,7 @@ Napi::Value digest(const Napi::CallbackInfo& info) {
   auto cache = layerCacheOf(info[0]);
   auto job = std::make_shared<Job>();
   return JsLoop::of(info.Env())->run(
-      info.Env(), Pool::io(), [cache, job] { job->err = cache->digest(job->digest); },
+      info.Env(), Pool::hashing(), [cache, job] { job->err = cache->digest(job->digest); },
       [job](Napi::Env env) -> Napi::Value {
         if (job->err) throw errnoError(env, job->err, "digest");
         return Napi::Buffer<uint8_t>::Copy(env, job->digest.data(), job->digest.size());
@@ -450,6 +454,7 @@ void exportLayerCache(Napi::Env env, Napi::Object exports) {
       {"layerCacheIsPresent", isPresent},
       {"layerCacheIsAwaited", isAwaited},
       {"layerCacheStat", stat},
+      {"layerCachePresentBytes", presentBytes},
       {"layerCacheOnMiss", onMiss},
       {"layerCacheOnTouch", onTouch},
       {"layerCacheOnStall", onStall},

@@ -27,8 +27,16 @@ uint64_t merge(uint64_t hash, uint64_t lane) { return (hash ^ round(0, lane)) * 
 
 }  // namespace
 
-void Xxh64::stripe(const uint8_t* bytes) {
-  for (int i = 0; i < 4; i++) lanes_[i] = round(lanes_[i], load<uint64_t>(bytes + 8 * i));
+// The lanes are locals: bytes might alias members, and then each round would wait for the store of the one before.
+void Xxh64::stripes(const uint8_t* bytes, size_t count) {
+  uint64_t a = lanes_[0], b = lanes_[1], c = lanes_[2], d = lanes_[3];
+  for (; count > 0; count--, bytes += kStripe) {
+    a = round(a, load<uint64_t>(bytes));
+    b = round(b, load<uint64_t>(bytes + 8));
+    c = round(c, load<uint64_t>(bytes + 16));
+    d = round(d, load<uint64_t>(bytes + 24));
+  }
+  lanes_[0] = a, lanes_[1] = b, lanes_[2] = c, lanes_[3] = d;
 }
 
 void Xxh64::update(const uint8_t* bytes, size_t length) {
@@ -40,17 +48,17 @@ void Xxh64::update(const uint8_t* bytes, size_t length) {
     bytes += take;
     length -= take;
     if (restLength_ < sizeof rest_) return;
-    stripe(rest_);
+    stripes(rest_, 1);
     restLength_ = 0;
   }
-  for (; length >= 32; bytes += 32, length -= 32) stripe(bytes);
-  if (length > 0) std::memcpy(rest_, bytes, length);
-  restLength_ = length;
+  stripes(bytes, length / kStripe);
+  restLength_ = length % kStripe;
+  if (restLength_ > 0) std::memcpy(rest_, bytes + (length - restLength_), restLength_);
 }
 
 uint64_t Xxh64::digest() const {
   uint64_t hash = kPrime5;
-  if (total_ >= 32) {
+  if (total_ >= kStripe) {
     hash = std::rotl(lanes_[0], 1) + std::rotl(lanes_[1], 7) + std::rotl(lanes_[2], 12) + std::rotl(lanes_[3], 18);
     for (uint64_t lane : lanes_) hash = merge(hash, lane);
   }

@@ -12,11 +12,12 @@ class Xxh64 {
   uint64_t digest() const;
 
  private:
-  void stripe(const uint8_t* bytes);
+  static constexpr size_t kStripe = 32;
+  void stripes(const uint8_t* bytes, size_t count);
 
   uint64_t lanes_[4] = {0x60ea27eeadc0b5d6u, 0xc2b2ae3d27d4eb4fu, 0, 0x61c8864e7a143579u};
   uint64_t total_ = 0;
-  uint8_t rest_[32];
+  uint8_t rest_[kStripe];
   size_t restLength_ = 0;
 };
 

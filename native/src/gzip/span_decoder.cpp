@@ -26,6 +26,18 @@ uint8_t* outputBuffer() {
   return buffer.get();
 }
 
+// Of this thread, as making one costs as much as decoding some KiB. Nothing of what it did before counts after start().
+Inflater& threadInflater() {
+  static thread_local std::unique_ptr<Inflater> kept;
+  static thread_local InflateBackend made;
+  const InflateBackend wanted = inflateBackend();
+  if (!kept || made != wanted) {
+    kept = makeInflater(wanted);
+    made = wanted;
+  }
+  return *kept;
+}
+
 bool allZero(const uint8_t* bytes, size_t length) {
   return std::all_of(bytes, bytes + length, [](uint8_t byte) { return byte == 0; });
 }
@@ -72,7 +84,7 @@ class Output {
 class GzipSpan {
  public:
   GzipSpan(const DecodeInput& input, Output& output)
-      : input_(input), output_(output), inflater_(makeInflater(inflateBackend())) {}
+      : input_(input), output_(output), inflater_(threadInflater()) {}
 
   int decode() {
     if (input_.kind == SpanKind::GzipMember) {
@@ -80,7 +92,7 @@ class GzipSpan {
       if (int err = header(); err || ended_) return err;
     } else {
       if (input_.bits != 0 && input_.size == 0) return output_.bad(SpanFailure::Inflate);
-      inflater_->start(input_.data, input_.size, input_.bits, input_.window, input_.windowSize);
+      inflater_.start(input_.data, input_.size, input_.bits, input_.window, input_.windowSize);
     }
     while (!ended_) {
       if (int err = member()) return err;
@@ -108,7 +120,7 @@ class GzipSpan {
     uint8_t* const buffer = outputBuffer();
     for (;;) {
       size_t produced = 0;
-      const Inflater::Status status = inflater_->run(buffer, kOutput, produced);
+      const Inflater::Status status = inflater_.run(buffer, kOutput, produced);
       if (whole_) {
         crc_ = gzipCrc(crc_, buffer, produced);
         length_ += produced;
@@ -118,7 +130,7 @@ class GzipSpan {
         case Inflater::Status::More: break;
         case Inflater::Status::Bad: return output_.bad(SpanFailure::Inflate);
         case Inflater::Status::Starved: return input_.kind == SpanKind::GzipMember ? truncated() : cut();
-        case Inflater::Status::End: at_ += inflater_->consumed(); return 0;
+        case Inflater::Status::End: at_ += inflater_.consumed(); return 0;
       }
     }
   }
@@ -150,13 +162,13 @@ class GzipSpan {
     whole_ = true;
     crc_ = 0;
     length_ = 0;
-    inflater_->start(input_.data + at_, input_.size - at_, 0, nullptr, 0);
+    inflater_.start(input_.data + at_, input_.size - at_, 0, nullptr, 0);
     return 0;
   }
 
   const DecodeInput& input_;
   Output& output_;
-  std::unique_ptr<Inflater> inflater_;
+  Inflater& inflater_;
   size_t at_ = 0;  // of the input; inside a member: its first byte in this span
   bool ended_ = false;
   bool whole_ = false;  // the member began in this span

@@ -12,6 +12,8 @@
 namespace peel {
 namespace {
 
+constexpr int kYielding = 10;
+
 size_t processors() { return std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 16); }
 
 }  // namespace
@@ -23,12 +25,17 @@ Pool& Pool::cpu() {
 }
 
 Pool& Pool::background() {
-  static Pool* pool = new Pool(processors(), 10);
+  static Pool* pool = new Pool(processors(), kYielding);
   return *pool;
 }
 
 Pool& Pool::io() {
   static Pool* pool = new Pool(4, 0);
+  return *pool;
+}
+
+Pool& Pool::hashing() {
+  static Pool* pool = new Pool(2, kYielding);
   return *pool;
 }
 

@@ -8,13 +8,15 @@
 namespace peel {
 
 // Threads of our own, so that a burst of decoding never queues behind (or in front of) libuv's file system and DNS work.
-// Three of them exist: cpu() for work that is short and never waits for a disk on purpose, background() for such work that
-// nobody waits for, which leaves the processors to whoever wants them, and io() for reads and syncs.
+// Four of them exist: cpu() for work that is short and never waits for a disk on purpose, background() for such work that
+// nobody waits for, which leaves the processors to whoever wants them, io() for reads and syncs, and hashing() for what takes
+// long and leaves the processors to others as well: behind it nothing waits that a read may come to need.
 class Pool {
  public:
   static Pool& cpu();
   static Pool& background();
   static Pool& io();
+  static Pool& hashing();
 
   // Runs `job` on some thread of the pool, in the order of arrival. The job must not throw.
   void submit(std::function<void()> job);
