@@ -34,8 +34,9 @@ const char* phaseName(Supervisor::Phase phase) {
 }
 
 void Supervisor::start(int64_t nowNs) {
+  SpawnOptions options{s_.words, setting_.notify, setting_.watchdogNs / 1'000, -1, setting_.oomScore};
   const Fd log = pipes_.open();
-  const SpawnOptions options{s_.words, setting_.notify, setting_.watchdogNs / 1'000, log.get(), setting_.oomScore};
+  options.log = log.get();
   const pid_t pid = log.valid() ? spawnDaemon(options) : -errno;
   if (pid < 0) {
     s_.lastEnd = std::string("not started: ") + ::strerror(-pid);
