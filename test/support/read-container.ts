@@ -119,6 +119,7 @@ export class ReadContainer {
   /** Mount points that are left; none, unless something went wrong. */
   async close(): Promise<readonly string[]> {
     await Promise.all(this.#readers.map(async (reader) => await reader.end()));
+    await this.container.remove();
     return await this.world.close();
   }
 }
