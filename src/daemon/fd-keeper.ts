@@ -95,7 +95,7 @@ export class FdKeeper {
    */
   async storeAgain(): Promise<readonly string[]> {
     const refused: string[] = [];
-    for (const name of [...this.#kept.keys()])
+    for (const name of this.#kept.keys())
       await this.#turn.run(async () => {
         const kept = this.#kept.get(name);
         if (kept === undefined) return;
@@ -128,7 +128,7 @@ export class FdKeeper {
     this.#connection.close();
     for (const fd of this.#received.values()) closeSync(fd);
     this.#received.clear();
-    for (const name of [...this.#kept.keys()]) this.#forget(name);
+    for (const name of this.#kept.keys()) this.#forget(name);
   }
 
   async #put(name: string, { fd, dropWhenDead }: KeptCopy, signal?: AbortSignal): Promise<void> {

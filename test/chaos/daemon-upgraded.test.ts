@@ -109,7 +109,10 @@ describe.skipIf(!canMount).each(transports)('while containers read layers of the
       const adoptions = () => daemon.log.split('layers are served again').length;
       // Serves what it has taken over, and only then cannot start.
       const config = join(daemon.dir, 'broken.toml');
-      writeFileSync(config, `${readFileSync(daemon.configFile, 'utf8')}[metrics]\naddress = "${registry.front.host}"\n`);
+      writeFileSync(
+        config,
+        `${readFileSync(daemon.configFile, 'utf8')}[metrics]\naddress = "${registry.front.host}"\n`,
+      );
       const versions: readonly (readonly [timeout: string, command: readonly string[], adopts: number])[] = [
         ['30s', ['/bin/sh', '-c', 'exit 4'], 0],
         ['500ms', ['/bin/sh', '-c', 'exec sleep 600'], 0],

@@ -192,11 +192,11 @@ it('replaces the daemon by another version', async () => {
 const never = 'echo small words >&2; exec sleep 100';
 
 it.each<[string, string[], number, RegExp]>([
-  ['ends', small('words', 'exit=7'), 10_000, /ended before it was ready: exit code 7; the old version runs again$/],
-  ['lets another say that it is ready', small('child-ready', 'words', 'exit=0'), 10_000, /exit code 0; the old/],
+  ['ends', small('words', 'exit=7'), 60_000, /ended before it was ready: exit code 7; the old version runs again$/],
+  ['lets another say that it is ready', small('child-ready', 'words', 'exit=0'), 60_000, /exit code 0; the old/],
   ['is never ready', ['/bin/sh', '-c', never], 1_000, /was not ready within 1 s; the old version runs again$/],
   ['neither becomes ready nor ends', ['/bin/sh', '-c', `trap '' TERM; ${never}`], 1_000, /within 1 s; the old/],
-  ['is not there', ['/nowhere/peel'], 10_000, /exit code 127; the old version runs again$/],
+  ['is not there', ['/nowhere/peel'], 60_000, /exit code 127; the old version runs again$/],
 ])('takes back a version that %s', async (what, command, readyMs, wanted) => {
   const keeper = await keeperOf(['old', 'ready']);
   const first = await ready(keeper);

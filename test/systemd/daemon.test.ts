@@ -62,58 +62,62 @@ ls /run/peel/*.sock
 echo end
 `;
 
-it.skipIf(!canRunSystemd)('notifies, reloads, comes back after a crash and stops, and no read fails', async () => {
-  const lab = await ImageLab.start();
-  const members = Array.from({ length: 24 }, (_, i) => ({ path: `${i}`, data: randomBytes(200_000) }));
-  const pushed = await lab.push('1', [labLayer(tarOf(...members))]);
-  await lab.pushIndex(pushed, { spanSize: 64 << 10 });
-  const sums = members.map(({ path, data }) => [path, sha256(data).slice('sha256:'.length)]);
-  const box = Systemd.start({
-    units: {
-      'peel.socket': socket,
-      'peel.service': service.replace('/usr/bin/peel daemon', `${peel} daemon --config @DIR@/config.toml`),
-      'peel-keeper.service': keeper.replace('/usr/bin/peel', peel),
-      'steps.service': `[Unit]\nAfter=peel.service\n[Service]\nType=oneshot\nExecStart=/bin/sh @DIR@/steps @DIR@ ${pushed.reference}\nStandardOutput=truncate:@DIR@/out/steps\nStandardError=null\n`,
-    },
-    files: { steps, readers: `${JSON.stringify({ root: image, files: sums })}\n`, 'config.toml': quiet },
-    hidden: ['/var/lib'],
-  });
-  expect(await box.lines('out/steps')).toEqual([
-    expect.stringMatching(/^\S.* 0 active $/),
-    // One mount namespace, also with all that the daemon started.
-    '1',
-    'NoNewPrivs:\t1',
-    'Seccomp:\t2',
-    '600 /run/peel/control.sock',
-    '600 /run/peel/keeper.sock',
-    '600 /run/peel/snapshotter.sock',
-    '1',
-    'reload 0',
-    'same process',
-    expect.stringMatching(/^\S.* 1 active $/),
-    // The keeper, which has no rights, goes on through all of it.
-    'CapPrm:\t0000000000000000',
-    'CapBnd:\t0000000000000000',
-    'NoNewPrivs:\t1',
-    'Seccomp:\t2',
-    expect.stringMatching(/peel-keeper --socket \/run\/peel\/keeper.sock --capabilities \d+ $/),
-    'reload 0',
-    'restart 0',
-    '0',
-    'active',
-    '1',
-    'stop 0',
-    'active',
-    'success',
-    // Left for the next start.
-    '/run/peel/control.sock',
-    '/run/peel/keeper.sock',
-    '/run/peel/snapshotter.sock',
-  ]);
-  const report = (i: number) => JSON.parse(readFileSync(join(box.dir, `out/reader.${i}`), 'utf8')) as ReaderReport;
-  const { reads, failed, wrong, longest } = summed(readers.map(report));
-  const told = `${reads} files, ${failed.length} failed, ${wrong.length} wrong, longest pause ${Math.round(longest * 1000)} ms`;
-  console.info(`units: ${stops} × stopped and started, killed and restarted once: ${told}`);
-  expect([failed, wrong]).toEqual([[], []]);
-  expect(reads).toBeGreaterThan(100);
-}, 600_000);
+it.skipIf(!canRunSystemd)(
+  'notifies, reloads, comes back after a crash and stops, and no read fails',
+  async () => {
+    const lab = await ImageLab.start();
+    const members = Array.from({ length: 24 }, (_, i) => ({ path: `${i}`, data: randomBytes(200_000) }));
+    const pushed = await lab.push('1', [labLayer(tarOf(...members))]);
+    await lab.pushIndex(pushed, { spanSize: 64 << 10 });
+    const sums = members.map(({ path, data }) => [path, sha256(data).slice('sha256:'.length)]);
+    const box = Systemd.start({
+      units: {
+        'peel.socket': socket,
+        'peel.service': service.replace('/usr/bin/peel daemon', `${peel} daemon --config @DIR@/config.toml`),
+        'peel-keeper.service': keeper.replace('/usr/bin/peel', peel),
+        'steps.service': `[Unit]\nAfter=peel.service\n[Service]\nType=oneshot\nExecStart=/bin/sh @DIR@/steps @DIR@ ${pushed.reference}\nStandardOutput=truncate:@DIR@/out/steps\nStandardError=null\n`,
+      },
+      files: { steps, readers: `${JSON.stringify({ root: image, files: sums })}\n`, 'config.toml': quiet },
+      hidden: ['/var/lib'],
+    });
+    expect(await box.lines('out/steps')).toEqual([
+      expect.stringMatching(/^\S.* 0 active $/),
+      // One mount namespace, also with all that the daemon started.
+      '1',
+      'NoNewPrivs:\t1',
+      'Seccomp:\t2',
+      '600 /run/peel/control.sock',
+      '600 /run/peel/keeper.sock',
+      '600 /run/peel/snapshotter.sock',
+      '1',
+      'reload 0',
+      'same process',
+      expect.stringMatching(/^\S.* 1 active $/),
+      // The keeper, which has no rights, goes on through all of it.
+      'CapPrm:\t0000000000000000',
+      'CapBnd:\t0000000000000000',
+      'NoNewPrivs:\t1',
+      'Seccomp:\t2',
+      expect.stringMatching(/peel-keeper --socket \/run\/peel\/keeper.sock --capabilities \d+ $/),
+      'reload 0',
+      'restart 0',
+      '0',
+      'active',
+      '1',
+      'stop 0',
+      'active',
+      'success',
+      // Left for the next start.
+      '/run/peel/control.sock',
+      '/run/peel/keeper.sock',
+      '/run/peel/snapshotter.sock',
+    ]);
+    const report = (i: number) => JSON.parse(readFileSync(join(box.dir, `out/reader.${i}`), 'utf8')) as ReaderReport;
+    const { reads, failed, wrong, longest } = summed(readers.map(report));
+    const told = `${reads} files, ${failed.length} failed, ${wrong.length} wrong, longest pause ${Math.round(longest * 1000)} ms`;
+    console.info(`units: ${stops} × stopped and started, killed and restarted once: ${told}`);
+    expect([failed, wrong]).toEqual([[], []]);
+    expect(reads).toBeGreaterThan(100);
+  },
+  600_000,
+);
