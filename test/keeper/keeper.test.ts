@@ -330,13 +330,14 @@ describe('a client', () => {
   it('gives everything again to a keeper that is started anew', async () => {
     const dir = tempDir();
     const { reader, writer } = await openPipe();
-    const { fd, ino } = openFile();
-    const inodes = { looked: fstatSync(writer).ino, not: ino };
+    const { fd } = openFile();
+    const { ino } = fstatSync(writer);
+    const inodes = { looked: ino, not: ino };
     let keeper = await KeeperProcess.start({ dir });
     const giver = await keeper.client();
     await giver.store('looked', fd, { dropWhenDead: false });
     await giver.store('looked', writer);
-    await giver.store('not', fd, { dropWhenDead: false });
+    await giver.store('not', writer, { dropWhenDead: false });
     await giver.store('removed', fd);
     await giver.remove('removed');
     closeSync(writer);
