@@ -205,6 +205,7 @@ describe.skipIf(!canMount)('a mount of a daemon that is replaced', () => {
     const place = await Place.make();
     const dir = await place.daemon.mount(place.image.reference, { transport: 'kernel' });
     const release = place.hold();
+    place.lab.front.forget();
     const reader = spawn('cat', [join(dir, 'tail')], { stdio: 'ignore' });
     await until(() => place.lab.front.seen('/blobs/').length > 0);
     reader.kill('SIGKILL');
