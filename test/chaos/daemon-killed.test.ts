@@ -11,11 +11,11 @@ import { canMount } from '../support/peel-node.ts';
 import { ReadContainer } from '../support/read-container.ts';
 
 const times = {
-  'SIGKILL of the daemon': rounds(100, 5, 0.05),
-  'SIGTERM of the daemon': rounds(100, 2, 0.02),
-  'a new program of the keeper': rounds(100, 3, 0.03),
-  'SIGTERM of the keeper, then of the daemon': rounds(100, 2, 0.02),
-  'SIGKILL of containerd': rounds(100, 2, 0.02),
+  'SIGKILL of the daemon': rounds(100, 3, 0.03),
+  'SIGTERM of the daemon': rounds(100, 1, 0.01),
+  'a new program of the keeper': rounds(100, 2, 0.02),
+  'SIGTERM of the keeper, then of the daemon': rounds(100, 1, 0.01),
+  'SIGKILL of containerd': rounds(100, 1, 0.01),
 };
 const longMs = 1_800_000;
 

@@ -11,12 +11,12 @@ import { ReadContainer } from '../support/read-container.ts';
 import { peelMain } from '../support/run.ts';
 
 const times = {
-  'SIGKILL of the daemon': rounds(100, 2, 0.02),
+  'SIGKILL of the daemon': rounds(100, 1, 0.01),
   // Takes as long as the watchdog, which must not be short where processors are busy.
   'SIGSTOP of the daemon': isFullScale() ? 10 : 0,
-  'a new program of the keeper': rounds(100, 2, 0.02),
+  'a new program of the keeper': rounds(100, 1, 0.01),
   'SIGKILL of the keeper': rounds(25, 1, 0.01),
-  'peel upgrade': rounds(100, 2, 0.02),
+  'peel upgrade': rounds(100, 1, 0.01),
   'peel upgrade to a version that is taken back': rounds(100, 3, 0.03),
 };
 const longMs = 1_800_000;

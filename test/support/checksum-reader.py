@@ -64,9 +64,10 @@ def check(path, expected):
 begin()
 if once:
     for path, expected in files:
+        check(path, expected)
+        # However soon it is to end, it has read something.
         if ended():
             break
-        check(path, expected)
 else:
     while not ended():
         check(*random.choice(files))
