@@ -18,6 +18,7 @@ import { Deferred } from '../util/deferred.ts';
 import { lockDaemon } from './daemon-lock.ts';
 import { DaemonError } from './errors.ts';
 import { FdKeeper } from './fd-keeper.ts';
+import { KeeperReturn } from './keeper-return.ts';
 import { openNodeStore } from './node-store.ts';
 import type { Downloads, NodeStore } from './node-store.ts';
 
@@ -65,6 +66,10 @@ export async function doFirstThings({ config, environment, log, signal }: FirstT
     opened.push(() => lock[Symbol.dispose]());
     const fds = await connectKeeper(config, log, signal);
     opened.push(() => fds?.close());
+    if (fds !== undefined) {
+      const returned = new KeeperReturn({ socket: socketPaths(config).keeper, fds, log });
+      opened.push(async () => await returned.close());
+    }
     const threads = new IndexThreads({ keepMs: keepThreadMs });
     opened.push(async () => await threads.close());
     const store = await openNodeStore({

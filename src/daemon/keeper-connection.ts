@@ -13,7 +13,14 @@ export interface KeeperAnswer {
   /** Of the message that says how it went. */
   readonly lines: KeeperLines;
   /** Whoever asked owns their fds. */
-  readonly fds: readonly { readonly name: string; readonly fd: number }[];
+  readonly fds: readonly SentFd[];
+}
+
+export interface SentFd {
+  readonly name: string;
+  readonly fd: number;
+  /** The keeper drops it once it is of no use to anybody. */
+  readonly dropWhenDead: boolean;
 }
 
 export interface AskOptions {
@@ -93,15 +100,17 @@ function textOf(request: KeeperLines): string {
 }
 
 function answerOf(answers: readonly FdAnswer[]): KeeperAnswer {
-  const fds = answers.flatMap(({ text, fd }) =>
-    fd === undefined ? [] : [{ name: valueOf(linesOf(text), 'FDNAME') ?? '', fd }],
-  );
+  const fds = answers.flatMap(({ text, fd }) => (fd === undefined ? [] : [sentFd(linesOf(text), fd)]));
   const lines = linesOf(answers.at(-1)?.text ?? '');
   const error = valueOf(lines, 'ERROR');
   if (error !== undefined)
     throw new DaemonError('ERR_KEEPER_REFUSED', `keeper: ${error}`, { log: valuesOf(lines, 'LOG') });
   if (valueOf(lines, 'OK') !== '1') throw new DaemonError('ERR_KEEPER_ANSWER', 'keeper: an answer that is none');
   return { lines, fds };
+}
+
+function sentFd(lines: KeeperLines, fd: number): SentFd {
+  return { name: valueOf(lines, 'FDNAME') ?? '', fd, dropWhenDead: valueOf(lines, 'FDPOLL') !== '0' };
 }
 
 export function valuesOf(lines: KeeperLines, key: string): readonly string[] {

@@ -19,12 +19,18 @@ export interface FdExchange {
 /** What native/src/binding/fd_messages.cpp exports. */
 interface Native {
   fdMessagesConnect(path: string): number;
+  fdMessagesCopy(fd: number): number;
   fdMessagesDisconnect(socket: number): void;
   fdMessagesExchange(socket: number, request: string, fd: number, timeoutMs: number): Promise<[string, number][]>;
 }
 
 const native = (): Native => addon() as Native;
 const maxBytes = 65_536;
+
+/** Another fd of the same open file, close-on-exec. The caller closes it. Throws EBADF, EMFILE. */
+export function copyFd(fd: number): number {
+  return native().fdMessagesCopy(fd);
+}
 
 /** One connection. Requests are made one after the other; after one that failed the connection is of no use. */
 export class FdConnection {

@@ -201,6 +201,26 @@ describe.skipIf(!canMount)('a mount of a daemon that is replaced', () => {
     expect(sumIn(await reading(join(other, 'tail')))).toBe(sha256(tail));
   });
 
+  it('that is unmounted while bytes are on their way does not keep the daemon from ending', async () => {
+    const place = await Place.make();
+    const dir = await place.daemon.mount(place.image.reference, { transport: 'kernel' });
+    const release = place.hold();
+    place.lab.front.forget();
+    const reader = spawn('cat', [join(dir, 'tail')], { stdio: 'ignore' });
+    await until(() => place.lab.front.seen('/blobs/').length > 0);
+    reader.kill('SIGKILL');
+    await once(reader, 'close');
+    // The kernel waits for the bytes that nobody wants any more.
+    const unmounting = place.daemon.unmount(dir).catch(() => 'the daemon has ended');
+    await until(() => mountIds(dir).length === 0);
+    await delay(100);
+    expect(await Promise.race([place.daemon.end('SIGKILL'), delay(10_000, 'it does not end')])).toBe('SIGKILL');
+    expect(await unmounting).toBe('the daemon has ended');
+    release();
+    await place.restart('SIGKILL');
+    await until(async () => !(await place.keeper.kept()).includes('fuse'));
+  });
+
   it('is asked for by somebody who waits instead of being refused', async () => {
     const place = await Place.make();
     let answer: Promise<number | undefined> | undefined;

@@ -84,7 +84,7 @@ it('upgrades the daemon, and takes back a version that does not become ready', a
   expect(await node.peel(['upgrade', '--to', next, 'x'])).toMatchObject({ code: 2 });
   expect((await status())?.daemon?.pid).toBe(third?.daemon?.pid);
 
-  const gone = once(child, 'exit');
+  const gone = once(child, 'close');
   child.kill('SIGTERM');
   expect(await gone).toEqual([0, null]);
   expect(log()).toMatch(/"msg":"daemon stops"/);

@@ -15,12 +15,14 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { FdKeeper } from '../../src/daemon/fd-keeper.ts';
+import { KeeperReturn } from '../../src/daemon/keeper-return.ts';
 import { executeKeeper } from '../../src/daemon/keeper-status.ts';
 import { FdConnection } from '../../src/native/fd-messages.ts';
 import { keeperProgram } from '../../src/native/keeper-program.ts';
 import { newFuseMount } from '../../src/native/mounts.ts';
+import { silentLog } from '../../src/observe/log.ts';
 import { rounds } from '../support/fixtures.ts';
 import { KeeperProcess, sanitizedKeeper } from '../support/keeper-process.ts';
 import { canMount } from '../support/peel-node.ts';
@@ -166,7 +168,7 @@ describe.each([
     expect(Object.keys(await kept(keeper))).toEqual(['not looked at']);
     await expect(client.store('again', writer)).rejects.toMatchObject({ code: 'ERR_KEEPER_REFUSED' });
     closeSync(writer);
-    expect(keeper.log).toContain('looked at is of no use any more');
+    await vi.waitFor(() => expect(keeper.log).toContain('looked at is of no use any more'), 5_000);
   });
 
   it.skipIf(!canMount)('keeps a FUSE connection for as long as it is mounted', async () => {
@@ -272,7 +274,7 @@ describe.each([
     const first = await startKeeper();
     const dir = join(first.socket, '..');
     const second = KeeperProcess.begin({ program: program(), dir });
-    await once(second.child, 'exit');
+    await once(second.child, 'close');
     expect([second.child.exitCode, second.log]).toEqual([1, expect.stringContaining('another keeper serves')]);
     expect((await first.status()).pid).toBe(first.pid);
     await first.end('SIGKILL');
@@ -323,6 +325,36 @@ describe.each([
 describe('a client', () => {
   it('finds no keeper where none is', async () => {
     expect(await FdKeeper.connect({ socket: join(tempDir(), 'none') })).toBeUndefined();
+  });
+
+  it('gives everything again to a keeper that is started anew', async () => {
+    const dir = tempDir();
+    const { reader, writer } = await openPipe();
+    const { fd } = openFile();
+    const { ino } = fstatSync(writer);
+    const inodes = { looked: ino, not: ino };
+    let keeper = await KeeperProcess.start({ dir });
+    const giver = await keeper.client();
+    await giver.store('looked', fd, { dropWhenDead: false });
+    await giver.store('looked', writer);
+    await giver.store('not', writer, { dropWhenDead: false });
+    await giver.store('removed', fd);
+    await giver.remove('removed');
+    closeSync(writer);
+    // Also one that has got everything from the keeper.
+    for (const client of [giver, await keeper.client()]) {
+      const returned = new KeeperReturn({ socket: keeper.socket, fds: client, log: silentLog() });
+      for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+        await keeper.end(signal);
+        keeper = await KeeperProcess.start({ dir });
+        await keeper.becomes(({ fds }) => fds === 2);
+        expect(await kept(keeper)).toEqual(inodes);
+      }
+      await returned.close();
+    }
+    giver.close();
+    closeSync(reader);
+    expect(Object.keys(await kept(keeper))).toEqual(['not']);
   });
 
   it('gives up when it is told to, or when the keeper does not answer', async () => {

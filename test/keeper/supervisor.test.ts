@@ -38,7 +38,7 @@ async function upgradeTo(keeper: KeeperProcess, words: readonly string[], readyM
 
 it('starts a daemon again when it ends, with what it needs and nothing else', async () => {
   const keeper = await keeperOf(['files', 'environment', 'rights', 'ready'], {
-    env: { WATCHDOG_USEC: '5', LISTEN_FDS: '1', LISTEN_PID: '1' },
+    env: { LISTEN_FDS: '1', LISTEN_PID: '1' },
   });
   const file = join(tempDir(), 'kept');
   writeFileSync(file, '');
@@ -56,10 +56,13 @@ it('starts a daemon again when it ends, with what it needs and nothing else', as
   const client = await keeper.client();
   expect(fstatSync(client.received.get('kept') ?? -1).ino).toBe(fstatSync(fd).ino);
   // Neither what is kept nor a socket of the keeper.
+  await said(keeper, /(^small rights [^]*){2}/m);
   expect(keeper.log.match(/^small files .*/gm)).toEqual(
     Array(2).fill(expect.stringMatching(/^small files null null pipe$/)),
   );
-  expect(keeper.log.match(/^small environment .*/gm)).toEqual(Array(2).fill('small environment NOTIFY_SOCKET'));
+  expect(keeper.log.match(/^small environment .*/gm)).toEqual(
+    Array(2).fill('small environment NOTIFY_SOCKET WATCHDOG_USEC=60000000'),
+  );
   const own = /^CapEff:\s*(\w+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
   expect(keeper.log).toContain(`small rights ${own}\n`);
 });
@@ -85,31 +88,57 @@ it('believes nobody but the daemon that it is ready', async () => {
   expect((await keeper.status()).daemon?.phase).toBe('starting');
 });
 
-it('passes on SIGHUP, ends with the daemon, and tells its own manager what concerns it', async () => {
+/** The datagrams that a service manager has got. */
+async function manager() {
   const socket = join(tempDir(), 'manager');
   const { child } = await start('python3', [notifyScript, socket], /ready/);
-  let told = '';
-  child.stdout?.on('data', (chunk: Buffer) => (told += chunk.toString()));
-  const keeper = await keeperOf(['ready'], { env: { NOTIFY_SOCKET: socket } });
+  let text = '';
+  child.stdout?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  const told = () => text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as string]));
+  return { socket, told };
+}
+
+it('kills a daemon that gives no sign of life, and gives its own manager some', async () => {
+  const { socket, told } = await manager();
+  const began = performance.now();
+  const keeper = await keeperOf(['environment', 'beating', 'ready'], {
+    env: { NOTIFY_SOCKET: socket, WATCHDOG_USEC: '600000' },
+  });
+  const first = await ready(keeper);
+  await delay(1_300);
+  expect((await keeper.status()).daemon).toMatchObject({ pid: first, restarts: 0 });
+  // Its own, and none of the daemon's, which are many more.
+  const signs = told().filter((text) => text === 'WATCHDOG=1').length;
+  expect(signs).toBeGreaterThan(2);
+  expect(signs).toBeLessThan((performance.now() - began) / 300 + 2);
+  process.kill(first, 'SIGSTOP');
+  const second = await ready(keeper, first);
+  expect((await keeper.status()).daemon).toMatchObject({ restarts: 1, lastEnd: 'killed by signal 9' });
+  expect(keeper.log).toContain('the daemon has given no sign of life for 600 ms and is killed');
+  expect(keeper.log).toContain('small environment NOTIFY_SOCKET WATCHDOG_USEC=600000\n');
+  // A new program of the keeper goes on with it.
+  process.kill(second, 'SIGSTOP');
+  process.kill(keeper.pid, 'SIGUSR2');
+  await keeper.becomes(({ executions }) => executions === 1);
+  await ready(keeper, second);
+  expect((await keeper.status()).daemon).toMatchObject({ restarts: 2, lastEnd: 'killed by signal 9' });
+});
+
+it('passes on SIGHUP, ends with the daemon, and tells its own manager what concerns it', async () => {
+  const { socket, told } = await manager();
+  const keeper = await keeperOf(['ready'], { env: { NOTIFY_SOCKET: socket, WATCHDOG_USEC: '5', WATCHDOG_PID: '1' } });
   await ready(keeper);
   process.kill(keeper.pid, 'SIGHUP');
   await said(keeper, /^small got SIGHUP/m);
   expect(await keeper.end()).toBe(0);
   expect(keeper.log).toMatch(/^small got SIGTERM/m);
-  await expect
-    .poll(() =>
-      told
-        .trim()
-        .split('\n')
-        .map((line) => JSON.parse(line) as string),
-    )
-    .toEqual(['READY=1\nSTATUS=well', 'STOPPING=1']);
+  await expect.poll(told).toEqual(['READY=1\nSTATUS=well', 'STOPPING=1']);
 });
 
 it('kills a daemon that does not end at the second signal', async () => {
   const keeper = await keeperOf(['deaf', 'ready']);
   await ready(keeper);
-  const gone = once(keeper.child, 'exit');
+  const gone = once(keeper.child, 'close');
   process.kill(keeper.pid, 'SIGTERM');
   await said(keeper, /keeper|small/);
   await keeper.becomes(({ daemon }) => daemon?.phase === 'ending');
@@ -153,12 +182,9 @@ it('replaces the daemon by another version', async () => {
   // It is the version from now on.
   process.kill(daemon?.pid ?? 0, 'SIGKILL');
   await ready(keeper, daemon?.pid);
-  expect(keeper.log.match(/^small (old|new|got SIGTERM)/gm)).toEqual([
-    'small old',
-    'small got SIGTERM',
-    'small new',
-    'small new',
-  ]);
+  await expect
+    .poll(() => keeper.log.match(/^small (old|new|got SIGTERM)/gm))
+    .toEqual(['small old', 'small got SIGTERM', 'small new', 'small new']);
   // And the same once more.
   expect(await upgradeTo(keeper, [])).toMatchObject({ pid: expect.any(Number) });
 });
@@ -166,11 +192,11 @@ it('replaces the daemon by another version', async () => {
 const never = 'echo small words >&2; exec sleep 100';
 
 it.each<[string, string[], number, RegExp]>([
-  ['ends', small('words', 'exit=7'), 10_000, /ended before it was ready: exit code 7; the old version runs again$/],
-  ['lets another say that it is ready', small('child-ready', 'words', 'exit=0'), 10_000, /exit code 0; the old/],
+  ['ends', small('words', 'exit=7'), 60_000, /ended before it was ready: exit code 7; the old version runs again$/],
+  ['lets another say that it is ready', small('child-ready', 'words', 'exit=0'), 60_000, /exit code 0; the old/],
   ['is never ready', ['/bin/sh', '-c', never], 1_000, /was not ready within 1 s; the old version runs again$/],
   ['neither becomes ready nor ends', ['/bin/sh', '-c', `trap '' TERM; ${never}`], 1_000, /within 1 s; the old/],
-  ['is not there', ['/nowhere/peel'], 10_000, /exit code 127; the old version runs again$/],
+  ['is not there', ['/nowhere/peel'], 60_000, /exit code 127; the old version runs again$/],
 ])('takes back a version that %s', async (what, command, readyMs, wanted) => {
   const keeper = await keeperOf(['old', 'ready']);
   const first = await ready(keeper);

@@ -2,7 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 
-const script = new URL('checksum-reader.py', import.meta.url).pathname;
+/** The program of `ChecksumReader`, for who starts it elsewhere. */
+export const checksumReader = new URL('checksum-reader.py', import.meta.url).pathname;
 
 export interface ReaderSetting {
   /** Directory that the paths are below. */
@@ -18,23 +19,38 @@ export interface ReaderReport {
   readonly bytes: number;
   readonly failed: readonly string[];
   readonly wrong: readonly string[];
-  /** Seconds that one read(2) took at most. */
+  /** Seconds that one open(2) or read(2) took at most. */
   readonly longest: number;
 }
 
 /** One process. It never is the one that serves. */
 export class ChecksumReader {
   readonly #child: ChildProcess;
-  readonly #gone: Promise<unknown>;
+  readonly #gone: Promise<void>;
+  #isGone = false;
   #out = '';
+  /** Reports that were taken from the output. */
+  #taken = 0;
 
   constructor(setting: ReaderSetting) {
-    this.#child = spawn('python3', [script], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#child = spawn('python3', [checksumReader], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#child.stdout?.on('data', (chunk: Buffer) => (this.#out += chunk.toString()));
-    this.#gone = once(this.#child, 'close');
+    this.#gone = once(this.#child, 'close').then(() => void (this.#isGone = true));
     // One that has read everything reads no more.
     this.#child.stdin?.on('error', () => undefined);
     this.#child.stdin?.write(`${JSON.stringify(setting)}\n`);
+  }
+
+  /** What it has read since the report before, after the file that it reads. Rejects when it has ended. */
+  async report(): Promise<ReaderReport> {
+    const taken = this.#taken++;
+    this.#child.stdin?.write('\n');
+    for (;;) {
+      const line = this.#out.split('\n').slice(0, -1)[taken];
+      if (line !== undefined) return JSON.parse(line) as ReaderReport;
+      if (this.#isGone) throw new Error('the reader has ended');
+      await Promise.race([this.#gone, once(this.#child.stdout as NodeJS.ReadableStream & NodeJS.EventEmitter, 'data')]);
+    }
   }
 
   /** Ends it after the file that it reads. */
@@ -43,10 +59,10 @@ export class ChecksumReader {
     return await this.done();
   }
 
-  /** Waits for it to have read everything. */
+  /** Waits for it to have read everything. What was not in a report before. */
   async done(): Promise<ReaderReport> {
     await this.#gone;
-    return JSON.parse(this.#out) as ReaderReport;
+    return JSON.parse(this.#out.trimEnd().split('\n').at(-1) ?? '') as ReaderReport;
   }
 }
 

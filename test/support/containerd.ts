@@ -1,6 +1,6 @@
 // A containerd of one test: everything it has lies in one folder, and it is gone with all it started.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -84,7 +84,8 @@ export class Containerd {
     closeSync(log);
     this.#child = child;
     for (let tries = 0; tries < 400 && child.exitCode === null; tries += 1) {
-      if ((await this.#run(['version'])).code === 0) return;
+      // Asked only when it may answer: each question is a process.
+      if (existsSync(this.socket) && (await this.#run(['version'])).code === 0) return;
       await delay(25);
     }
     throw new Error(`containerd did not start:\n${this.log}`);
@@ -95,6 +96,13 @@ export class Containerd {
     this.#cri?.close();
     this.#cri = undefined;
     if (this.#child !== undefined) await stop(this.#child);
+  }
+
+  /** The same without a chance to put anything in order. */
+  async kill(): Promise<void> {
+    this.#child?.kill('SIGKILL');
+    await this.stop();
+    rmSync(this.socket, { force: true });
   }
 
   /** Output of `ctr` in the namespace `default`. */

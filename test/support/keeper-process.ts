@@ -9,6 +9,7 @@ import { FdKeeper } from '../../src/daemon/fd-keeper.ts';
 import { keeperStatus } from '../../src/daemon/keeper-status.ts';
 import type { KeeperStatus } from '../../src/daemon/keeper-status.ts';
 import { keeperProgram } from '../../src/native/keeper-program.ts';
+import { keeperBecomes } from './keeper-becomes.ts';
 import { runOk } from './run.ts';
 import { tempDir } from './tmp.ts';
 
@@ -95,12 +96,9 @@ export class KeeperProcess {
 
   /** The status, once it is as `wanted` says. */
   async becomes(wanted: (status: KeeperStatus) => boolean): Promise<KeeperStatus> {
-    for (let tries = 0; tries < 1000; tries += 1) {
-      const status = await this.status();
-      if (wanted(status)) return status;
-      await delay(10);
-    }
-    throw new Error(`the keeper does not become what it should: ${JSON.stringify(await this.status())}\n${this.log}`);
+    return await keeperBecomes(this.socket, wanted).catch((error: unknown) => {
+      throw new Error(`${String(error)}\n${this.log}`);
+    });
   }
 
   /** How many files it has open, once it has seen that earlier clients are gone. */
@@ -126,10 +124,10 @@ export class KeeperProcess {
     );
   }
 
-  /** Resolves with its exit code, or the signal that ended it. */
+  /** Resolves with its exit code, or the signal that ended it, when all that it wrote is in the log. */
   async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | NodeJS.Signals | null> {
     if (this.child.exitCode === null && this.child.signalCode === null) {
-      const gone = once(this.child, 'exit');
+      const gone = once(this.child, 'close');
       this.child.kill(signal);
       await gone;
     }

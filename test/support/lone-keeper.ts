@@ -1,5 +1,6 @@
 // `peel keeper --alone` of one test: the process that keeps file descriptors while daemons come and go.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -33,6 +34,14 @@ export class LoneKeeper {
     const names = [...(client?.received.keys() ?? [])].map((name) => name.replace(/-[^-]*$/, ''));
     client?.close();
     return names.sort();
+  }
+
+  /** Resolves when it is gone. */
+  async end(signal: NodeJS.Signals): Promise<void> {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const gone = once(this.child, 'exit');
+    this.child.kill(signal);
+    await gone;
   }
 
   kill(): void {

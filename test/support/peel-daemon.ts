@@ -53,6 +53,7 @@ export class PeelDaemon {
     return path.join(this.dir, 'certs.d');
   }
 
+  /** Of what `start` started. */
   get pid(): number {
     return this.#child?.pid ?? 0;
   }
@@ -67,16 +68,28 @@ export class PeelDaemon {
     return { name: 'peel', socket: this.socket, root: this.root };
   }
 
-  /** A process that keeps file descriptors, until `close`. */
+  /** A process that keeps file descriptors, until `close`. Once more, after it has ended. */
   async startKeeper(): Promise<LoneKeeper> {
     this.#keeper = await LoneKeeper.start(this.runDir, this.configFile, this.env);
     return this.#keeper;
   }
 
-  /** Resolves when it serves. Once more, after it has ended, over the same state. */
-  async start(): Promise<void> {
+  async stopKeeper(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    await this.#keeper?.end(signal);
+  }
+
+  /** Where it is asked what it keeps. */
+  get keeperSocket(): string {
+    return path.join(this.runDir, 'keeper.sock');
+  }
+
+  /**
+   * Resolves when it serves. Once more, after it has ended, over the same state. As `keeper` it is the parent of the process that serves,
+   * and stopped with it.
+   */
+  async start(verb: 'daemon' | 'keeper' = 'daemon'): Promise<void> {
     const log = openSync(path.join(this.dir, 'log'), 'a');
-    const args = [peelMain, 'daemon', '--config', this.configFile];
+    const args = [peelMain, verb, '--config', this.configFile];
     const child = spawn(process.execPath, args, { stdio: ['ignore', log, log], env: { ...process.env, ...this.env } });
     closeSync(log);
     this.#child = child;

@@ -3,6 +3,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 
@@ -14,6 +15,12 @@ def notify(text):
     client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     client.connect(os.environ["NOTIFY_SOCKET"])
     client.send(text.encode())
+
+
+def beat():
+    while True:
+        notify("WATCHDOG=1")
+        time.sleep(0.05)
 
 
 def on_signal(number, _):
@@ -38,9 +45,11 @@ for word in sys.argv[1:]:
         found = {fd: os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
         say("files", *(os.path.basename(path).split(":")[0] for fd, path in sorted(found.items()) if os.path.exists(f"/proc/self/fd/{fd}")))
     elif word == "environment":
-        say("environment", *sorted(name for name in os.environ if name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID")))
+        say("environment", *sorted(name for name in os.environ if name in ("NOTIFY_SOCKET", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")), "WATCHDOG_USEC=" + os.environ["WATCHDOG_USEC"])
     elif word == "rights":
         say("rights", next(line.split()[1] for line in open("/proc/self/status") if line.startswith("CapEff")))
+    elif word == "beating":
+        threading.Thread(target=beat, daemon=True).start()
     elif word == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     elif word.startswith("exit="):

@@ -14,8 +14,10 @@ export interface WorldOptions {
   readonly config?: ((containerd: Containerd, daemon: PeelDaemon) => readonly string[]) | undefined;
   /** Lines of its table `unpack`, behind the address of containerd. */
   readonly unpack?: readonly string[] | undefined;
-  /** The daemon's file descriptors outlive it. */
-  readonly keeper?: boolean | undefined;
+  /** The daemon's file descriptors outlive it: with a keeper of their own, or with one that is its parent. */
+  readonly keeper?: 'alone' | 'parent' | undefined;
+  /** Of the daemon, and of a keeper that is its parent. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
   /** What the registry has, at a folder of its own. */
   readonly store?: ((dir: string) => Promise<Registry>) | undefined;
 }
@@ -39,15 +41,15 @@ export class SnapshotterWorld {
     this.containerd = containerd;
   }
 
-  static async start({ config, unpack, keeper, store }: WorldOptions = {}): Promise<SnapshotterWorld> {
+  static async start({ config, unpack, keeper, env, store }: WorldOptions = {}): Promise<SnapshotterWorld> {
     const registry = await TestRegistry.start(store);
-    const daemon = new PeelDaemon();
+    const daemon = new PeelDaemon({ env });
     const containerd = await Containerd.start({ containers: true, proxy: daemon.proxy });
     const world = new SnapshotterWorld(registry, daemon, containerd);
     try {
       world.configure(config?.(containerd, daemon), unpack);
-      if (keeper === true) await daemon.startKeeper();
-      await daemon.start();
+      if (keeper === 'alone') await daemon.startKeeper();
+      await daemon.start(keeper === 'parent' ? 'keeper' : 'daemon');
     } catch (error) {
       await world.close();
       throw error;

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { capabilityNumbers } from '../support/capability-numbers.ts';
 import type { Finding } from '../../src/cli/doctor/checks.ts';
-import { peelMain, run } from '../support/run.ts';
+import { peelMain, run, runOk } from '../support/run.ts';
 import { canRunSystemd, Systemd } from '../support/systemd.ts';
 import { tempDir } from '../support/tmp.ts';
 import { unitSettings } from '../support/unit-file.ts';
@@ -154,6 +154,25 @@ describe('systemd-analyze verify', () => {
 
   it('would complain about the keeper as well', async () => {
     expect(await verify(service, keeper.replace('RefuseManualStop', 'RefuseManualStopp'))).not.toBe('');
+  });
+});
+
+/** What systemd thinks of what a unit could do to the machine: 0, nothing, to 10. */
+async function exposure(name: string, text: string): Promise<number> {
+  const file = path.join(tempDir(), name);
+  writeFileSync(file, text.replaceAll('/usr/bin/peel', '/bin/true'));
+  const out = await runOk('systemd-analyze', ['security', '--offline=true', '--no-pager', file]);
+  return Number(/Overall exposure level for \S+: ([\d.]+)/.exec(out)?.[1]);
+}
+
+describe('systemd-analyze security', () => {
+  it.each([
+    ['peel-keeper.service', keeper, 3.8],
+    ['peel.service', service, 5],
+  ] as const)('finds %s as little exposed as it can be without a mount namespace', async (name, text, most) => {
+    expect(await exposure(name, text)).toBeLessThanOrEqual(most);
+    for (const key of ['CapabilityBoundingSet', 'SystemCallFilter'])
+      expect(await exposure(name, text.replace(new RegExp(`^${key}=.*$`, 'gm'), '')), key).toBeGreaterThan(most);
   });
 });
 

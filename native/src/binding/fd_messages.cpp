@@ -34,6 +34,11 @@ Fd duplicate(Napi::Env env, int fd) {
   return copy;
 }
 
+// (fd) -> fd
+Napi::Value copy(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), duplicate(info.Env(), intArg(info[0])).release());
+}
+
 // (socket, request, fd or -1, timeoutMs) -> Promise<[text, fd or -1][]>: the answers, of which the last has no fd
 Napi::Value exchange(const Napi::CallbackInfo& info) {
   struct State {
@@ -73,6 +78,7 @@ Napi::Value exchange(const Napi::CallbackInfo& info) {
 
 void exportFdMessages(Napi::Env env, Napi::Object exports) {
   exports.Set("fdMessagesConnect", Napi::Function::New(env, connect));
+  exports.Set("fdMessagesCopy", Napi::Function::New(env, copy));
   exports.Set("fdMessagesDisconnect", Napi::Function::New(env, disconnect));
   exports.Set("fdMessagesExchange", Napi::Function::New(env, exchange));
 }

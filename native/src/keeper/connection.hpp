@@ -22,7 +22,7 @@ class Connection {
   /** A message to be answered came: true, and `problem` says what was wrong with it, if anything. */
   bool receive(FdMessage& out, std::string& problem);
   void answer(std::string text) { due_.push_back({std::move(text), {}}); }
-  void answerFd(const std::string& name) { due_.push_back({"FDNAME=" + name, name}); }
+  void answerFd(const std::string& name, bool isPolled) { due_.push_back({"FDNAME=" + name + (isPolled ? "" : "\nFDPOLL=0"), name}); }
   /** From here until its answer nothing else is read from it. */
   void wait() { isWaiting_ = true; }
   void finish(std::string text);

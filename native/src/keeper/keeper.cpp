@@ -13,6 +13,7 @@
 
 #include <algorithm>
 
+#include "keeper/request.hpp"
 #include "sys/clock.hpp"
 #include "sys/files.hpp"
 
@@ -21,6 +22,10 @@ namespace {
 
 constexpr size_t kMaxConnections = 64;
 constexpr int64_t kSweepNs = INT64_C(10'000'000'000);
+/** For the daemon where no service manager says otherwise: WatchdogSec= of peel.service. */
+constexpr int64_t kWatchdogNs = INT64_C(60'000'000'000);
+/** No shorter time is believed: it would keep the processors busy. */
+constexpr int64_t kLeastWatchdogNs = INT64_C(100'000'000), kMostWatchdogUs = INT64_C(86'400'000'000);
 
 /** False when there is no such file descriptor. */
 bool setCloseOnExec(int fd, bool on) { return ::fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) == 0; }
@@ -30,6 +35,16 @@ std::string ownFile() {
   struct stat found{};
   if (::stat("/proc/self/exe", &found) < 0) return "";
   return std::to_string(found.st_dev) + ":" + std::to_string(found.st_ino);
+}
+
+/** sd_watchdog_enabled(3). */
+int64_t ownWatchdogNs() {
+  const char* const pid = ::getenv("WATCHDOG_PID");
+  const char* const time = ::getenv("WATCHDOG_USEC");
+  int64_t us;
+  if (time == nullptr || !parseNumber(time, kMostWatchdogUs, us) || us == 0) return 0;
+  if (pid != nullptr && std::to_string(::getpid()) != pid) return 0;
+  return std::max(kLeastWatchdogNs, us * 1'000);
 }
 
 }  // namespace
@@ -44,7 +59,8 @@ Keeper::Keeper(SavedState state, Fd signals, size_t limit)
       listener_(state.listener),
       lock_(state.lock),
       executions_(state.executions),
-      isReadySaid_(state.isReadySaid) {
+      isReadySaid_(state.isReadySaid),
+      watchdogNs_(ownWatchdogNs()) {
   for (const SavedFd& kept : state.kept) {
     // A name that is dead by now goes with the next look.
     const std::string wrong = store_.put(kept.name, Fd(kept.fd), false);
@@ -54,7 +70,8 @@ Keeper::Keeper(SavedState state, Fd signals, size_t limit)
   for (const int pipe : state.pipes) pipes_.adopt(Fd(pipe));
   if (state.daemon.words.empty()) return;
   notify_.emplace(socket_ + ".notify", Fd(state.notify));
-  supervisor_.emplace(log_, pipes_, notify_->path(), oomScore_, std::move(state.daemon));
+  Supervisor::Setting setting{notify_->path(), oomScore_, watchdogNs_ > 0 ? watchdogNs_ : kWatchdogNs};
+  supervisor_.emplace(log_, pipes_, std::move(setting), std::move(state.daemon), monotonicNs());
 }
 
 int Keeper::run() {
@@ -100,6 +117,7 @@ void Keeper::wait(std::vector<pollfd>& entries) {
   const int64_t now = monotonicNs();
   int64_t next = store_.hasPolled() ? std::max(now, sweepNs_ + kSweepNs) : -1;
   if (supervisor_ && supervisor_->nextNs() >= 0) next = next < 0 ? supervisor_->nextNs() : std::min(next, supervisor_->nextNs());
+  if (watchdogNs_ > 0) next = next < 0 ? aliveNs_ + watchdogNs_ / 2 : std::min(next, aliveNs_ + watchdogNs_ / 2);
   const int64_t waitMs = next < 0 ? -1 : std::clamp<int64_t>((next - now + 999'999) / 1'000'000, 0, 3'600'000);
   if (::poll(entries.data(), entries.size(), static_cast<int>(waitMs)) < 0) return;
 
@@ -115,6 +133,7 @@ void Keeper::wait(std::vector<pollfd>& entries) {
     if (events != 0) serve(*connections_[i]);
   }
   if (monotonicNs() >= sweepNs_ + kSweepNs) sweep();
+  tellAlive(monotonicNs());
 }
 
 void Keeper::onSignals() {
@@ -149,6 +168,7 @@ void Keeper::readNotices() {
   Notice notice;
   while (notify_ && notify_->receive(supervisor_->state().pid, notice)) {
     if (notice.isReady) supervisor_->onReady(monotonicNs());
+    if (notice.isAlive) supervisor_->onAlive(monotonicNs());
     if (!notice.forward.empty() && !isStopping_) tellManager(notice.forward);
     isReadySaid_ = isReadySaid_ || notice.isReady;
   }
@@ -157,6 +177,13 @@ void Keeper::readNotices() {
 void Keeper::tellManager(const std::string& text) {
   const char* address = ::getenv("NOTIFY_SOCKET");
   if (address != nullptr && *address != '\0') sendNotify(address, text);
+}
+
+/** As often as its service manager wants to hear of it. What becomes of the daemon is the keeper's own business. */
+void Keeper::tellAlive(int64_t nowNs) {
+  if (watchdogNs_ == 0 || nowNs < aliveNs_ + watchdogNs_ / 2) return;
+  aliveNs_ = nowNs;
+  tellManager("WATCHDOG=1");
 }
 
 void Keeper::accept() {
@@ -194,7 +221,7 @@ void Keeper::obey(Connection& connection, FdMessage& message) {
       return connection.answer("OK=1");
     case Wish::Fds:
       sweep();
-      for (const auto& [name, kept] : store_.all()) connection.answerFd(name);
+      for (const auto& [name, kept] : store_.all()) connection.answerFd(name, kept.isPolled);
       return connection.answer("OK=1");
     case Wish::Status:
       sweep();

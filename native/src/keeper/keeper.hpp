@@ -36,6 +36,7 @@ class Keeper {
   void readNotices();
   void sweep();
   void tellManager(const std::string& text);
+  void tellAlive(int64_t nowNs);
   std::string status() const;
   /** Returns only when it failed, which `asker`, if any, is told. */
   void executeAnew(const std::string& path, Connection* asker);
@@ -53,6 +54,9 @@ class Keeper {
   std::vector<std::unique_ptr<Connection>> connections_;
   uint64_t nextId_ = 1;
   int64_t sweepNs_ = 0;
+  /** What the service manager allows between two signs of life; 0: it wants none. */
+  const int64_t watchdogNs_;
+  int64_t aliveNs_ = 0;
   bool isStopping_ = false;
 };
 

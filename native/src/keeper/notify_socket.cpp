@@ -58,9 +58,10 @@ bool NotifySocket::receive(pid_t pid, Notice& out) {
   ucred sender{};
   ::memcpy(&sender, CMSG_DATA(header), sizeof sender);
   if (sender.pid != pid || pid <= 0) return true;
-  // A daemon that stops is no reason to end the keeper, and its watchdog is not the keeper's.
+  // A daemon that stops is no reason to end the keeper, and its watchdog is the keeper.
   forEachLine({bytes, static_cast<size_t>(size)}, [&out](std::string_view key, std::string_view value) {
     if (key == "READY" && value == "1") out.isReady = true;
+    if (key == "WATCHDOG" && value == "1") out.isAlive = true;
     if (key != "READY" && key != "STATUS" && key != "RELOADING" && key != "MONOTONIC_USEC") return;
     out.forward.append(out.forward.empty() ? "" : "\n").append(key).append("=").append(value);
   });

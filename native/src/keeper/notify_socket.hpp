@@ -10,6 +10,8 @@ namespace peel::keeper {
 
 struct Notice {
   bool isReady = false;
+  /** A sign of life for the watchdog. */
+  bool isAlive = false;
   /** Lines for who started the keeper; empty: none. */
   std::string forward;
 };

@@ -13,7 +13,7 @@ namespace peel::keeper {
 namespace {
 
 /** What a service manager said to the keeper is not meant for the daemon. */
-constexpr const char* kNotInherited[] = {"WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"};
+constexpr const char* kNotInherited[] = {"WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"};
 
 [[noreturn]] void become(const SpawnOptions& options) {
   // A process group of its own: Ctrl-C is the keeper's, which tells the daemon once.
@@ -29,6 +29,7 @@ constexpr const char* kNotInherited[] = {"WATCHDOG_PID", "WATCHDOG_USEC", "LISTE
   }
   for (const char* name : kNotInherited) ::unsetenv(name);
   ::setenv("NOTIFY_SOCKET", options.notify.c_str(), 1);
+  ::setenv("WATCHDOG_USEC", std::to_string(options.watchdogUs).c_str(), 1);
   std::vector<char*> words;
   for (const std::string& word : options.words) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);

@@ -1,5 +1,6 @@
 // Starts the daemon.
 #pragma once
+#include <stdint.h>
 #include <sys/types.h>
 
 #include <string>
@@ -11,6 +12,8 @@ struct SpawnOptions {
   std::vector<std::string> words;
   /** Path of its NOTIFY_SOCKET. */
   std::string notify;
+  /** What it may take between two signs of life, in µs: its WATCHDOG_USEC. */
+  int64_t watchdogUs;
   /** Its stderr. */
   int log;
   /** Its oom_score_adj; empty: the keeper's. */

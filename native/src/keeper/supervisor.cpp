@@ -34,8 +34,10 @@ const char* phaseName(Supervisor::Phase phase) {
 }
 
 void Supervisor::start(int64_t nowNs) {
+  SpawnOptions options{s_.words, setting_.notify, setting_.watchdogNs / 1'000, -1, setting_.oomScore};
   const Fd log = pipes_.open();
-  const pid_t pid = log.valid() ? spawnDaemon({s_.words, notify_, log.get(), oomScore_}) : -errno;
+  options.log = log.get();
+  const pid_t pid = log.valid() ? spawnDaemon(options) : -errno;
   if (pid < 0) {
     s_.lastEnd = std::string("not started: ") + ::strerror(-pid);
     log_.say(Level::Error, "the daemon cannot be started: " + std::string(::strerror(-pid)));
@@ -68,6 +70,7 @@ int64_t Supervisor::nextNs() const {
   const auto add = [&next](int64_t at) { next = next < 0 ? at : std::min(next, at); };
   if ((s_.phase == Phase::Pausing && !isStopping_) || (s_.phase == Phase::Ending && s_.dueNs > 0)) add(s_.dueNs);
   if (step_ == Step::TryNew || step_ == Step::TryOld) add(deadlineNs_);
+  if (s_.phase == Phase::Ready) add(aliveNs_ + setting_.watchdogNs);
   return next;
 }
 
@@ -76,6 +79,11 @@ void Supervisor::onTime(int64_t nowNs) {
     log_.say(Level::Error, "the daemon does not end and is killed");
     ::kill(s_.pid, SIGKILL);
     s_.dueNs = 0;
+  }
+  if (s_.phase == Phase::Ready && nowNs >= aliveNs_ + setting_.watchdogNs) {
+    log_.say(Level::Error, "the daemon has given no sign of life for " + seconds(setting_.watchdogNs / kMs) + " and is killed");
+    ::kill(s_.pid, SIGKILL);
+    aliveNs_ = nowNs;
   }
   if (step_ == Step::TryNew && nowNs >= deadlineNs_) {
     reason_ = "the new version was not ready within " + seconds(timeoutMs_);
@@ -92,6 +100,7 @@ void Supervisor::onReady(int64_t nowNs) {
   if (s_.phase != Phase::Starting) return;
   s_.phase = Phase::Ready;
   s_.readyNs = nowNs;
+  onAlive(nowNs);
   if (step_ == Step::TryNew) {
     log_.say(Level::Info, "upgrade: the new version is ready");
     step_ = Step::None;

@@ -35,8 +35,16 @@ class Supervisor {
     std::string lastEnd;
   };
 
-  Supervisor(Log& log, LogPipes& pipes, std::string notify, std::string oomScore, State state)
-      : log_(log), pipes_(pipes), notify_(std::move(notify)), oomScore_(std::move(oomScore)), s_(std::move(state)) {}
+  struct Setting {
+    /** Path of the daemon's NOTIFY_SOCKET. */
+    std::string notify;
+    std::string oomScore;
+    /** A daemon that is ready and gives no sign of life for so long is killed. */
+    int64_t watchdogNs;
+  };
+
+  Supervisor(Log& log, LogPipes& pipes, Setting setting, State state, int64_t nowNs)
+      : log_(log), pipes_(pipes), setting_(std::move(setting)), s_(std::move(state)), aliveNs_(nowNs) {}
 
   const State& state() const { return s_; }
   bool isUpgrading() const { return step_ != Step::None; }
@@ -49,6 +57,7 @@ class Supervisor {
   int64_t nextNs() const;
   void onEnd(int status, int64_t nowNs);
   void onReady(int64_t nowNs);
+  void onAlive(int64_t nowNs) { aliveNs_ = nowNs; }
   void stop(int64_t nowNs);
   void hangUp();
   /** Empty: a verdict follows. Otherwise why not. */
@@ -66,9 +75,9 @@ class Supervisor {
 
   Log& log_;
   LogPipes& pipes_;
-  const std::string notify_;
-  const std::string oomScore_;
+  const Setting setting_;
   State s_;
+  int64_t aliveNs_;
   bool isStopping_ = false;
 
   Step step_ = Step::None;
