@@ -9,11 +9,13 @@
 #include "binding/sys.hpp"
 #include "binding/tree_extents.hpp"
 #include "binding/tree_writer.hpp"
+#include "sys/memory_shortage.hpp"
 
 namespace {
 
 // One line per component. Everything is a function on handles; the classes are TypeScript's (src/native).
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  peel::MemoryShortage::watch();
   peel::JsLoop::of(env);
   peel::exportLayerCache(env, exports);
   peel::exportFdMessages(env, exports);
