@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "binding/acceptor.hpp"
 #include "binding/fd_messages.hpp"
 #include "binding/fuse_server.hpp"
 #include "binding/layer_cache.hpp"
@@ -17,6 +18,7 @@ namespace {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   peel::MemoryShortage::watch();
   peel::JsLoop::of(env);
+  peel::exportAcceptor(env, exports);
   peel::exportLayerCache(env, exports);
   peel::exportFdMessages(env, exports);
   peel::exportFuseServer(env, exports);
