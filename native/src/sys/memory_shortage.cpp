@@ -12,7 +12,7 @@ namespace peel {
 namespace {
 
 constexpr int64_t kTryAgainNs = 10'000'000;
-// An allocation that fails so long after the last one is another one.
+// What a thread asks for within so long counts as one allocation.
 constexpr int64_t kApartNs = 10 * kTryAgainNs;
 // Giving back takes longer than a try.
 constexpr int64_t kTrimNs = 500'000'000;
