@@ -31,8 +31,11 @@ void* operator new(size_t size) {
     handler();
   }
 }
+void* operator new[](size_t size) { return operator new(size); }
 void operator delete(void* bytes) noexcept { std::free(bytes); }
 void operator delete(void* bytes, size_t) noexcept { std::free(bytes); }
+void operator delete[](void* bytes) noexcept { std::free(bytes); }
+void operator delete[](void* bytes, size_t) noexcept { std::free(bytes); }
 
 namespace {
 
