@@ -3,8 +3,8 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Logger } from '../observe/log.ts';
-import { listenUnix } from '../util/listen-unix.ts';
 import type { UnixAddress } from '../util/listen-unix.ts';
+import { acceptConnections } from './accept-connections.ts';
 import { routes, sendJson } from './control-routes.ts';
 import type { ControlBackend, Exchange } from './control-routes.ts';
 import { DaemonError } from './errors.ts';
@@ -29,9 +29,14 @@ const statuses: Readonly<Record<string, number>> = {
   ERR_MOUNT_TARGET: 409,
   ERR_MOUNT_BUSY: 409,
   ERR_MOUNT_PERMISSION: 403,
+  // What the machine lacks, it may have a moment later.
+  EMFILE: 503,
+  ENFILE: 503,
+  ENOMEM: 503,
+  ENOBUFS: 503,
 };
 
-/** Errors: as `listenUnix`. */
+/** Errors: as `acceptConnections`. */
 export async function serveControl(address: UnixAddress, backend: ControlBackend, log: Logger): Promise<ControlServer> {
   const stopping = new AbortController();
   const server = createServer(
@@ -43,16 +48,15 @@ export async function serveControl(address: UnixAddress, backend: ControlBackend
       });
     },
   );
-  server.maxConnections = maxConnections;
-  await listenUnix(server, address);
+  const connections = await acceptConnections(server, address, { most: maxConnections });
   let closing: Promise<void> | undefined;
   const close = async () => {
-    const closed = new Promise<void>((resolve) => void server.close(() => resolve()));
+    connections.stop();
     stopping.abort(new DaemonError('ERR_DAEMON_STOPPING', 'the daemon is stopping'));
-    server.closeIdleConnections();
+    server.close();
     // Those that were just told so may read it.
     setTimeout(() => server.closeAllConnections(), 500).unref();
-    await closed;
+    await connections.ended();
   };
   return { close: () => (closing ??= close()) };
 }

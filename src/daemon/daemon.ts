@@ -212,7 +212,14 @@ class RunningDaemon implements Daemon {
       restartNeeded: restartKeys(config, this.#config),
       warnings: [...configWarnings(this.#config), ...(this.#refusal === undefined ? [] : [this.#refusal])],
       keeper,
-      degraded: this.#node === undefined ? [] : degradedLines(this.#node.state, this.#scrubber?.stats()),
+      degraded:
+        this.#node === undefined
+          ? []
+          : degradedLines({
+              state: this.#node.state,
+              scrub: this.#scrubber?.stats(),
+              shortage: this.#keeper?.shortage(),
+            }),
       mounts: (await this.#mounts?.list()) ?? [],
       snapshotter: this.#snapshotter?.status(),
       unpacking: this.#unpacking?.unpacker.status(),

@@ -5,9 +5,17 @@ import type { State } from '../state/state.ts';
 
 const most = 20;
 
-/** What of the node's state is left out or not trusted, one line each; `peel fsck` says more. Never throws. */
-export function degradedLines(state: Pick<State, 'integrity' | 'layers'>, scrub: ScrubStats | undefined): string[] {
+export interface Degradation {
+  readonly state: Pick<State, 'integrity' | 'layers'>;
+  readonly scrub: ScrubStats | undefined;
+  /** What the machine has too little of; undefined while nothing is missing. */
+  readonly shortage: string | undefined;
+}
+
+/** What of the node's state is left out or not trusted, and what is not done meanwhile, one line each; `peel fsck` says more. Never throws. */
+export function degradedLines({ state, scrub, shortage }: Degradation): string[] {
   const lines: string[] = [];
+  if (shortage !== undefined) lines.push(`only what is waited for is fetched: ${shortage}`);
   try {
     for (const { table, key, why } of state.integrity.damagedRows())
       lines.push(`row ${key} of ${table} in the database is damaged and left out: ${why}`);

@@ -1,14 +1,11 @@
 // Sockets that go on listening while one daemon ends and the next one starts: who connects then waits instead of being refused.
 import { closeSync } from 'node:fs';
 import { lstat } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import type { FdStore } from '../image/fd-store.ts';
 import { errorMessage } from '../layer/errors.ts';
-import { listenUnixSocket } from '../native/sys.ts';
 import type { Logger } from '../observe/log.ts';
-import { clearStaleSocket } from '../util/listen-unix.ts';
 import type { UnixAddress } from '../util/listen-unix.ts';
-import { makeDirectory } from '../util/make-directory.ts';
+import { bindUnix } from './bind-unix.ts';
 
 const prefix = 'listen-';
 
@@ -26,9 +23,7 @@ export async function keptSocket(
   // Of a path that was configured before, or of a file that somebody removed: nobody reaches them.
   for (const kept of fds.received.keys()) if (kept.startsWith(`${prefix}${name}-`)) await giveUp(fds, kept, log);
   if (found !== undefined) return { fd: found };
-  await makeDirectory(dirname(path), 0o700);
-  await clearStaleSocket(path);
-  const fd = listenUnixSocket(path);
+  const fd = await bindUnix(path);
   try {
     const made = await keptName(name, path);
     if (made !== undefined) await fds.store(made, fd, { dropWhenDead: false });

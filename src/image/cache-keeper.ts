@@ -3,6 +3,7 @@ import { cacheBounds } from '../config/cache-bounds.ts';
 import type { CacheBounds, CacheSettings } from '../config/cache-bounds.ts';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { Layer } from '../layer/layer.ts';
+import { isMemoryShort } from '../layer/memory-shortage.ts';
 import type { FsStat } from '../native/sys.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Digest } from '../oci/digest.ts';
@@ -68,6 +69,8 @@ export class CacheKeeper {
   #bounds: CacheBounds | undefined;
   #measuredAt = -Infinity;
   #isDiskFull = false;
+  /** When it was looked at last. */
+  #isMemoryShort = false;
   /** What the disk said last when it took nothing, and until when (ms of `performance.now()`) only what is waited for is brought. */
   #refusal: { readonly why: string; readonly until: number } | undefined;
   /** Until then (ms of `performance.now()`) nothing more is tried: what could not go a moment ago cannot go now. */
@@ -128,10 +131,17 @@ export class CacheKeeper {
     this.#plan(Math.max(0, this.#restUntil - performance.now()));
   }
 
+  /** What this machine has too little of, so that only what is waited for is brought; undefined while nothing is missing. */
+  shortage(): string | undefined {
+    if (this.#isRefusing) return `the disk takes nothing more: ${this.#refusal?.why ?? ''}`;
+    return isMemoryShort() ? 'memory is short' : undefined;
+  }
+
   /** Why nothing may be brought that nobody asked for; undefined when it may. What is filled so never makes anything else go. */
   fillAllowed(): string | undefined {
     const { used } = this.#level;
-    if (this.#isRefusing) return `the disk takes nothing more: ${this.#refusal?.why ?? ''}`;
+    const shortage = this.shortage();
+    if (shortage !== undefined) return shortage;
     if (used === undefined || this.#bounds === undefined) return 'the cache is being measured';
     const { low, limit } = this.#bounds;
     if (used < low) return undefined;
@@ -145,7 +155,7 @@ export class CacheKeeper {
 
   /** Bytes of blob that may be here unread, or under way, because somebody might read them: none from where room is made. */
   readAheadRoom(): number {
-    if (this.#bounds === undefined || this.#level.used === undefined || this.#isRefusing) return 0;
+    if (this.#bounds === undefined || this.#level.used === undefined || this.shortage() !== undefined) return 0;
     return this.#isHigh() ? 0 : (this.#bounds.limit - this.#bounds.low) / 4;
   }
 
@@ -212,6 +222,7 @@ export class CacheKeeper {
   async #check(): Promise<void> {
     const { space } = this.#o;
     const now = performance.now();
+    this.#lookAtMemory();
     this.#level.free(space().freeBytes);
     this.#update();
     const isTooMuch = (this.#isHigh() || this.#isDiskFull) && now >= this.#restUntil;
@@ -226,6 +237,17 @@ export class CacheKeeper {
     if (this.#isHigh() || this.#isDiskFull) {
       if (performance.now() >= this.#restUntil && this.#lock.take()) await this.#makeRoom();
     } else this.#saidStuck = false;
+  }
+
+  #lookAtMemory(): void {
+    const { log } = this.#o;
+    const isShort = isMemoryShort();
+    if (isShort === this.#isMemoryShort) return;
+    this.#isMemoryShort = isShort;
+    if (!isShort) return log.info({}, 'there is memory again');
+    log.warn({}, 'memory is short: only what is waited for is brought, and little of it at a time');
+    const release = async () => await (await import('./release-memory.ts')).releaseMemory();
+    release().catch((error: unknown) => log.debug({ error: errorMessage(error) }, 'memory could not be given back'));
   }
 
   get #isMeasured(): boolean {

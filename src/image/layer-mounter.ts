@@ -139,7 +139,10 @@ export class LayerMounter {
       if (mount !== undefined && this.#server === undefined) this.#server = server;
       this.#names = Math.max(this.#names, kept.nextNode);
     }
-    if (layers > 0) this.#o.log.info({ layers, processMs: Math.round(performance.now()) }, 'layers are served again');
+    if (layers === 0) return;
+    const { user, system } = process.cpuUsage();
+    const cost = { processMs: Math.round(performance.now()), cpuMs: Math.round((user + system) / 1000) };
+    this.#o.log.info({ layers, ...cost }, 'layers are served again');
   }
 
   async #mountKernel(request: LayerMountRequest): Promise<MountedLayer> {

@@ -21,7 +21,7 @@ import { layerMountStatus } from './layer-mount-status.ts';
 import type { LayerMountStatus } from './layer-mount-status.ts';
 import type { LayerTree, LayerTrees } from './layer-trees.ts';
 import type { MountedLayer } from './mounted-layer.ts';
-import { mountsAt, readMountInfo } from './mountinfo.ts';
+import { mountsAt, mountsByDir, readMountInfo } from './mountinfo.ts';
 import type { MountInfo } from './mountinfo.ts';
 import type { LayerLease, OpenLayers } from './open-layers.ts';
 import type { OpenOrigin } from './origin.ts';
@@ -93,7 +93,7 @@ export class LayerMounts {
    */
   async restore(slots: readonly number[], options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
     const mounts = await readMountInfo();
-    this.#attachAdopted();
+    await this.#attachAdopted();
     await this.#sweep(new Set(slots), mounts);
     await forEach(
       slots.filter((slot) => !this.#entries.has(slot)),
@@ -239,12 +239,19 @@ export class LayerMounts {
     }
   }
 
-  #attachAdopted(): void {
-    for (const [slot, entry] of this.#entries) {
-      const { lease, tree, mounted, attached } = entry;
-      if (lease === undefined || tree === undefined || mounted.direct || attached !== undefined) continue;
-      this.#entries.set(slot, { ...entry, attached: this.#attach(lease.layer, tree) });
-    }
+  async #attachAdopted(): Promise<void> {
+    await forEach([...this.#entries], restoresAtOnce, async ([slot, entry]) => {
+      const { lease, mounted, attached } = entry;
+      if (lease === undefined || mounted.direct || attached !== undefined) return;
+      const tree = entry.tree ?? (await this.#treeOf(slot));
+      if (tree === undefined) return;
+      this.#entries.set(slot, { ...entry, tree, attached: this.#attach(lease.layer, tree) });
+    });
+  }
+
+  async #treeOf(slot: number): Promise<LayerTree | undefined> {
+    const row = this.#rowOf(slot);
+    return row && (await this.#d.trees.find(row.tree));
   }
 
   /**
@@ -254,13 +261,13 @@ export class LayerMounts {
   async adopt(slots: readonly number[]): Promise<void> {
     const adoption = this.#d.mounter.adoption();
     if (adoption === undefined) return;
-    const mounts = await readMountInfo();
+    const mounts = mountsByDir(await readMountInfo());
     try {
       await forEach(slots, adoptsAtOnce, async (slot) => {
         const row = this.#d.state.slots.get(slot);
         if (row === undefined || row.direct) return;
         try {
-          await this.#adoptSlot(adoption, row, mountsAt(mounts, this.directory(slot)));
+          await this.#adoptSlot(adoption, row, mounts.get(this.directory(slot)) ?? []);
         } catch (error) {
           this.#d.log.warn({ slot, layer: row.layer, error: errorMessage(error) }, 'layer cannot be adopted');
         }
@@ -275,7 +282,9 @@ export class LayerMounts {
     const { slot } = row;
     const isBlob = adoption.hasBlob(slot) && isOwnErofs(there);
     if (!isBlob && !isOwnTree(there)) return;
-    const [tree, lease] = await Promise.all([trees.find(row.tree), this.#openReady(row)]);
+    // What shows a blob is in the kernel's hands, and what goes on behind the layer can wait.
+    const tree = isBlob ? undefined : await trees.find(row.tree);
+    const lease = await this.#openReady(row);
     if (typeof lease === 'string') throw new ImageError('ERR_IMAGE_LAYER_MOUNT', lease);
     let mounted: MountedLayer | undefined;
     try {
@@ -287,7 +296,7 @@ export class LayerMounts {
     }
     if (mounted === undefined) return;
     this.#entries.set(slot, { mounted, lease, tree, attached: undefined });
-    state.slots.setError(slot, undefined);
+    if (row.error !== undefined) state.slots.setError(slot, undefined);
   }
 
   /** Leaves no directory that could be taken for the layer. Never rejects. */

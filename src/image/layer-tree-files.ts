@@ -41,12 +41,17 @@ export type TreeRecord =
   | { readonly root: RootAttributes | null; readonly sentBy?: string | undefined }
   | { readonly below: string };
 
+/** `root`: the state directory. */
+export function treesDir(root: string): string {
+  return join(root, 'trees', 'sha256');
+}
+
 /** Trees of layers on disk: `<key>.erofs`, and beside it what is known of it without opening it. */
 export class LayerTreeFiles {
   readonly #dir: string;
 
   constructor(root: string) {
-    this.#dir = join(root, 'trees', 'sha256');
+    this.#dir = treesDir(root);
   }
 
   path(key: string): string {

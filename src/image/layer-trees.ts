@@ -6,6 +6,7 @@ import { OnceMap } from '../util/once-map.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { ImageError } from './errors.ts';
 import { layerTreeKey, LayerTreeFiles, type TreeRecord } from './layer-tree-files.ts';
+import { touchTreeFile } from './tree-file.ts';
 import type { FoundNodes, IndexedLayer, IndexJobs, RootAttributes } from '../layer/index-job.ts';
 import { IndexThreads } from '../layer/index-threads.ts';
 
@@ -73,7 +74,10 @@ export class LayerTrees {
     );
     if (given !== undefined) return given;
     const found = await this.#find(request, keys);
-    if (found !== undefined) return found;
+    if (found !== undefined) {
+      await touchTreeFile(found.path);
+      return found;
+    }
     return await this.#compiling.run(
       `${keys.first} ${keys.chain}`,
       (signal) => this.#compile(request, keys, signal),

@@ -42,6 +42,17 @@ export function mountsAt(mounts: readonly MountInfo[], dir: string): MountInfo[]
   return mounts.filter((mount) => mount.dir === dir);
 }
 
+/** As `mountsAt` for all directories, for those who ask of many. */
+export function mountsByDir(mounts: readonly MountInfo[]): ReadonlyMap<string, readonly MountInfo[]> {
+  const byDir = new Map<string, MountInfo[]>();
+  for (const mount of mounts) {
+    const there = byDir.get(mount.dir);
+    if (there === undefined) byDir.set(mount.dir, [mount]);
+    else there.push(mount);
+  }
+  return byDir;
+}
+
 /** The kernel writes space, tab, newline and backslash as three octal digits. */
 function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));

@@ -8,7 +8,7 @@ import { OnceMap } from '../util/once-map.ts';
 import { ImageError } from './errors.ts';
 import { type IndexJobs, treeBlockSize } from '../layer/index-job.ts';
 import { IndexThreads } from '../layer/index-threads.ts';
-import { writeTreeFile } from './tree-file.ts';
+import { touchTreeFile, writeTreeFile } from './tree-file.ts';
 
 /** Raised when the same layers give other bytes: what older releases compiled is then not found any more. */
 const treeVersion = 1;
@@ -38,7 +38,10 @@ export class TreeBuilder {
   /** Path of the compiled tree; compiled in a thread of its own where the node has not got it. Errors: ERR_IMAGE_TREE. */
   async compiled(layers: readonly Layer[], options: { signal?: AbortSignal | undefined } = {}): Promise<string> {
     const path = join(this.#dir, `${treeKey(layers)}.erofs`);
-    if (await exists(path)) return path;
+    if (await exists(path)) {
+      await touchTreeFile(path);
+      return path;
+    }
     return await this.#compiling.run(
       path,
       async (signal) => {

@@ -1,5 +1,5 @@
 import { createHash, webcrypto } from 'node:crypto';
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, rm, utimes } from 'node:fs/promises';
 import { errorCode } from '../layer/errors.ts';
 import { writeWhole } from '../util/write-whole.ts';
 
@@ -26,6 +26,12 @@ export async function isTreeFileRight(path: string): Promise<boolean | undefined
     if (errorCode(error) === 'ENOENT') return undefined;
     throw error;
   }
+}
+
+/** Somebody found it and is about to use it: it is not cleared away at this moment. The file itself stays as it is, whose change would make it another one. Never rejects. */
+export async function touchTreeFile(path: string): Promise<void> {
+  const now = new Date();
+  await utimes(`${path}.sum`, now, now).catch(() => undefined);
 }
 
 export async function removeTreeFile(path: string): Promise<void> {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { readSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, read, readSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { IndexError } from './errors.ts';
 import type { IndexLimits } from './limits.ts';
 import {
@@ -12,6 +12,8 @@ import {
   type SectionName,
   sectionNames,
 } from './node-index-format.ts';
+
+const readAt = promisify(read);
 
 interface Section {
   readonly offset: number;
@@ -25,31 +27,32 @@ export class NodeIndexFile {
   readonly size: number;
   readonly version: number;
   readonly fingerprint: Uint8Array;
-  readonly #handle: FileHandle;
+  readonly #fd: number;
   readonly #sections: ReadonlyMap<SectionName, Section>;
+  readonly #reads = new Set<Promise<unknown>>();
   #closing: Promise<void> | undefined;
 
-  private constructor(path: string, handle: FileHandle, header: Buffer) {
+  private constructor(path: string, fd: number, header: Buffer) {
     this.path = path;
     this.size = Number(header.readBigUInt64LE(16));
     this.version = header.readUInt32LE(8);
     this.fingerprint = new Uint8Array(header.subarray(hashedHeaderSize));
-    this.#handle = handle;
+    this.#fd = fd;
     this.#sections = readSections(header);
   }
 
   /**
+   * Without waiting: after a restart hundreds are opened while containers wait.
    * Errors: ERR_INDEX_VERSION when a newer release wrote it, ERR_INDEX_CHECKSUM when it is damaged or cut short,
    * ERR_INDEX_LIMIT, ENOENT and others of the file system.
    */
-  static async open(path: string, limits: IndexLimits): Promise<NodeIndexFile> {
-    const handle = await open(path, 'r');
+  static open(path: string, limits: IndexLimits): NodeIndexFile {
+    const fd = openSync(path, 'r');
     try {
       const header = Buffer.alloc(headerSize);
-      const { bytesRead } = await handle.read(header, 0, headerSize, 0);
-      checkHeader(path, header.subarray(0, bytesRead));
-      const file = new NodeIndexFile(path, handle, header);
-      const { size } = await handle.stat();
+      checkHeader(path, header.subarray(0, readSync(fd, header, 0, headerSize, 0)));
+      const file = new NodeIndexFile(path, fd, header);
+      const { size } = fstatSync(fd);
       if (size !== file.size) throw file.damaged(`has ${size} bytes instead of ${file.size}`);
       for (const { offset, length } of file.#sections.values()) {
         if (offset < headerSize || offset + length > size) throw file.damaged('has a section outside of itself');
@@ -58,7 +61,7 @@ export class NodeIndexFile {
       }
       return file;
     } catch (error) {
-      await handle.close();
+      closeSync(fd);
       throw error;
     }
   }
@@ -66,32 +69,49 @@ export class NodeIndexFile {
   /** Errors: ERR_INDEX_CHECKSUM, also when the file was cut short after it was opened. */
   async section(name: SectionName): Promise<Buffer> {
     const section = this.#section(name);
-    const bytes = Buffer.alloc(section.length);
-    const { bytesRead } = await this.#handle.read(bytes, 0, section.length, section.offset);
-    return this.#verified(name, section, bytes.subarray(0, bytesRead));
+    return this.#verified(name, section, await this.read(section.offset, section.length));
   }
 
   /** As `section`, for callers that cannot wait. */
   sectionSync(name: SectionName): Buffer {
     const section = this.#section(name);
     const bytes = Buffer.alloc(section.length);
-    const bytesRead = readSync(this.#handle.fd, bytes, 0, section.length, section.offset);
+    const bytesRead = readSync(this.#openFd, bytes, 0, section.length, section.offset);
     return this.#verified(name, section, bytes.subarray(0, bytesRead));
   }
 
   /** `length` bytes at `offset`; shorter at the end of the file. */
   async read(offset: number, length: number): Promise<Buffer> {
-    const { buffer, bytesRead } = await this.#handle.read(Buffer.allocUnsafe(length), 0, length, offset);
-    return buffer.subarray(0, bytesRead);
+    const reading = readAt(this.#openFd, Buffer.allocUnsafeSlow(length), 0, length, offset);
+    this.#reads.add(reading);
+    try {
+      const { buffer, bytesRead } = await reading;
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      this.#reads.delete(reading);
+    }
   }
 
   damaged(how: string): IndexError {
     return new IndexError('ERR_INDEX_CHECKSUM', `index file ${this.path} ${how}`);
   }
 
+  /** Reads under way end first; without any it is closed when this returns. Idempotent. */
   close(): Promise<void> {
-    this.#closing ??= this.#handle.close();
+    this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    // Another file may have the number the next moment.
+    if (this.#reads.size > 0) await Promise.allSettled(this.#reads);
+    closeSync(this.#fd);
+  }
+
+  get #openFd(): number {
+    if (this.#closing !== undefined)
+      throw Object.assign(new Error(`index file ${this.path} is closed`), { code: 'EBADF' });
+    return this.#fd;
   }
 
   #section(name: SectionName): Section {

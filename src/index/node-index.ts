@@ -104,6 +104,10 @@ export class NodeIndex implements LayerIndex {
   }
 }
 
+export interface OpenNodeIndexOptions {
+  readonly limits?: IndexLimits | undefined;
+}
+
 interface Columns extends Pick<SpanColumnsInit, 'streamStarts' | 'blobStarts' | 'bits' | 'sha256'> {
   readonly windows: RemoteWindows | undefined;
   /** The window of a span that is in the file itself. */
@@ -115,17 +119,18 @@ interface Columns extends Pick<SpanColumnsInit, 'streamStarts' | 'blobStarts' | 
  * damaged or cut short, ERR_INDEX_FORMAT, ERR_INDEX_LIMIT, ENOENT and others of the file system. All but the last kind
  * mean that the layer has no usable index here.
  */
-export async function openNodeIndex(
-  path: string,
-  options: { limits?: IndexLimits | undefined } = {},
-): Promise<NodeIndex> {
-  const limits = options.limits ?? defaultIndexLimits;
-  const file = await NodeIndexFile.open(path, limits);
+export async function openNodeIndex(path: string, options: OpenNodeIndexOptions = {}): Promise<NodeIndex> {
+  return openNodeIndexNow(path, options);
+}
+
+/** The same without waiting. */
+export function openNodeIndexNow(path: string, { limits = defaultIndexLimits }: OpenNodeIndexOptions = {}): NodeIndex {
+  const file = NodeIndexFile.open(path, limits);
   try {
-    const info = readInfo(await file.section('info'), file);
-    return new NodeIndex(file, info, await file.section('spans'), limits);
+    const info = readInfo(file.sectionSync('info'), file);
+    return new NodeIndex(file, info, file.sectionSync('spans'), limits);
   } catch (error) {
-    await file.close();
+    void file.close();
     throw error;
   }
 }

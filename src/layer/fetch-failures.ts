@@ -1,10 +1,12 @@
 // Spans of one layer that did not come: they are asked for again after a pause, or given up, and then whoever waits for them is told.
+import { noteMemoryShortage } from '../native/memory-shortage.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Clock } from '../util/clock.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
 import { decodeErrno, failureMessage, isRefusedByDisk, pauseAfter, sortFailed } from './fetch-trouble.ts';
+import { isMemoryError } from './memory-shortage.ts';
 import type { SpanSink, TransferEvents } from './span-transfer.ts';
 import type { SpanWants, Want } from './span-wants.ts';
 
@@ -85,6 +87,7 @@ export class FetchFailures {
         },
       },
       end: (left, failure) => {
+        if (isMemoryError(failure)) noteMemoryShortage();
         if (failure !== undefined && left.length > 0) this.#retryOrFail(left, failure, miss);
         if (windowless.size > 0) this.#retryWindowless(windowless, miss);
       },
@@ -154,6 +157,12 @@ export class FetchFailures {
   #decodeFailed(want: Want, error: unknown, miss: Miss): void {
     const { source, log } = this.#o;
     const { span } = want;
+    if (isMemoryError(error)) {
+      // The bytes are right, and there may be room to decode them a moment later.
+      noteMemoryShortage();
+      this.#retryOrFail([want], error, miss);
+      return;
+    }
     const isRefused = isRefusedByDisk(error);
     if (isRefused) this.#o.onRefused?.(error);
     // Whoever began to wait while it was being decoded is served without the disk the next time.

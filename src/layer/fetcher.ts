@@ -17,6 +17,7 @@ import { FetchQueue } from './fetch-queue.ts';
 import type { SpanFetch } from './layer-activity.ts';
 import { Link, maxRunBytes, patienceMs } from './link.ts';
 import type { LinkTicket } from './link.ts';
+import { isMemoryShort } from './memory-shortage.ts';
 import { acquireAll, acquireInTime } from './permits.ts';
 import type { Permits } from './permits.ts';
 import type { RunLimits } from './run.ts';
@@ -53,6 +54,8 @@ export interface FetcherOptions {
 
 /** Requests of this layer at once, so that one unreachable layer cannot take all of an image's: for readers, and for all else. */
 const maxRequests = 6;
+/** Bytes of blob in one request while memory is short. */
+const shortRunBytes = 512 << 10;
 
 export class SpanFetcher {
   readonly #o: FetcherOptions;
@@ -267,6 +270,7 @@ export class SpanFetcher {
 
   #limits(fetchClass: FetchClass): RunLimits {
     const limits = this.#link.runLimits(fetchClass);
+    if (isMemoryShort()) return { ...limits, maxBytes: Math.min(limits.maxBytes, shortRunBytes) };
     const seed = this.#queue.oldest(fetchClass);
     // Who brings a whole layer wants much, and waits for no single span.
     const isBrought = seed !== undefined && this.#wants.get(seed)?.settled !== undefined;

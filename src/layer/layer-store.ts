@@ -1,6 +1,6 @@
 // All layers of a node: opens them, making what is missing (an index file, or the whole layer), and removes them.
 import { rm } from 'node:fs/promises';
-import { openNodeIndex } from '../index/node-index.ts';
+import { openNodeIndexNow } from '../index/node-index.ts';
 import type { NodeIndex } from '../index/node-index.ts';
 import type { IndexProvenance } from '../index/node-index-format.ts';
 import { LayerCache } from '../native/layer-cache.ts';
@@ -14,7 +14,7 @@ import type { BlobSource } from './blob-source.ts';
 import { diskError } from './disk-error.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import type { Evictable } from './evictable.ts';
-import { fileIdentity } from './file-identity.ts';
+import { fileIdentityNow } from './file-identity.ts';
 import type { IndexJobs } from './index-job.ts';
 import type { WholeLayer } from './keep-whole.ts';
 import type { LayerDirectories, LayerPaths } from './layer-paths.ts';
@@ -151,7 +151,7 @@ export class LayerStore {
     const { descriptor, reason } = layer;
     const paths = this.paths(descriptor.digest);
     const kept = await tryBuildLock(paths, async () => {
-      if ((await fileIdentity(paths.index)) !== undefined) return false;
+      if (fileIdentityNow(paths.index) !== undefined) return false;
       const { keepWhole } = await import('./keep-whole.ts');
       await keepWhole(paths, layer, { signal: options.signal });
       this.#o.table.put(preparedRow(layer, { format: 'node', source: reason }, reason));
@@ -198,7 +198,7 @@ export class LayerStore {
 
   async #openPrepared(request: OpenLayerRequest, paths: LayerPaths): Promise<Layer | undefined> {
     const { table } = this.#o;
-    const before = await fileIdentity(paths.index);
+    const before = fileIdentityNow(paths.index);
     if (before === undefined) return undefined;
     const index = await this.#openIndex(paths);
     if (index === undefined) return undefined;
@@ -213,15 +213,16 @@ export class LayerStore {
         fingerprint: index.fingerprint,
       });
       // Between reading the index and holding the lock somebody may have removed the layer and made it anew.
-      const changed = (await fileIdentity(paths.index)) !== before;
+      const changed = fileIdentityNow(paths.index) !== before;
       if (changed || !servable(index, cache)) {
         await cache.close();
         await index.close();
         if (!changed) await this.remove(request.descriptor.digest);
         return undefined;
       }
-      const row = rowOf(request, index, table.get(request.descriptor.digest)?.reason);
-      if (table.get(row.digest)?.streamSize !== row.streamSize) table.put(row);
+      const known = table.get(request.descriptor.digest);
+      const row = rowOf(request, index, known?.reason);
+      if (known?.streamSize !== row.streamSize) table.put(row);
       return this.#layer(request, paths, row, index, cache);
     } catch (error) {
       await cache?.close();
@@ -261,7 +262,7 @@ export class LayerStore {
   /** Undefined when there is none, or a damaged one that could be cleared away. */
   async #openIndex(paths: LayerPaths): Promise<NodeIndex | undefined> {
     try {
-      return await openNodeIndex(paths.index);
+      return openNodeIndexNow(paths.index);
     } catch (error) {
       const code = errorCode(error);
       if (code === 'ENOENT') return undefined;
@@ -287,7 +288,7 @@ export class LayerStore {
 
   /** With the build lock held, and with code that a layer which is here needs nothing of: makes the index file, and the whole layer where there is no other way. */
   async #prepare(request: OpenLayerRequest, paths: LayerPaths, distrusted: string | undefined): Promise<void> {
-    if ((await fileIdentity(paths.index)) !== undefined) return;
+    if (fileIdentityNow(paths.index) !== undefined) return;
     // What a process left that was killed while it downloaded the layer.
     await rm(paths.building, { force: true });
     // What one left that was killed before it had made the index file.

@@ -22,6 +22,7 @@ import type { LayerPaths } from './layer-paths.ts';
 import type { LinkTable } from './link-table.ts';
 import { SyncSchedule } from './sync-schedule.ts';
 import { openWindows } from './open-windows.ts';
+import { WindowFile } from './window-file.ts';
 import type { WindowStore } from './window-store.ts';
 
 export interface LayerInit {
@@ -44,6 +45,12 @@ export interface LayerInit {
   readonly onMiss?: ((spans: number) => void) | undefined;
 }
 
+/** What fetches, and the windows for it where the index has them not itself. */
+interface Bringing {
+  readonly fetcher: SpanFetcher;
+  readonly windows: WindowStore | undefined;
+}
+
 export interface ReadOptions {
   readonly signal?: AbortSignal | undefined;
 }
@@ -60,10 +67,8 @@ export class Layer {
   readonly cache: LayerCache;
   readonly activity = new LayerActivity();
   readonly #init: LayerInit;
-  readonly #fetcher: SpanFetcher;
   readonly #syncs: SyncSchedule;
-  /** Undefined where the index has its windows itself. */
-  readonly #windows: WindowStore | undefined;
+  #bringing: Bringing | undefined;
   #completing: Promise<void> | undefined;
   #dropping: Promise<void> | undefined;
   #broken: string | undefined;
@@ -78,31 +83,43 @@ export class Layer {
     this.spans = init.index.spans;
     this.fingerprint = init.index.fingerprint;
     this.cache = init.cache;
-    const link = init.links.of(init.source);
-    this.#windows = openWindows({ ...init, link });
     this.#syncs = new SyncSchedule(() => init.cache.sync(), init.log);
-    this.#fetcher = new SpanFetcher({
-      layer: init.descriptor.digest,
-      spans: init.index.spans,
-      sink: init.cache,
-      source: init.source,
-      slots: [init.imageSlots, link.slots, init.nodeSlots],
-      link,
-      decodeBytes: init.links.decodeBytes,
-      clock: init.links.clock,
-      log: init.log,
-      readDeadlineMs: init.readDeadlineMs,
-      onFetched: (fetch) => this.#landed(fetch),
-      onSuspect: (why) => this.#suspect(why),
-      onRefused: (error) => this.activity.refused(error),
-    });
     init.cache.onTouch((spans, at) => this.activity.touched(spans, at));
     init.cache.onStall((stalls) => this.activity.stalled(stalls));
     init.cache.onMiss((spans) => {
       init.onMiss?.(spans.length);
-      this.#fetcher.request(spans);
+      if (this.#isServed) this.#fetcher.request(spans);
+      else for (const span of spans) init.cache.fail(span, 'EIO');
     });
     this.#completeIfWhole();
+  }
+
+  /** Made when something is to come: after a restart there are hundreds of layers, and most of them are here or not read. */
+  get #fetcher(): SpanFetcher {
+    this.#bringing ??= this.#bring();
+    return this.#bringing.fetcher;
+  }
+
+  #bring(): Bringing {
+    const { links, source, index, cache, descriptor, imageSlots, nodeSlots, log, readDeadlineMs } = this.#init;
+    const link = links.of(source);
+    const windows = openWindows({ ...this.#init, link });
+    const fetcher = new SpanFetcher({
+      layer: descriptor.digest,
+      spans: index.spans,
+      sink: cache,
+      source,
+      slots: [imageSlots, link.slots, nodeSlots],
+      link,
+      decodeBytes: links.decodeBytes,
+      clock: links.clock,
+      log,
+      readDeadlineMs,
+      onFetched: (fetch) => this.#landed(fetch),
+      onSuspect: (why) => this.#suspect(why),
+      onRefused: (error) => this.activity.refused(error),
+    });
+    return { fetcher, windows };
   }
 
   /** Bytes of the layer stream. */
@@ -118,7 +135,7 @@ export class Layer {
 
   /** Why reads failed last, or why nothing is read any more. */
   get lastError(): string | undefined {
-    return this.#broken ?? this.#fetcher.lastFailure;
+    return this.#broken ?? this.#bringing?.fetcher.lastFailure;
   }
 
   /** It was checked against its diffID and needs no registry. False once it is closed or not served any more. */
@@ -128,7 +145,7 @@ export class Layer {
 
   /** Why reads failed last, if any did. */
   get lastFailure(): string | undefined {
-    return this.#broken ?? this.#fetcher.lastFailure;
+    return this.lastError;
   }
 
   /**
@@ -214,7 +231,7 @@ export class Layer {
 
   /** Takes back what was wanted as that and was not asked for yet. Never fails. */
   forget(fetchClass: Exclude<FetchClass, 'demand'>): void {
-    this.#fetcher.forget(fetchClass);
+    this.#bringing?.fetcher.forget(fetchClass);
   }
 
   /** The tar members as the index has them; read from disk and not kept. Errors: IndexError. */
@@ -229,10 +246,10 @@ export class Layer {
   }
 
   async #close(): Promise<void> {
-    await this.#fetcher.close();
+    await this.#bringing?.fetcher.close();
     await this.#completing;
     await this.#dropping;
-    await this.#windows?.close();
+    await this.#bringing?.windows?.close();
     await this.#syncs.close();
     await this.cache.close();
     await this.#init.index.close();
@@ -266,7 +283,9 @@ export class Layer {
         // Spans may be lost later, by a failing disk.
         this.#completing = undefined;
         log.debug({ layer: this.descriptor.digest }, 'layer is complete');
-        await (this.#dropping ??= this.#dropWindows());
+        // Once more for what was fetched since the layer was complete before.
+        this.#dropping = this.#dropWindows();
+        await this.#dropping;
         // A span may turn out wrong later, and come again.
         this.#completing = undefined;
         return;
@@ -278,7 +297,7 @@ export class Layer {
       }
       this.#broken = `layer ${this.descriptor.digest} unpacks to ${found}, but the image config says ${this.diffId}: it is not served any more`;
       this.#suspect(this.#broken);
-      await this.#fetcher.close();
+      await this.#bringing?.fetcher.close();
       // Readers that do not come through here must not get these bytes either.
       await cache.close();
     } catch (error) {
@@ -302,9 +321,10 @@ export class Layer {
 
   /** No span is to be fetched any more. Never rejects. */
   async #dropWindows(): Promise<void> {
-    const { log, paths } = this.#init;
+    const { log, paths, index } = this.#init;
+    if (index.windows === undefined) return;
     try {
-      await this.#windows?.drop();
+      await (this.#bringing?.windows ?? new WindowFile(paths.windows)).drop();
     } catch (error) {
       log.warn({ path: paths.windows, error: errorMessage(error) }, 'windows of a complete layer cannot be removed');
     }
@@ -361,7 +381,7 @@ export class Layer {
         { cause },
       );
     }
-    const why = this.#fetcher.lastFailure ?? errorMessage(cause);
+    const why = this.lastError ?? errorMessage(cause);
     return new LayerError('ERR_LAYER_FETCH', `cannot read layer ${this.descriptor.digest}: ${why}`, { cause });
   }
 }

@@ -9,6 +9,7 @@ import type { BlobSource } from './blob-source.ts';
 import { LayerError } from './errors.ts';
 import { urgency } from './fetch-class.ts';
 import type { LinkTicket, LinkTransfer } from './link.ts';
+import { isMemoryShort } from './memory-shortage.ts';
 import type { Permits } from './permits.ts';
 import { receiveRun } from './receive-run.ts';
 import { SignsOfLife } from './signs-of-life.ts';
@@ -210,7 +211,9 @@ export class SpanTransfer {
     const urgencies = pieces.map(({ want }) => urgency(want.isExtra ? 'background' : want.fetchClass));
     const priority = Math.min(...urgencies);
     const inBackground = priority === urgency('background');
-    const permit = await this.#p.decodeBytes.acquire(data.length, { signal, priority });
+    // Alone, where there is hardly memory for one.
+    const weight = isMemoryShort() ? Infinity : data.length;
+    const permit = await this.#p.decodeBytes.acquire(weight, { signal, priority });
     this.#memory.add(permit);
     for (const { span } of pieces) this.#left.delete(span.index);
     this.#bytes += data.length;

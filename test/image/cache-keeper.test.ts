@@ -5,6 +5,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { CacheKeeper } from '../../src/image/cache-keeper.ts';
 import type { KeeperTiming } from '../../src/image/cache-keeper.ts';
 import { LayerActivity } from '../../src/layer/layer-activity.ts';
+import { noteMemoryShortage } from '../../src/native/memory-shortage.ts';
 import { createLog } from '../../src/observe/log.ts';
 import type { Digest } from '../../src/oci/digest.ts';
 import { CacheSituation } from '../support/cache-situation.ts';
@@ -194,5 +195,17 @@ describe('CacheKeeper', () => {
     await first.keeper.close();
     second.keeper.start();
     await expect.poll(() => present(layer)).toBe(50);
+  });
+
+  // Last: it stays so for some seconds.
+  it('lets nothing come that nobody waits for while memory is short, and says so', async () => {
+    const w = keeperOf({ stock: new CacheSituation([lazyLayer(5, (span) => span)], 1_000) });
+    await w.keeper.check();
+    expect(w.keeper.shortage()).toBeUndefined();
+    noteMemoryShortage();
+    expect(w.keeper.fillAllowed()).toBe('memory is short');
+    expect(w.keeper.readAheadRoom()).toBe(0);
+    await w.keeper.check();
+    expect(w.warnings().map(({ msg }) => msg)).toEqual([expect.stringMatching(/^memory is short/)]);
   });
 });

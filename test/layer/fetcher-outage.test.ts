@@ -5,6 +5,7 @@ import { SpanColumns } from '../../src/index/span-columns.ts';
 import type { BlobSource } from '../../src/layer/blob-source.ts';
 import { SpanFetcher } from '../../src/layer/fetcher.ts';
 import { Link } from '../../src/layer/link.ts';
+import { isMemoryError, isMemoryShort } from '../../src/layer/memory-shortage.ts';
 import type { SpanSink } from '../../src/layer/span-transfer.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { CircuitBreaker } from '../../src/registry/client/circuit-breaker.ts';
@@ -20,8 +21,15 @@ const starts = Float64Array.from({ length: count }, (_, i) => i * spanSize);
 const columns = { blobSize: spanSize * count, streamSize: spanSize * count, streamStarts: starts, blobStarts: starts };
 const spans = new SpanColumns({ ...columns, decoder: 'stored', openEnded: false, spanSize }, 'test');
 
+interface Times {
+  readonly downFrom: number;
+  readonly downUntil: number;
+  /** Until then nothing can be decoded. */
+  readonly noMemoryUntil?: number;
+}
+
 /** A registry that is down in one time of the clock, and a fetcher that asks it through a breaker. */
-function rig({ downFrom, downUntil }: { readonly downFrom: number; readonly downUntil: number }) {
+function rig({ downFrom, downUntil, noMemoryUntil = 0 }: Times) {
   const clock = new VirtualClock();
   const link = new Link({ clock });
   const breaker = new CircuitBreaker({ name: 'r.example', clock, onReturn: () => link.returned() });
@@ -54,6 +62,8 @@ function rig({ downFrom, downUntil }: { readonly downFrom: number; readonly down
   const outcomes = new Map<number, { readonly what: string; readonly at: number }>();
   const sink: SpanSink = {
     decodeRun: decodeRuns(async ({ span, data }) => {
+      if (clock.now() < noMemoryUntil)
+        throw Object.assign(new Error('ENOMEM: Cannot allocate memory, decode span'), { code: 'ENOMEM' });
       outcomes.set(span, { what: 'right', at: clock.now() });
       return data.length;
     }),
@@ -133,5 +143,42 @@ describe('an outage of the registry', () => {
     await until(() => has(40) && has(1), 300_000);
     expect(outcomes.get(1)?.at).toBeLessThan((outcomes.get(40)?.at ?? 0) + 300);
     await fetcher.close();
+  });
+});
+
+describe('memory that is short', () => {
+  it('makes reads wait until there is some again, and their registry is asked rarely meanwhile', async () => {
+    const { fetcher, outcomes, sent, until, has } = rig({ downFrom: 0, downUntil: 0, noMemoryUntil: 20_000 });
+    fetcher.request([3]);
+    fetcher.want([30], 'background');
+    await until(() => has(3), 100_000);
+    expect(outcomes.get(3)?.what).toBe('right');
+    expect(outcomes.get(3)?.at).toBeLessThan(20_000 + 5_500);
+    expect(sent.length).toBeLessThan(30);
+    expect(isMemoryShort()).toBe(true);
+    await fetcher.close();
+  });
+
+  it('is an error for readers at their deadline, and the next read works', async () => {
+    const { fetcher, outcomes, until, has } = rig({ downFrom: 0, downUntil: 0, noMemoryUntil: 70_000 });
+    fetcher.request([3]);
+    await until(() => has(3), 100_000);
+    expect(outcomes.get(3)).toEqual({ what: 'EIO', at: 60_000 });
+    expect(fetcher.lastFailure).toContain('Cannot allocate memory');
+    outcomes.delete(3);
+    fetcher.request([3]);
+    await until(() => has(3), 100_000);
+    expect(outcomes.get(3)?.what).toBe('right');
+    await fetcher.close();
+  });
+
+  it('is seen in what the system and the engine say, however deep', () => {
+    const errno = (code: string) => Object.assign(new Error(code), { code });
+    for (const error of [errno('ENOMEM'), errno('ENOBUFS'), new RangeError('Array buffer allocation failed')]) {
+      expect(isMemoryError(error)).toBe(true);
+      expect(isMemoryError(new Error('no answer', { cause: error }))).toBe(true);
+    }
+    for (const error of [errno('EMFILE'), errno('ENOSPC'), new RangeError('Invalid array length'), 'ENOMEM', undefined])
+      expect(isMemoryError(error)).toBe(false);
   });
 });

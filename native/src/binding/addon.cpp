@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "binding/acceptor.hpp"
 #include "binding/fd_messages.hpp"
 #include "binding/fuse_server.hpp"
 #include "binding/layer_cache.hpp"
@@ -9,12 +10,15 @@
 #include "binding/sys.hpp"
 #include "binding/tree_extents.hpp"
 #include "binding/tree_writer.hpp"
+#include "sys/memory_shortage.hpp"
 
 namespace {
 
 // One line per component. Everything is a function on handles; the classes are TypeScript's (src/native).
 Napi::Object init(Napi::Env env, Napi::Object exports) {
+  peel::MemoryShortage::watch();
   peel::JsLoop::of(env);
+  peel::exportAcceptor(env, exports);
   peel::exportLayerCache(env, exports);
   peel::exportFdMessages(env, exports);
   peel::exportFuseServer(env, exports);

@@ -1,5 +1,10 @@
 #include "binding/loop.hpp"
 
+#include <cerrno>
+#include <new>
+
+#include "binding/errors.hpp"
+
 namespace peel {
 
 std::shared_ptr<JsLoop> JsLoop::of(Napi::Env env) {
@@ -85,11 +90,18 @@ Napi::Promise JsLoop::run(Napi::Env env, Pool& pool, std::function<void()> work,
   pool.submit([self = shared_from_this(), task, atEnd] {
     if (!self->enter()) return;
     if (atEnd == AtEnd::Abandon) self->leave();
-    task->work();
-    self->post([self, task](Napi::Env env) {
+    bool done = false;
+    try {
+      task->work();
+      done = true;
+    } catch (const std::bad_alloc&) {
+      // Whoever asked may do with less, or later.
+    }
+    self->post([self, task, done](Napi::Env env) {
       std::unique_ptr<Task> owned(task);
       self->release(env);
       try {
+        if (!done) throw errnoError(env, ENOMEM, "work");
         task->deferred.Resolve(task->settle(env));
       } catch (const Napi::Error& error) {
         task->deferred.Reject(error.Value());

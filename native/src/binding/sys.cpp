@@ -11,9 +11,11 @@
 #include "cache/span_sum.hpp"
 #include "gzip/sha256.hpp"
 #include "sys/capabilities.hpp"
+#include "sys/clock.hpp"
 #include "sys/fd.hpp"
 #include "sys/files.hpp"
 #include "sys/listen_unix.hpp"
+#include "sys/memory_shortage.hpp"
 #include "sys/resident_file.hpp"
 
 namespace peel {
@@ -119,6 +121,17 @@ Napi::Value limitBounding(const Napi::CallbackInfo& info) {
 
 Napi::Value trim(const Napi::CallbackInfo& info) {
   trimHeap();
+  return info.Env().Undefined();
+}
+
+// () -> ms since somebody got no memory, or -1
+Napi::Value memoryShortage(const Napi::CallbackInfo& info) {
+  const int64_t at = MemoryShortage::lastAt();
+  return Napi::Number::New(info.Env(), at == 0 ? -1 : static_cast<double>((monotonicNs() - at) / 1'000'000));
+}
+
+Napi::Value noteMemoryShortage(const Napi::CallbackInfo& info) {
+  MemoryShortage::note();
   return info.Env().Undefined();
 }
 
@@ -235,6 +248,8 @@ void exportSys(Napi::Env env, Napi::Object exports) {
   exports.Set("sysBoundingSet", Napi::Function::New(env, bounding));
   exports.Set("sysLimitBoundingSet", Napi::Function::New(env, limitBounding));
   exports.Set("sysTrimHeap", Napi::Function::New(env, trim));
+  exports.Set("sysMemoryShortage", Napi::Function::New(env, memoryShortage));
+  exports.Set("sysNoteMemoryShortage", Napi::Function::New(env, noteMemoryShortage));
   exports.Set("sysMapResident", Napi::Function::New(env, mapResident));
   exports.Set("sysUnmapResident", Napi::Function::New(env, unmapResident));
   exports.Set("sysExecute", Napi::Function::New(env, execute));

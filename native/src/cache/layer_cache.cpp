@@ -163,7 +163,7 @@ bool LayerCache::allHere(uint32_t first, uint32_t last) const {
   return true;
 }
 
-int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) {
+int LayerCache::ensure(uint64_t off, uint64_t len, SpanWaiter* waiter) noexcept {
   if (shut_.load(std::memory_order_acquire)) return -EIO;
   uint32_t first, last;
   if (!rangeOf(off, len, first, last)) return 0;
@@ -312,7 +312,7 @@ void LayerCache::resumeAll(const std::vector<ParkedRead>& reads, int err) {
   }
 }
 
-void LayerCache::wake(uint32_t span) {
+void LayerCache::wake(uint32_t span) noexcept {
   std::vector<ParkedRead> ready;
   {
     std::lock_guard lock(mutex_);
@@ -322,13 +322,13 @@ void LayerCache::wake(uint32_t span) {
   resumeAll(ready, 0);
 }
 
-bool LayerCache::settle(uint32_t span) {
+bool LayerCache::settle(uint32_t span) noexcept {
   if (!present(span)) return false;
   wake(span);
   return true;
 }
 
-void LayerCache::fail(uint32_t span, int err) {
+void LayerCache::fail(uint32_t span, int err) noexcept {
   std::vector<ParkedRead> reads;
   {
     std::lock_guard lock(mutex_);

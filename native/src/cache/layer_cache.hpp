@@ -94,7 +94,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   // 1: parked, w will be resumed. <0: -errno (-EIO after shutdown).
   // Missing spans nobody asked for yet are reported once through the miss handler. What nobody has used since the machine
   // started is compared with its checksum first: a disk may have lost what it had promised to keep.
-  int ensure(uint64_t off, uint64_t len, SpanWaiter* w);
+  // Without memory for its own records the process ends, as nobody would bring what was noted by halves.
+  int ensure(uint64_t off, uint64_t len, SpanWaiter* w) noexcept;
   uint64_t generation() const { return live_.generation(); }
   bool unchanged(uint64_t generation) const { return live_.unchanged(generation); }
   // The bytes of a range that ensure() answered 0 to, up to the padding's end. 0 or -errno.
@@ -119,16 +120,16 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   // CPU work on the calling (pool) thread: sha256, inflate, pwrite, checksum, bit, resume waiters.
   // 0, or -errno with result.failure telling a bad span (-EBADMSG) from a failing disk. A failed decode leaves the
   // waiters parked: the caller refetches, or calls fail(). A failing disk fails it only when nobody waits for the span:
-  // those who do get it from memory, and result.refused says why.
+  // those who do get it from memory, and result.refused says why. -ENOMEM where there was not enough memory.
   // `tail` is told what comes out.
   int decode(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail = nullptr);
   // The stream before the span, up to what a window holds, from spans that are present and right. 0, -ENODATA, or the
   // error of a failing disk. Reads them whole.
   int tailBefore(uint32_t span, StreamTail& tail);
   // Resumes waiters when the span is present, for example because another process brought it. True when present.
-  bool settle(uint32_t span);
+  bool settle(uint32_t span) noexcept;
   // Resumes waiters with err (> 0) and forgets that the span was asked for.
-  void fail(uint32_t span, int err);
+  void fail(uint32_t span, int err) noexcept;
   // Reads the span back and compares with the checksum made at decode: 0 it is right, -EILSEQ it was wrong and its bit
   // is dropped, -ENODATA not present.
   int verify(uint32_t span);
@@ -179,6 +180,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   bool isHere(uint32_t span) const { return live_.test(span) || held_.has(span); }
   bool allHere(uint32_t first, uint32_t last) const;
   bool isReadable(uint32_t span);
+  int decodeAlone(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
   int decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
   int decodeToMemory(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail);
   void use(uint32_t first, uint32_t last);
@@ -188,7 +190,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   void checkUnused(uint32_t first, uint32_t last);
   void recordStall(const ParkedRead& read, int err);
   void resumeAll(const std::vector<ParkedRead>& reads, int err);
-  void wake(uint32_t span);
+  void wake(uint32_t span) noexcept;
   enum class BitsMark : uint8_t { AsIs, Complete };
   int writePresent(BitsMark mark);
   int writeBits(BitsMark mark);

@@ -11,6 +11,7 @@
 
 #include "cache/layer_cache.hpp"
 #include "sys/file_io.hpp"
+#include "sys/finally.hpp"
 
 namespace peel {
 namespace {
@@ -55,10 +56,8 @@ int LayerCache::evict(std::vector<uint32_t> spans, Evicted& out) {
   if (err) return err;
   // An older process that opens the layer takes its bits from the durable bitmap: not while that one changes.
   if (int failed = lock_.beginLayout()) return failed;
-  int result = 0;
-  if (live_.evictable(options_.livePath) && !live_.complete() && !live_.mending()) result = evictAlone(spans, out);
-  lock_.endLayout();
-  return result;
+  const Finally end([&] { lock_.endLayout(); });
+  return live_.evictable(options_.livePath) && !live_.complete() && !live_.mending() ? evictAlone(spans, out) : 0;
 }
 
 int LayerCache::evictAlone(const std::vector<uint32_t>& spans, Evicted& out) {
@@ -74,6 +73,9 @@ int LayerCache::evictAlone(const std::vector<uint32_t>& spans, Evicted& out) {
     sortUnique(claimed);
   }
   size_t count = 0;
+  const Finally release([&] {
+    for (size_t i = 0; i < count; i++) claims_.release(data_.get(), claimed[i]);
+  });
   int err = 0;
   while (!err && count < claimed.size()) {
     err = claims_.acquire(data_.get(), claimed[count]);
@@ -84,7 +86,6 @@ int LayerCache::evictAlone(const std::vector<uint32_t>& spans, Evicted& out) {
     err = evictClaimed(spans, claimed, out);
     if (!err) live_.endEviction();
   }
-  for (size_t i = 0; i < count; i++) claims_.release(data_.get(), claimed[i]);
   return err;
 }
 

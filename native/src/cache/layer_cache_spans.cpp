@@ -14,6 +14,7 @@
 #include "cache/span_sum.hpp"
 #include "gzip/sha256.hpp"
 #include "sys/file_io.hpp"
+#include "sys/finally.hpp"
 
 namespace peel {
 namespace {
@@ -65,28 +66,37 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
   if (span >= spanCount()) return -EINVAL;
   if (input.openEnded && span + 1 != spanCount()) return -EINVAL;
   if (options_.readOnly) return -EROFS;
+  try {
+    const int err = decodeAlone(span, input, result, tail);
+    if (!err) wake(span);
+    return err;
+  } catch (const std::bad_alloc&) {
+    result = DecodeResult{};
+    result.failure = SpanFailure::Disk;
+    return -ENOMEM;
+  }
+}
+
+int LayerCache::decodeAlone(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
   if (int err = claims_.acquire(data_.get(), span)) return err;
-  int err = 0;
-  if (!live_.test(span)) {
-    const StreamTail before = tail ? *tail : StreamTail{};
-    err = isReadable(span) ? decodeToDisk(span, input, result, tail) : -EIO;
-    if (err && result.failure == SpanFailure::None) {
-      result.failure = SpanFailure::Disk;
-      if (isAwaited(span)) {
-        const int refused = err;
-        result = DecodeResult{};
-        if (tail) *tail = before;
-        err = decodeToMemory(span, input, result, tail);
-        result.refused = err ? 0 : refused;
-      }
-    }
-  } else {
+  const Finally release([&] { claims_.release(data_.get(), span); });
+  if (live_.test(span)) {
     result.wasPresent = true;
     result.streamBytes = spanSize(span);
     if (input.openEnded) result.trailingZeros = live_.trailingZeros();
+    return 0;
   }
-  claims_.release(data_.get(), span);
-  if (!err) wake(span);
+  const StreamTail before = tail ? *tail : StreamTail{};
+  int err = isReadable(span) ? decodeToDisk(span, input, result, tail) : -EIO;
+  if (!err || result.failure != SpanFailure::None) return err;
+  result.failure = SpanFailure::Disk;
+  // Without the disk it would take more memory still.
+  if (err == -ENOMEM || !isAwaited(span)) return err;
+  const int refused = err;
+  result = DecodeResult{};
+  if (tail) *tail = before;
+  err = decodeToMemory(span, input, result, tail);
+  result.refused = err ? 0 : refused;
   return err;
 }
 
@@ -194,9 +204,9 @@ int LayerCache::writePresent(BitsMark mark) {
   if (options_.readOnly) return -EROFS;
   // Between the look at the bits and the new bitmap nothing may be evicted: it would come back.
   if (int err = pins_.hold(data_.get())) return err;
+  const Finally release([&] { pins_.release(data_.get()); });
   const int err = mark == BitsMark::Complete && !live_.all() ? -ENODATA : writeBits(mark);
   if (!err && mark == BitsMark::Complete) live_.setComplete();
-  pins_.release(data_.get());
   return err;
 }
 
@@ -215,9 +225,8 @@ int LayerCache::markComplete() { return writePresent(BitsMark::Complete); }
 
 int LayerCache::digest(std::array<uint8_t, 32>& out) {
   if (int err = pins_.hold(data_.get())) return err;
-  const int err = live_.all() ? digestData(out) : -ENODATA;
-  pins_.release(data_.get());
-  return err;
+  const Finally release([&] { pins_.release(data_.get()); });
+  return live_.all() ? digestData(out) : -ENODATA;
 }
 
 int LayerCache::digestData(std::array<uint8_t, 32>& out) {

@@ -9,6 +9,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 #include "sys/clock.hpp"
 #include "sys/fd.hpp"
@@ -32,9 +33,14 @@ size_t wordCount(uint32_t spans) { return (static_cast<size_t>(spans) + 63) / 64
 // The run directory is normally a tmpfs; where it is not, bits of an earlier boot must not come back, because their
 // bytes may never have reached the disk.
 std::array<char, 40> bootId() {
-  std::array<char, 40> id{};
-  Fd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
-  if (fd.valid() && ::read(fd.get(), id.data(), 36) < 0) id.fill(0);
+  static std::mutex mutex;
+  static std::array<char, 40> id{};
+  std::lock_guard lock(mutex);
+  if (id[0] == 0) {
+    // Where it cannot be read now it may be the next time.
+    Fd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+    if (fd.valid() && ::read(fd.get(), id.data(), 36) < 0) id.fill(0);
+  }
   return id;
 }
 
@@ -140,7 +146,7 @@ int LiveBits::fill(int fd, const BitsIdentity& identity, const BitsContent& cont
   header.version = kVersion;
   header.flags = content.complete ? kComplete : 0;
   header.identity = identity;
-  auto boot = bootId();
+  const auto boot = bootId();
   std::memcpy(header.boot, boot.data(), sizeof header.boot);
   header.trailingZeros = content.trailingZeros;
   return writeFully(fd, &header, sizeof header, 0);

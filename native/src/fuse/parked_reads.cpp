@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include <algorithm>
+#include <new>
 #include <vector>
 
 #include "fuse/reply.hpp"
@@ -13,10 +15,14 @@ namespace {
 /** The disk fails, is written again and fails again; then the bytes come from memory. */
 constexpr int kMostDistrusts = 3;
 
-/** One buffer per thread that answers reads; grows to the largest answer, 1 MiB at most in practice. */
+/** One buffer per thread that answers reads; grows to the largest answer, 1 MiB at most in practice. Null when there is no memory. */
 uint8_t* answerBuffer(size_t size) {
   thread_local std::vector<uint8_t> buffer;
-  if (buffer.size() < size) buffer.resize(size);
+  try {
+    if (buffer.size() < size || buffer.empty()) buffer.resize(std::max<size_t>(size, 1));
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
   return buffer.data();
 }
 
@@ -46,7 +52,12 @@ PendingRead::Progress PendingRead::gather(int& err) {
   for (;;) {
     const Progress progress = advance(err);
     if (progress != Progress::Ready) return progress;
-    err = collect(plan, answerBuffer(plan.size));
+    uint8_t* const buffer = answerBuffer(plan.size);
+    if (buffer == nullptr) {
+      err = ENOMEM;
+      return Progress::Failed;
+    }
+    err = collect(plan, buffer);
     if (err == ENODATA) {
       // What was missing is not present any more, and is waited for.
       err = 0;
@@ -128,10 +139,10 @@ void ParkedReads::release() {
 
 void ParkedReads::answer(PendingRead& read, int err) {
   const uint32_t size = read.plan.size;
-  const uint8_t* buffer = answerBuffer(size);
   // Kept for the next request, it must not keep the layer; and not after the answer, when somebody may want to remove it.
   read.plan.clear();
   if (err == 0) {
+    const uint8_t* buffer = answerBuffer(size);
     hooks_.onAnswer(read.request, size);
     replyData(fd_, read.request.unique, buffer, size);
   } else {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <new>
 
 #include "fuse/backing.hpp"
 #include "fuse/reply.hpp"
@@ -137,7 +138,13 @@ void Session::work(unsigned index) {
     }
     const PoisonedRest rest(buffer, static_cast<size_t>(size), sizeof buffer);
     if (options_.taken) options_.taken->take(index, request.unique());
-    if (!handle(request, spare)) break;
+    try {
+      if (!handle(request, spare)) break;
+    } catch (const std::bad_alloc&) {
+      // It may be parked all the same: the kernel takes the first answer.
+      spare.reset();
+      replyError(fd(), request.unique(), ENOMEM);
+    }
   }
   spare.reset();
   std::unique_lock lock(mutex_);

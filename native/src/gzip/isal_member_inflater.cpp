@@ -6,8 +6,8 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace peel {
 namespace {
@@ -25,7 +25,7 @@ class IsalMemberInflater final : public MemberInflater {
  public:
   IsalMemberInflater() {
     // Fails only without memory, as `new` would.
-    if (inflateInit2(&header_, kGzipOnly) != Z_OK) std::abort();
+    if (inflateInit2(&header_, kGzipOnly) != Z_OK) throw std::bad_alloc();
   }
   ~IsalMemberInflater() override { inflateEnd(&header_); }
 

@@ -1,7 +1,7 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <new>
 
 #include "gzip/inflater.hpp"
 
@@ -15,7 +15,7 @@ class ZlibInflater final : public Inflater {
  public:
   ZlibInflater() {
     // Fails only without memory, as `new` would.
-    if (inflateInit2(&stream_, -15) != Z_OK) std::abort();
+    if (inflateInit2(&stream_, -15) != Z_OK) throw std::bad_alloc();
   }
   ~ZlibInflater() override { inflateEnd(&stream_); }
 

@@ -1,7 +1,7 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <new>
 
 #include "gzip/member_inflater.hpp"
 
@@ -17,7 +17,7 @@ class ZlibMemberInflater final : public MemberInflater {
  public:
   ZlibMemberInflater() {
     // Fails only without memory, as `new` would.
-    if (inflateInit2(&stream_, kGzipOnly) != Z_OK) std::abort();
+    if (inflateInit2(&stream_, kGzipOnly) != Z_OK) throw std::bad_alloc();
   }
   ~ZlibMemberInflater() override { inflateEnd(&stream_); }
 
