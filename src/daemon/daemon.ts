@@ -16,7 +16,7 @@ import { restartKeys } from './config-changes.ts';
 import type { ControlBackend } from './control-routes.ts';
 import { serveControl } from './control-server.ts';
 import type { ControlServer } from './control-server.ts';
-import { keptSocket } from './kept-sockets.ts';
+import { giveUpSockets, keptSocket } from './kept-sockets.ts';
 import { openCredentials } from './credentials.ts';
 import type { DaemonCredentials } from './credentials.ts';
 import { keeperStatus } from './keeper-status.ts';
@@ -187,6 +187,7 @@ class RunningDaemon implements Daemon {
     this.#parts.push({ name: 'pulls', close: async () => await pulls.close() });
     const control = await this.#serveControl(paths.root, pulls);
     this.#parts.push({ name: 'control', close: async () => await control.close() });
+    await giveUpSockets(first.fds, log);
     for (const name of service.listenFds.keys())
       if (name !== 'control' && name !== 'snapshotter')
         log.warn({ name }, 'socket with a name that means nothing here');

@@ -293,10 +293,14 @@ export class LayerMounts {
   /** Leaves no directory that could be taken for the layer. Never rejects. */
   async #fail(slot: number, why: string): Promise<void> {
     try {
-      this.#d.state.slots.setError(slot, why);
       await rmdir(this.directory(slot));
     } catch {
-      // The disk may be full, or nothing was there.
+      // Nothing was there.
+    }
+    try {
+      this.#d.state.slots.setError(slot, why);
+    } catch (error) {
+      this.#d.log.error({ slot, error: errorMessage(error) }, 'why a layer is not mounted cannot be recorded');
     }
   }
 

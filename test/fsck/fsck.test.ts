@@ -1,6 +1,16 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, readSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Node } from '../../src/daemon/node.ts';
@@ -10,6 +20,7 @@ import type { LoadedImage } from '../../src/image/loaded-image.ts';
 import type { Layer } from '../../src/layer/layer.ts';
 import type { LayerPaths } from '../../src/layer/layer-paths.ts';
 import { runIndexJob } from '../../src/layer/run-index-job.ts';
+import type { Digest } from '../../src/oci/digest.ts';
 import { flipBit } from '../support/flip-bit.ts';
 import { ImageLab, labLayer } from '../support/image-lab.ts';
 import type { LabCompression, LabImage, LabLayer } from '../support/image-lab.ts';
@@ -247,6 +258,33 @@ describe('fsck', () => {
     expect(existsSync(content) || existsSync(kept)).toBe(false);
     await withLayer(s, async (_, image) => void (await image.treeFile()));
     expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('checks the rest of what is there when one thing of it cannot be read', async () => {
+    const s = await situation();
+    await withLayer(s, async (_, image) => flipBit(await image.treeFile(), 1500));
+    const { root } = s.node.paths;
+    flipBit(join(root, 'content', 'sha256', s.pushed.digest.slice(7)), 10);
+    for (const name of ['0'.repeat(64), 'f'.repeat(64)]) {
+      mkdirSync(join(root, 'content', 'sha256', name));
+      mkdirSync(join(root, 'trees', 'sha256', `${name}.erofs`));
+      writeFileSync(join(root, 'trees', 'sha256', `${name}.erofs.sum`), '');
+    }
+    const { text } = await check(s.node, { repair: true });
+    expect(text.match(/(?:content|tree): cannot be checked: EISDIR/g)).toHaveLength(4);
+    expect(text).toMatch(/content: its bytes are not those of its digest: removed/);
+    expect(text).toMatch(/tree: its bytes are not those that were written: removed/);
+  });
+
+  it('says once that an index is not of the layer', async () => {
+    const s = await situation({ indexed: false });
+    await withLayer(s, async (layer) => {
+      const row = s.node.state.layers.get(layer.descriptor.digest);
+      if (row !== undefined) s.node.state.layers.put({ ...row, diffId: layer.descriptor.digest.replace(/.$/, 'e') as Digest });
+      const { findings, text } = await check(s.node, { repair: true });
+      expect(text).toMatch(/its index describes the stream .*: it is in use, and is made anew/);
+      expect(findings).toHaveLength(1);
+    });
   });
 
   it('checks only what is named', async () => {

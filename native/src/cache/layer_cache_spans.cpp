@@ -205,8 +205,24 @@ int LayerCache::writeBits(BitsMark mark) {
   // Taken before the sync: a bit that is set meanwhile may speak of bytes that are not on the disk yet.
   BitsContent content = live_.snapshot();
   content.complete = content.complete || mark == BitsMark::Complete;
-  if (::fdatasync(data_.get()) < 0 || ::fdatasync(sums_.get()) < 0) return -errno;
+  if (::fdatasync(data_.get()) < 0 || ::fdatasync(sums_.get()) < 0) {
+    const int err = -errno;
+    dropUnsynced();
+    return err;
+  }
   return peel::writePresent(options_.dir + "/present", identity_, content);
+}
+
+// The kernel says once that it could not write, and forgets what it could not: it reads as it was on the disk before, as soon as memory
+// is needed for something else. What the durable bitmap has was written by an earlier sync.
+void LayerCache::dropUnsynced() {
+  BitsContent durable;
+  if (readPresent(options_.dir + "/present", identity_, durable) != 0) durable.words.clear();
+  durable.words.resize((size_t{spanCount()} + 63) / 64);
+  for (uint32_t span = 0; span < spanCount(); span++) {
+    if (!(durable.words[span / 64] >> (span % 64) & 1) && live_.test(span)) live_.clear(span);
+  }
+  live_.nextGeneration();
 }
 
 int LayerCache::sync() { return writePresent(BitsMark::AsIs); }
