@@ -200,7 +200,7 @@ export class LayerMounts {
     }
   }
 
-  /** Undefined too where the row is damaged: it must not keep the others from being restored. */
+  /** Undefined too where the row is damaged: it must not keep the others from being served. */
   #rowOf(slot: number): SlotRow | undefined {
     try {
       return this.#d.state.slots.get(slot);
@@ -257,7 +257,7 @@ export class LayerMounts {
     const mounts = await readMountInfo();
     try {
       await forEach(slots, adoptsAtOnce, async (slot) => {
-        const row = this.#d.state.slots.get(slot);
+        const row = this.#rowOf(slot);
         if (row === undefined || row.direct) return;
         try {
           await this.#adoptSlot(adoption, row, mountsAt(mounts, this.directory(slot)));
