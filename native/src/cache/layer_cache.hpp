@@ -219,6 +219,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   std::shared_ptr<MissHandler> missHandler_;
   std::atomic<bool> shut_{false};
 
+  std::atomic<uint64_t> syncFailures_{0};
   std::mutex syncMutex_;
   std::mutex lengthMutex_;
 };

@@ -93,6 +93,7 @@ int LayerCache::decode(uint32_t span, const DecodeInput& input, DecodeResult& re
 int LayerCache::decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
   // Of an eviction that was killed between the bits and the generation readers do not know yet.
   if (live_.evicting()) live_.nextGeneration();
+  const uint64_t failures = syncFailures_.load();
   uint64_t stored = 0;
   int err = decodeToFile(span, input, result, tail, stored);
   if (!err) err = writeFully(sums_.get(), &stored, sizeof stored, uint64_t{span} * sizeof stored);
@@ -100,6 +101,12 @@ int LayerCache::decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResu
   if (input.openEnded) live_.setTrailingZeros(result.trailingZeros);
   live_.use(span, span, LiveBits::coarseNow());
   live_.set(span);
+  if (syncFailures_.load() != failures) {
+    // It may be among what was lost, and its bit be set after those were cleared.
+    live_.clear(span);
+    live_.nextGeneration();
+    return -EIO;
+  }
   held_.drop(span);
   HeldSpans::expire();
   return 0;
@@ -216,6 +223,7 @@ int LayerCache::writeBits(BitsMark mark) {
 // The kernel says once that it could not write, and forgets what it could not: it reads as it was on the disk before, as soon as memory
 // is needed for something else. What the durable bitmap has was written by an earlier sync.
 void LayerCache::dropUnsynced() {
+  syncFailures_++;
   BitsContent durable;
   if (readPresent(options_.dir + "/present", identity_, durable) != 0) durable.words.clear();
   durable.words.resize((size_t{spanCount()} + 63) / 64);
