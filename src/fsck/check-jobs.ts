@@ -14,7 +14,8 @@ export async function checkJobs({ root, state: { unpackJobs } }: FsckDeps, optio
     await guarded(options, where, async () => {
       const what = lacking(row, folders);
       if (what === undefined) return;
-      if (repair) unpackJobs.delete(row.job);
+      // What is in its folder goes then, too.
+      if (repair && unpackJobs.delete(row.job)) known.delete(row.job);
       const how = repair ? 'forgotten; the layer is unpacked anew when it is wanted' : undefined;
       found({ ...where, what, repaired: repair, how });
     });
