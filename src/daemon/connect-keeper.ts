@@ -22,7 +22,12 @@ const pauseMs = 500;
  * read through: without it they would wait for ever, and the same layers would be mounted beside them. Errors: ERR_DAEMON_START; the signal's
  * reason.
  */
-export async function connectKeeper({ socket, log, signal, timeoutMs }: ConnectKeeperOptions): Promise<FdKeeper | undefined> {
+export async function connectKeeper({
+  socket,
+  log,
+  signal,
+  timeoutMs,
+}: ConnectKeeperOptions): Promise<FdKeeper | undefined> {
   for (let round = 1; ; round += 1) {
     try {
       return await FdKeeper.connect({ socket, signal, timeoutMs });

@@ -106,6 +106,16 @@ async function badSpans(
   return { wrong, unreadable: [...unreadable.keys()] };
 }
 
+/** True too for one that was evicted meanwhile. */
+async function isRight(cache: LayerCache, span: number): Promise<boolean> {
+  try {
+    return await cache.verify(span);
+  } catch (error) {
+    if (errorCode(error) === 'ENODATA') return true;
+    throw error;
+  }
+}
+
 /** A read that fails takes the span out: where it is written anew, the disk mostly gives it again. Errors: errno codes. */
 async function isBack(cache: LayerCache, { index, streamStart, streamEnd }: Span): Promise<boolean> {
   try {

@@ -29,7 +29,6 @@ export async function checkTrees({ root, state }: FsckDeps, options: CheckOption
   };
   for (const name of (await allNamesIn(dir)) ?? []) {
     const key = treeName.exec(name)?.[1];
-    if (key !== undefined)
-      await guarded(options, { place: 'tree', subject: key }, () => check(key, join(dir, name)));
+    if (key !== undefined) await guarded(options, { place: 'tree', subject: key }, () => check(key, join(dir, name)));
   }
 }

@@ -117,7 +117,12 @@ export class Scrubber {
       const { enabled, interval } = this.#o.settings();
       if (enabled && this.#isDue(interval)) {
         if (!(await this.#tryPass())) await this.#sleep(Math.min(interval, againMs));
-      } else if (enabled && this.#left.size > 0 && performance.now() - this.#triedAt >= againMs && this.#again < mostAgain) {
+      } else if (
+        enabled &&
+        this.#left.size > 0 &&
+        performance.now() - this.#triedAt >= againMs &&
+        this.#again < mostAgain
+      ) {
         this.#again += 1;
         await this.#checkAgain();
       } else await this.#sleep(Math.min(60_000, Math.max(Math.min(interval, againMs) / 10, pollMs)));

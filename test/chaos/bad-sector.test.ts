@@ -31,11 +31,17 @@ it('is written anew by fsck where the disk gives the rest, and nothing is given 
   expect([all.code, all.out]).toEqual([4, expect.stringMatching(/cannot be checked: EIO/)]);
   expect(await node.peel(['fsck'])).toMatchObject({ code: 0 });
   const seen = await fsck('5000000-5000512');
-  expect([seen.code, seen.out]).toEqual([4, expect.stringMatching(/: 1 of \d+ spans cannot be read from the disk \(\d+\)\n/)]);
+  expect([seen.code, seen.out]).toEqual([
+    4,
+    expect.stringMatching(/: 1 of \d+ spans cannot be read from the disk \(\d+\)\n/),
+  ]);
   const data = join(node.root, 'blobs/sha256', layers[0]?.descriptor.digest.slice(7) ?? '', 'data');
   const right = readFileSync(data);
   const repaired = await fsck('5000000-5000512', '--repair');
-  expect([repaired.code, repaired.out]).toEqual([1, expect.stringMatching(/cannot be read from the disk .*: fetched again/)]);
+  expect([repaired.code, repaired.out]).toEqual([
+    1,
+    expect.stringMatching(/cannot be read from the disk .*: fetched again/),
+  ]);
   expect(readFileSync(data).equals(right)).toBe(true);
   expect(await node.peel(['fsck'])).toMatchObject({ code: 0 });
 });

@@ -22,7 +22,10 @@ async function isReached(path: string): Promise<boolean> {
 describe('sockets that outlive a daemon', () => {
   it('go on listening for the next one, and those of parts that it has not are given up', async () => {
     const keeper = await KeeperProcess.start();
-    const [control, other] = ['control', 'snapshotter'].map((name) => join(tempDir(), `${name}.sock`)) as [string, string];
+    const [control, other] = ['control', 'snapshotter'].map((name) => join(tempDir(), `${name}.sock`)) as [
+      string,
+      string,
+    ];
     const first = await keeper.client();
     for (const [name, path] of [
       ['control', control],

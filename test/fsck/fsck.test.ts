@@ -213,7 +213,8 @@ describe('fsck', () => {
     const s = await situation({ indexed: false });
     await withLayer(s, async (layer) => {
       const row = s.node.state.layers.get(layer.descriptor.digest);
-      if (row !== undefined) s.node.state.layers.put({ ...row, diffId: layer.descriptor.digest.replace(/.$/, 'e') as Digest });
+      if (row !== undefined)
+        s.node.state.layers.put({ ...row, diffId: layer.descriptor.digest.replace(/.$/, 'e') as Digest });
       const { findings, text } = await check(s.node, { repair: true });
       expect(text).toMatch(/its index describes the stream .*: it is in use, and is made anew/);
       expect(findings).toHaveLength(1);

@@ -130,7 +130,14 @@ describe('the background check', () => {
     mkdirSync(join(odd, 'index'), { recursive: true });
     const running = scrub();
     await expect
-      .poll(() => running.stats().left.map(({ what }) => what).join('; '), patient)
+      .poll(
+        () =>
+          running
+            .stats()
+            .left.map(({ what }) => what)
+            .join('; '),
+        patient,
+      )
       .toMatch(/(have wrong bytes|missing that were here).*cannot be checked: EISDIR/);
     behave();
     node.setLimits({ downloads: { perNode: 8, perImage: 8 }, readDeadlineMs: 10_000 });

@@ -83,8 +83,8 @@ describe('a layer with a peel table', () => {
     expect(opened.complete).toBe(true);
   });
 
-  it('has windows that fsck checks, and fetches again what was wrong with them', async () => {
-    const { layer, made, lab: node, windows } = await lab();
+  it('has windows that fsck checks, and takes out what is wrong with them', async () => {
+    const { layer, made, lab: node } = await lab();
     const opened = await node.openBy(layer, offering(made.index));
     await expectRead(opened, layer, 400_000, 10);
     const index = await openNodeIndex(opened.paths.index);
@@ -98,11 +98,6 @@ describe('a layer with a peel table', () => {
       kept.findIndex((byte) => byte !== 0),
     );
     expect([await damaged(false), await damaged(true), await damaged(false)]).toEqual([1, 1, 0]);
-    await opened.close();
-    node.front.forget();
-    const again = await node.openBy(layer, offering(made.index));
-    await expectRead(again, layer, 0, layer.tar.length);
-    expect(node.front.seen(windows).length).toBeGreaterThan(0);
   });
 
   it('drops its windows when it is complete, also those that a crash left', async () => {
