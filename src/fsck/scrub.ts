@@ -176,7 +176,7 @@ export class Scrubber {
 
   /** What could not be mended: the registry may be there again, or nobody use the layer any more. */
   async #checkAgain(): Promise<void> {
-    for (const layer of [...this.#left.keys()]) await this.#check(layer);
+    for (const layer of this.#left.keys()) await this.#check(layer);
     this.#triedAt = performance.now();
   }
 
