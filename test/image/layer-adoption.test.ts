@@ -1,5 +1,6 @@
 // What one process serves over a connection that is kept, and the next one goes on with: nodeids, how files were opened, and what was asked.
 import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -89,13 +90,15 @@ describe.skipIf(!canMount)('layers that are adopted', () => {
     const [, , lostBlob, last] = first.blobs as [OpenedBlob, OpenedBlob, OpenedBlob, OpenedBlob];
     const isPassthrough = first.server.knownBlob('blob-2').mode === 'passthrough';
     await retireBlob(first.server, first.kept, last)();
-    // A read that the process before takes, and does not answer.
+    // A read that the process before takes, and does not answer; past the page cache, which would ask once more after an error.
+    const direct = await open(`/proc/self/fd/${lazyFile.fd}`, constants.O_RDONLY | constants.O_DIRECT);
+    onTestFinished(() => direct.close());
     const release: (() => void)[] = [];
     const behave = lab.front.interfere(
       () => true,
       (_request, _response, forward) => void release.push(forward),
     );
-    const waiting = bytesAt(lazyFile, 100_000, 512);
+    const waiting = bytesAt(direct, 100_000, 512);
     await expect.poll(() => release.length).toBeGreaterThan(0);
     await first.end();
 
