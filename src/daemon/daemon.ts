@@ -9,17 +9,17 @@ import { Scrubber } from '../fsck/scrub.ts';
 import type { CacheKeeper } from '../image/cache-keeper.ts';
 import type { LogRing } from '../observe/log-ring.ts';
 import type { AdjustableLog } from '../observe/log.ts';
-import type { LayerGauges } from '../observe/layer-metrics.ts';
 import { DaemonMetrics } from '../observe/metrics.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { restartKeys } from './config-changes.ts';
 import type { ControlBackend } from './control-routes.ts';
 import { serveControl } from './control-server.ts';
 import type { ControlServer } from './control-server.ts';
-import { keptSocket } from './kept-sockets.ts';
+import { giveUpSockets, keptSocket } from './kept-sockets.ts';
 import { openCredentials } from './credentials.ts';
 import type { DaemonCredentials } from './credentials.ts';
 import { keeperStatus } from './keeper-status.ts';
+import { observeDaemon } from './daemon-gauges.ts';
 import { DaemonMounts } from './daemon-mounts.ts';
 import { degradedLines } from './degraded.ts';
 import { DaemonError } from './errors.ts';
@@ -176,7 +176,14 @@ class RunningDaemon implements Daemon {
     const isMount = (owner: string) => owner.startsWith('mount:');
     await node.connections?.endOthers(this.#snapshotter === undefined ? isMount : undefined);
     await this.#credentials?.serveCri?.();
-    this.#observe(metrics, mounts);
+    observeDaemon(metrics, {
+      mounts,
+      node,
+      snapshotter: this.#snapshotter,
+      unpacking,
+      keeper: this.#keeper,
+      scrub: () => this.#scrubber?.stats(),
+    });
     await this.#serveMetrics(config);
     this.#parts.push({ name: 'metrics', close: async () => await this.#metricsServer?.close() });
     const pulls = new Pulls({
@@ -187,6 +194,7 @@ class RunningDaemon implements Daemon {
     this.#parts.push({ name: 'pulls', close: async () => await pulls.close() });
     const control = await this.#serveControl(paths.root, pulls);
     this.#parts.push({ name: 'control', close: async () => await control.close() });
+    await giveUpSockets(first.fds, log);
     for (const name of service.listenFds.keys())
       if (name !== 'control' && name !== 'snapshotter')
         log.warn({ name }, 'socket with a name that means nothing here');
@@ -311,35 +319,6 @@ class RunningDaemon implements Daemon {
     if (address === undefined) return;
     this.#metricsServer = await serveDaemonMetrics(this.#metrics as DaemonMetrics, address);
     this.#o.log.log.info({ address: this.#metricsServer.address }, 'metrics are served');
-  }
-
-  #observe(metrics: DaemonMetrics, mounts: DaemonMounts): void {
-    metrics.layers.observe(() => this.#layerGauges());
-    metrics.observe(() => {
-      const found = this.#snapshotter?.gauges();
-      return {
-        snapshots: found?.snapshots ?? {},
-        layers: found?.layers ?? {},
-        presentBytes: mounts.presentBytes() + (found?.presentBytes ?? 0),
-        mounts: mounts.counts(),
-        fuseErrors: mounts.fuseErrors() + (found?.fuseErrors ?? 0),
-        ...(this.#unpacking?.gauges() ?? { leases: {}, unpackJobs: {} }),
-      };
-    });
-  }
-
-  #layerGauges(): LayerGauges {
-    const { fetchedBytes, usedBytes, filling } = this.#node?.laziness.lazy.stats() ?? {};
-    const { usedBytes: bytes, limitBytes, evictedBytes } = this.#keeper?.stats() ?? {};
-    return {
-      readAhead: { fetchedBytesTotal: fetchedBytes ?? 0, usedBytesTotal: usedBytes ?? 0 },
-      fillLayers: filling,
-      evictedBytesTotal: evictedBytes,
-      scrub: this.#scrubber?.stats(),
-      cache: bytes === undefined || limitBytes === undefined ? undefined : { bytes, limitBytes },
-      links: this.#node?.links(),
-      endpoints: this.#node?.endpoints(),
-    };
   }
 
   async #reload(): Promise<readonly string[]> {

@@ -1,7 +1,7 @@
 export type DaemonErrorCode =
   /** Another daemon has the run directory or the state directory. */
   | 'ERR_DAEMON_RUNNING'
-  /** A directory of the configuration cannot be used, or an address not be listened on. */
+  /** A directory of the configuration cannot be used, an address not be listened on, or the keeper does not answer. */
   | 'ERR_DAEMON_START'
   /** A request that the control API does not understand. */
   | 'ERR_DAEMON_REQUEST'

@@ -9,6 +9,8 @@ import type { SentFd } from './keeper-connection.ts';
 export interface FdKeeperOptions {
   /** Path of the keeper's socket. */
   readonly socket: string;
+  /** Default as for any request. */
+  readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -43,11 +45,11 @@ export class FdKeeper {
   }
 
   /** Connected, with all that is kept. Undefined where no keeper listens. Errors: ERR_KEEPER_*, errno codes; the signal's reason. */
-  static async connect({ socket, signal }: FdKeeperOptions): Promise<FdKeeper | undefined> {
+  static async connect({ socket, timeoutMs, signal }: FdKeeperOptions): Promise<FdKeeper | undefined> {
     const connection = KeeperConnection.open(socket);
     if (connection === undefined) return undefined;
     try {
-      const { fds } = await connection.ask([['PEEL', 'fds']], { signal });
+      const { fds } = await connection.ask([['PEEL', 'fds']], { timeoutMs, signal });
       return new FdKeeper(connection, fds);
     } catch (error) {
       connection.close();

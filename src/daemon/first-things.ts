@@ -15,9 +15,10 @@ import type { Logger } from '../observe/log.ts';
 import { openSnapshotMounts } from '../snapshotter/snapshot-mounts.ts';
 import type { SnapshotMounts } from '../snapshotter/snapshot-mounts.ts';
 import { Deferred } from '../util/deferred.ts';
+import { connectKeeper } from './connect-keeper.ts';
 import { lockDaemon } from './daemon-lock.ts';
 import { DaemonError } from './errors.ts';
-import { FdKeeper } from './fd-keeper.ts';
+import type { FdKeeper } from './fd-keeper.ts';
 import { KeeperReturn } from './keeper-return.ts';
 import { openNodeStore } from './node-store.ts';
 import type { Downloads, NodeStore } from './node-store.ts';
@@ -64,7 +65,7 @@ export async function doFirstThings({ config, environment, log, signal }: FirstT
     const paths = await daemonPaths(config, environment);
     const lock = lockDaemon([paths.root, paths.runDir]);
     opened.push(() => lock[Symbol.dispose]());
-    const fds = await connectKeeper(config, log, signal);
+    const fds = await connectKeeper({ socket: socketPaths(config).keeper, log, signal });
     opened.push(() => fds?.close());
     if (fds !== undefined) {
       const returned = new KeeperReturn({ socket: socketPaths(config).keeper, fds, log });
@@ -112,21 +113,6 @@ export async function doFirstThings({ config, environment, log, signal }: FirstT
     if (signal?.aborted !== true) log.error({ error: errorMessage(error) }, 'daemon cannot start');
     await close();
     throw error;
-  }
-}
-
-/** Without one the daemon serves as well, but what it serves does not outlive it. */
-async function connectKeeper(
-  config: DaemonConfig,
-  log: Logger,
-  signal: AbortSignal | undefined,
-): Promise<FdKeeper | undefined> {
-  try {
-    return await FdKeeper.connect({ socket: socketPaths(config).keeper, signal });
-  } catch (error) {
-    signal?.throwIfAborted();
-    log.error({ error: errorMessage(error) }, 'keeper does not answer: mounts will end with this process');
-    return undefined;
   }
 }
 

@@ -33,6 +33,12 @@ export async function keptSocket(
   return { fd };
 }
 
+/** Once all are taken: whoever connects to another one, as of a part that is switched off now, would wait for an answer for ever. */
+export async function giveUpSockets(fds: FdStore | undefined, log: Logger): Promise<void> {
+  for (const kept of fds?.received.keys() ?? [])
+    if (fds !== undefined && kept.startsWith(prefix)) await giveUp(fds, kept, log);
+}
+
 /** Names the file as well, because a socket does not know whether it can still be reached. */
 async function keptName(name: string, path: string): Promise<string | undefined> {
   const found = await lstat(path, { bigint: true }).catch(() => undefined);

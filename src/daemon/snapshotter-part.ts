@@ -9,7 +9,7 @@ import { bootId } from '../image/process-identity.ts';
 import { syncFilesystem } from '../native/sys.ts';
 import type { Logger } from '../observe/log.ts';
 import type { DaemonMetrics, Gauges } from '../observe/metrics.ts';
-import type { BuiltLayer } from '../snapshotter/image-session.ts';
+import type { BuiltLayer } from '../snapshotter/session-deps.ts';
 import { serveGrpc } from '../snapshotter/grpc/serve-grpc.ts';
 import type { GrpcListener } from '../snapshotter/grpc/serve-grpc.ts';
 import { SnapshotLayers } from '../snapshotter/snapshot-layers.ts';

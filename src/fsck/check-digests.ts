@@ -1,16 +1,18 @@
 // Files that are called by the digest of what is in them: content of images, and layers as they were pushed.
 import { createHash } from 'node:crypto';
-import { open, readdir, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../layer/errors.ts';
 import { digestAlgorithm, digestHex, isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
+import { allNamesIn } from '../util/all-names-in.ts';
+import { guarded } from './check.ts';
 import type { CheckOptions } from './check.ts';
 import type { FindingPlace } from './finding.ts';
 
 const pieceBytes = 1 << 20;
 
-/** Of `<root>/<folder>/<algorithm>/<hex>`. Errors: errno codes of a disk that fails; the signal's reason. */
+/** Of `<root>/<folder>/<algorithm>/<hex>`. Errors: errno codes of a folder that cannot be read; the signal's reason. */
 export async function checkDigests(
   root: string,
   { folder, place }: { readonly folder: string; readonly place: FindingPlace },
@@ -18,18 +20,20 @@ export async function checkDigests(
 ): Promise<void> {
   for (const algorithm of ['sha256', 'sha512']) {
     const dir = join(root, folder, algorithm);
-    for (const name of await readdir(dir).catch(() => [])) {
+    for (const name of (await allNamesIn(dir)) ?? []) {
       const digest = `${algorithm}:${name}`;
       if (!isDigest(digest)) continue;
-      const isRight = await hasDigest(join(dir, name), digest, options);
-      if (isRight !== false) continue;
-      if (options.repair) await rm(join(dir, name), { force: true });
-      options.found({
-        place,
-        subject: digest,
-        what: 'its bytes are not those of its digest',
-        repaired: options.repair,
-        how: options.repair ? 'removed; it is fetched or made again when it is needed' : undefined,
+      await guarded(options, { place, subject: digest }, async () => {
+        const isRight = await hasDigest(join(dir, name), digest, options);
+        if (isRight !== false) return;
+        if (options.repair) await rm(join(dir, name), { force: true });
+        options.found({
+          place,
+          subject: digest,
+          what: 'its bytes are not those of its digest',
+          repaired: options.repair,
+          how: options.repair ? 'removed; it is fetched or made again when it is needed' : undefined,
+        });
       });
     }
   }

@@ -1,5 +1,6 @@
 import { JobFolders } from '../unpack/job-folders.ts';
 import type { UnpackJobRow } from '../state/unpack-jobs.ts';
+import { guarded } from './check.ts';
 import type { CheckOptions, FsckDeps } from './check.ts';
 
 /** Unpack jobs and their folders against one another. Errors: errno codes; those of the database. */
@@ -9,18 +10,25 @@ export async function checkJobs({ root, state: { unpackJobs } }: FsckDeps, optio
   const known = new Set<number>();
   for (const row of unpackJobs.list()) {
     known.add(row.job);
-    const what = lacking(row, folders);
-    if (what === undefined) continue;
-    if (repair) unpackJobs.delete(row.job);
-    const how = repair ? 'forgotten; the layer is unpacked anew when it is wanted' : undefined;
-    found({ place: 'job', subject: `${row.job} of layer ${row.layer}`, what, repaired: repair, how });
+    const where = { place: 'job', subject: `${row.job} of layer ${row.layer}` } as const;
+    await guarded(options, where, async () => {
+      const what = lacking(row, folders);
+      if (what === undefined) return;
+      // What is in its folder goes then, too.
+      if (repair && unpackJobs.delete(row.job)) known.delete(row.job);
+      const how = repair ? 'forgotten; the layer is unpacked anew when it is wanted' : undefined;
+      found({ ...where, what, repaired: repair, how });
+    });
   }
   for (const { name, job } of await folders.names()) {
     // Those without a number are being made, or removed.
     if (job === undefined || known.has(job) || unpackJobs.get(job) !== undefined) continue;
-    const swept = repair && (await folders.sweep(name, () => unpackJobs.get(job) !== undefined));
-    const how = !repair ? undefined : swept ? 'removed' : 'somebody uses it';
-    found({ place: 'job', subject: name, what: 'a folder that no job has', repaired: swept, how });
+    const where = { place: 'job', subject: name } as const;
+    await guarded(options, where, async () => {
+      const swept = repair && (await folders.sweep(name, () => unpackJobs.get(job) !== undefined));
+      const how = !repair ? undefined : swept ? 'removed' : 'somebody uses it';
+      found({ ...where, what: 'a folder that no job has', repaired: swept, how });
+    });
   }
 }
 

@@ -1,5 +1,4 @@
 // One layer of the cache: its index, the files of its spans, every span that is present, and the whole where it is complete.
-import { readdir } from 'node:fs/promises';
 import { openNodeIndex } from '../index/node-index.ts';
 import type { NodeIndex } from '../index/node-index.ts';
 import { tryBuildLock } from '../layer/build-lock.ts';
@@ -9,6 +8,7 @@ import type { LayerPaths } from '../layer/layer-paths.ts';
 import { LayerCache } from '../native/layer-cache.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { LayerRow } from '../state/layers.ts';
+import { allNamesIn } from '../util/all-names-in.ts';
 import { isKept } from './check.ts';
 import type { CheckOptions, FsckDeps } from './check.ts';
 import { checkSpans } from './check-spans.ts';
@@ -42,20 +42,23 @@ export class LayerCheck {
     if (before === undefined) return await this.#checkLeftover();
     const index = await this.#openIndex();
     if (index === undefined) return;
+    const row = this.#d.state.layers.get(this.#layer);
     try {
-      const row = this.#d.state.layers.get(this.#layer);
       if (await this.#isIndexRight(index, row)) await this.#checkFiles(index, row);
     } finally {
       await index.close();
     }
-    if (this.#d.state.layers.get(this.#layer)?.suspect !== undefined) await this.#forgetSuspect();
+    // What was found just now is told already.
+    if (row?.suspect !== undefined) await this.#forgetSuspect();
   }
 
   /** Files without an index count for nothing, unless somebody is making the layer at this moment. */
   async #checkLeftover(): Promise<void> {
-    const names = (await readdir(this.#paths.dir).catch(() => [])).filter((name) => name !== 'lock');
-    const isMade = (await tryBuildLock(this.#paths, async () => true)) === undefined;
-    if (isMade || (names.length === 0 && this.#d.state.layers.get(this.#layer) === undefined)) return;
+    // Somebody may have been making it until now, and be done.
+    const hasIndex = async () => (await fileIdentity(this.#paths.index)) !== undefined;
+    if ((await tryBuildLock(this.#paths, hasIndex)) !== false) return;
+    const names = ((await allNamesIn(this.#paths.dir)) ?? []).filter((name) => name !== 'lock');
+    if (names.length === 0 && this.#d.state.layers.get(this.#layer) === undefined) return;
     await this.#orRemove('it has no index file, so that nobody can read it');
   }
 

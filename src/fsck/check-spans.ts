@@ -1,4 +1,5 @@
 // The spans of one layer against their checksums, and the whole against the diffID.
+import type { Span } from '../index/layer-index.ts';
 import type { NodeIndex } from '../index/node-index.ts';
 import { errorCode, errorMessage } from '../layer/errors.ts';
 import type { LayerPaths } from '../layer/layer-paths.ts';
@@ -35,22 +36,24 @@ export async function checkSpans(
   if (cache === undefined) return [];
   try {
     const wasComplete = cache.complete;
-    const wrong = await wrongSpans(cache, checked, options);
+    const { wrong, unreadable } = await badSpans(cache, checked, options);
     if (repair) await cache.sync();
-    const findings: SpanFinding[] = [];
-    const isWhole = wrong.length === 0 && wasComplete && options.whole;
+    const findings = [
+      ...(wrong.length > 0 ? [spansText(wrong, checked, 'have wrong bytes')] : []),
+      ...(unreadable.length > 0 ? [spansText(unreadable, checked, 'cannot be read from the disk')] : []),
+    ];
+    const isWhole = findings.length === 0 && wasComplete && options.whole;
     const differs = isWhole ? await otherDigest(cache, checked) : undefined;
-    if (wrong.length > 0) findings.push({ what: wrongText(wrong, checked), repaired: false, how: undefined });
-    if (differs !== undefined) findings.push({ what: differs, repaired: false, how: undefined });
+    if (differs !== undefined) findings.push(differs);
     // Also what an earlier repair could not fetch.
     const isHalf = !wasComplete && cache.mending;
-    if (isHalf) findings.push({ what: 'spans of it are missing that were here', repaired: false, how: undefined });
-    if (!repair || findings.length === 0) return findings;
+    if (isHalf) findings.push('spans of it are missing that were here');
+    if (!repair || findings.length === 0) return findings.map((what) => ({ what, repaired: false, how: undefined }));
     if (differs !== undefined) deps.state.layers.markSuspect(checked.layer, differs);
     const needsMending = wasComplete || isHalf;
     const failure = differs ?? (needsMending ? await failureToMend(deps, checked, cache, signal) : undefined);
     const how = howText({ failure, isMended: needsMending });
-    return findings.map(({ what }) => ({ what, repaired: failure === undefined, how }));
+    return findings.map((what) => ({ what, repaired: failure === undefined, how }));
   } finally {
     await cache.close();
   }
@@ -66,21 +69,41 @@ function open({ options }: CheckedLayer, { repair }: { readonly repair: boolean 
   }
 }
 
-async function wrongSpans(
+interface BadSpans {
+  readonly wrong: readonly number[];
+  /** Where the disk gives others of the layer. */
+  readonly unreadable: readonly number[];
+}
+
+/** With `repair` they are not present any more. Errors: errno codes of a disk that gives nothing of the layer; the signal's reason. */
+async function badSpans(
   cache: LayerCache,
   { layer, index: { spans } }: CheckedLayer,
-  { pace, signal, onProgress }: LayerCheckOptions,
-): Promise<number[]> {
+  { repair, pace, signal, onProgress }: LayerCheckOptions,
+): Promise<BadSpans> {
   const wrong: number[] = [];
+  const unreadable = new Map<number, unknown>();
+  let readable = 0;
   for (let span = 0; span < spans.count; span += 1) {
     const { streamStart, streamEnd } = spans.span(span);
     if (cache.isPresent(span)) {
       await pace(streamEnd - streamStart, signal);
-      if (!(await isRight(cache, span))) wrong.push(span);
+      try {
+        if (!(await isRight(cache, span))) wrong.push(span);
+        readable += 1;
+      } catch (error) {
+        if (errorCode(error) !== 'EIO') throw error;
+        unreadable.set(span, error);
+      }
     }
     onProgress?.({ what: layer.slice(0, 19), done: streamEnd, total: spans.streamSize });
   }
-  return wrong;
+  // A disk that is away may come back with everything.
+  const [error] = unreadable.values();
+  if (readable === 0 && error !== undefined) throw error;
+  for (const span of repair ? [...unreadable.keys()] : [])
+    if (await isBack(cache, spans.span(span))) unreadable.delete(span);
+  return { wrong, unreadable: [...unreadable.keys()] };
 }
 
 /** True too for one that was evicted meanwhile. */
@@ -89,6 +112,17 @@ async function isRight(cache: LayerCache, span: number): Promise<boolean> {
     return await cache.verify(span);
   } catch (error) {
     if (errorCode(error) === 'ENODATA') return true;
+    throw error;
+  }
+}
+
+/** A read that fails takes the span out: where it is written anew, the disk mostly gives it again. Errors: errno codes. */
+async function isBack(cache: LayerCache, { index, streamStart, streamEnd }: Span): Promise<boolean> {
+  try {
+    await cache.read(streamStart, streamEnd - streamStart);
+    return await isRight(cache, index);
+  } catch (error) {
+    if (errorCode(error) === 'EAGAIN') return false;
     throw error;
   }
 }
@@ -121,10 +155,10 @@ async function failureToMend(
   }
 }
 
-function wrongText(wrong: readonly number[], { index }: CheckedLayer): string {
-  const shown = wrong.slice(0, shownSpans).join(', ');
-  const more = wrong.length > shownSpans ? `, and ${wrong.length - shownSpans} more` : '';
-  return `${wrong.length} of ${index.spans.count} spans have wrong bytes (${shown}${more})`;
+function spansText(found: readonly number[], { index }: CheckedLayer, what: string): string {
+  const shown = found.slice(0, shownSpans).join(', ');
+  const more = found.length > shownSpans ? `, and ${found.length - shownSpans} more` : '';
+  return `${found.length} of ${index.spans.count} spans ${what} (${shown}${more})`;
 }
 
 /** Pages of files in mounts are copies of what was wrong: only the kernel can say when it reads them again. */

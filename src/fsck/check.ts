@@ -1,5 +1,6 @@
 import { keptLayers } from '../image/cache-service.ts';
 import type { OpenOrigin } from '../image/origin.ts';
+import { errorMessage } from '../layer/errors.ts';
 import type { LayerStore } from '../layer/layer-store.ts';
 import type { Logger } from '../observe/log.ts';
 import type { ProgressSink } from '../observe/progress.ts';
@@ -25,6 +26,20 @@ export interface CheckOptions {
   readonly signal: AbortSignal;
   readonly found: (finding: Finding) => void;
   readonly onProgress?: ProgressSink | undefined;
+}
+
+/** What fails of one thing is a finding, and keeps no other from being checked. Errors: the signal's reason. */
+export async function guarded(
+  { found, signal }: Pick<CheckOptions, 'found' | 'signal'>,
+  where: Pick<Finding, 'place' | 'subject'>,
+  work: () => Promise<void>,
+): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    signal.throwIfAborted();
+    found({ ...where, what: `cannot be checked: ${errorMessage(error)}`, repaired: false, how: undefined });
+  }
 }
 
 /** Whether a mount may need the layer that no process has open: then it is never removed. */

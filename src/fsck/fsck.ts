@@ -1,9 +1,9 @@
 // The node's state against its digests: `peel fsck`.
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errorMessage } from '../layer/errors.ts';
 import { isDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
+import { allNamesIn } from '../util/all-names-in.ts';
+import { guarded } from './check.ts';
 import type { CheckOptions, FsckDeps } from './check.ts';
 import { checkDatabase } from './check-database.ts';
 import { checkDigests } from './check-digests.ts';
@@ -39,34 +39,29 @@ export async function fsck(deps: FsckDeps, options: FsckOptions): Promise<FsckRe
     options.found(finding);
   };
   const check = { ...options, found };
-  const guarded = async (place: Finding['place'], subject: string, work: () => Promise<void>): Promise<void> => {
-    try {
-      await work();
-    } catch (error) {
-      options.signal.throwIfAborted();
-      found({ place, subject, what: `cannot be checked: ${errorMessage(error)}`, repaired: false, how: undefined });
-    }
-  };
-  if (options.layers === undefined) await guarded('database', 'peel.db', () => checkDatabase(deps, check));
-  const layers = options.layers ?? (await allLayers(deps));
-  for (const layer of layers)
-    await guarded('layer', layer, () => LayerCheck.run(deps, layer, { ...check, whole: true }));
-  if (options.layers === undefined) {
+  const guard = (place: Finding['place'], subject: string, work: () => Promise<void>) =>
+    guarded(check, { place, subject }, work);
+  const isAll = options.layers === undefined;
+  if (isAll) await guard('database', 'peel.db', () => checkDatabase(deps, check));
+  let layers: readonly Digest[] = options.layers ?? [];
+  if (isAll) await guard('layer', 'blobs', async () => void (layers = await allLayers(deps)));
+  for (const layer of layers) await guard('layer', layer, () => LayerCheck.run(deps, layer, { ...check, whole: true }));
+  if (isAll) {
     const { root } = deps;
-    await guarded('tree', 'trees', () => checkTrees(deps, check));
-    await guarded('content', 'content', () => checkDigests(root, { folder: 'content', place: 'content' }, check));
+    await guard('tree', 'trees', () => checkTrees(deps, check));
+    await guard('content', 'content', () => checkDigests(root, { folder: 'content', place: 'content' }, check));
     const compressed = { folder: 'compressed', place: 'compressed' } as const;
-    await guarded('compressed', 'compressed', () => checkDigests(root, compressed, check));
-    await guarded('job', 'unpack', () => checkJobs(deps, check));
+    await guard('compressed', 'compressed', () => checkDigests(root, compressed, check));
+    await guard('job', 'unpack', () => checkJobs(deps, check));
   }
   return { layers: layers.length, findings };
 }
 
-/** Those that have files or a row. */
+/** Those that have files or a row. Errors: errno codes; those of the database. */
 export async function allLayers({ root, state }: Pick<FsckDeps, 'root' | 'state'>): Promise<Digest[]> {
   const found = new Set<Digest>(state.layers.list().map(({ digest }) => digest));
   for (const algorithm of ['sha256', 'sha512']) {
-    for (const name of await readdir(join(root, 'blobs', algorithm)).catch(() => [])) {
+    for (const name of (await allNamesIn(join(root, 'blobs', algorithm))) ?? []) {
       const digest = `${algorithm}:${name}`;
       if (isDigest(digest)) found.add(digest);
     }

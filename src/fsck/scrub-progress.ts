@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import type { Digest } from '../oci/digest.ts';
 import { writeWhole } from '../util/write-whole.ts';
 
 const schema = z.object({
@@ -32,16 +31,7 @@ export class ScrubProgress {
   }
 
   /** Errors: those of the file system. */
-  async checked(upTo: Digest, finishedAt: number | undefined): Promise<void> {
-    await this.#write({ upTo, finishedAt });
-  }
-
-  /** Errors: those of the file system. */
-  async finished(now: number): Promise<void> {
-    await this.#write({ finishedAt: now });
-  }
-
-  async #write(state: ScrubState): Promise<void> {
+  async write(state: ScrubState): Promise<void> {
     await writeWhole(this.#path, [Buffer.from(`${JSON.stringify({ version: 1, ...state })}\n`)]);
   }
 }

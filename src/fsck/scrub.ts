@@ -2,8 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorMessage } from '../layer/errors.ts';
 import type { Digest } from '../oci/digest.ts';
+import { guarded } from './check.ts';
 import type { FsckDeps } from './check.ts';
 import { LayerCheck } from './check-layer.ts';
+import type { LayerCheckOptions } from './check-layer.ts';
 import type { Finding } from './finding.ts';
 import { allLayers } from './fsck.ts';
 import { Pace } from './pace.ts';
@@ -34,6 +36,8 @@ export interface ScrubTiming {
   readonly uncleanRestMs: number;
   /** ms between two looks at whether somebody is busy, or the settings are others. */
   readonly pollMs: number;
+  /** ms after which what could not be mended is tried again, and a pass that could not be made. */
+  readonly againMs: number;
 }
 
 export interface ScrubStats {
@@ -47,7 +51,11 @@ export interface ScrubStats {
   readonly isRunning: boolean;
 }
 
-const usualTiming: ScrubTiming = { restMs: 60_000, uncleanRestMs: 5_000, pollMs: 1_000 };
+const usualTiming: ScrubTiming = { restMs: 60_000, uncleanRestMs: 5_000, pollMs: 1_000, againMs: 3_600_000 };
+/** Times in a row; then a pass finds it again. */
+const mostAgain = 24;
+/** No layer is called so, and all come after. */
+const beforeAll = '';
 
 export class Scrubber {
   readonly #o: ScrubberOptions;
@@ -59,7 +67,12 @@ export class Scrubber {
   #checkedBytes = 0;
   #repaired = 0;
   #finishedAt: number | undefined;
+  /** Of the pass that is not over: layers up to this one are checked. */
+  #upTo: string | undefined;
   #isPassing = false;
+  /** When what is left was tried last, ms of `performance.now()`, and how often since the last pass. */
+  #triedAt = 0;
+  #again = 0;
 
   constructor(options: ScrubberOptions) {
     this.#o = options;
@@ -93,36 +106,86 @@ export class Scrubber {
 
   async #run(): Promise<void> {
     const { isUnclean } = this.#o;
+    const { restMs, uncleanRestMs, pollMs, againMs } = this.#timing;
     const known = await this.#progress.read();
     this.#finishedAt = known.finishedAt;
-    let upTo = isUnclean ? undefined : known.upTo;
-    let isDue = isUnclean || upTo !== undefined;
-    await this.#sleep(isUnclean ? this.#timing.uncleanRestMs : this.#timing.restMs);
+    this.#upTo = isUnclean ? beforeAll : known.upTo;
+    // The next process does not know of it when this one ends in order before it has begun.
+    if (isUnclean) await this.#keep();
+    await this.#sleep(isUnclean ? uncleanRestMs : restMs);
     for (;;) {
       const { enabled, interval } = this.#o.settings();
-      isDue ||= this.#finishedAt === undefined || Date.now() - this.#finishedAt >= interval;
-      if (enabled && isDue) {
-        await this.#pass(upTo);
-        [isDue, upTo] = [false, undefined];
-      } else await this.#sleep(Math.min(60_000, Math.max(interval / 10, this.#timing.pollMs)));
+      if (enabled && this.#isDue(interval)) {
+        if (!(await this.#tryPass())) await this.#sleep(Math.min(interval, againMs));
+      } else if (
+        enabled &&
+        this.#left.size > 0 &&
+        performance.now() - this.#triedAt >= againMs &&
+        this.#again < mostAgain
+      ) {
+        this.#again += 1;
+        await this.#checkAgain();
+      } else await this.#sleep(Math.min(60_000, Math.max(Math.min(interval, againMs) / 10, pollMs)));
     }
   }
 
-  async #pass(upTo: string | undefined): Promise<void> {
-    const { log } = this.#o.deps;
+  /** Also where the clock was wrong when the last one was over. */
+  #isDue(interval: number): boolean {
+    const finishedAt = this.#finishedAt;
+    if (this.#upTo !== undefined || finishedAt === undefined) return true;
+    const now = Date.now();
+    return now - finishedAt >= interval || now < finishedAt;
+  }
+
+  /** False when it could not be made: the next one goes on there. */
+  async #tryPass(): Promise<boolean> {
     this.#isPassing = true;
     try {
-      const before = this.#checkedBytes;
-      for (const layer of await allLayers(this.#o.deps)) {
-        if (upTo !== undefined && layer <= upTo) continue;
-        await this.#check(layer);
-        await this.#progress.checked(layer, this.#finishedAt);
-      }
-      this.#finishedAt = Date.now();
-      await this.#progress.finished(this.#finishedAt);
-      log.info({ bytes: this.#checkedBytes - before, left: this.stats().left.length }, 'the whole cache was checked');
+      await this.#pass();
+      return true;
+    } catch (error) {
+      this.#closing.signal.throwIfAborted();
+      this.#o.deps.log.warn({ error: errorMessage(error) }, 'the cache cannot be checked now');
+      return false;
     } finally {
       this.#isPassing = false;
+    }
+  }
+
+  async #pass(): Promise<void> {
+    const before = this.#checkedBytes;
+    const layers = await allLayers(this.#o.deps);
+    for (const layer of this.#left.keys()) if (!layers.includes(layer)) this.#left.delete(layer);
+    const upTo = this.#upTo ?? beforeAll;
+    for (const layer of layers) {
+      if (layer <= upTo) continue;
+      await this.#check(layer);
+      this.#upTo = layer;
+      await this.#keep();
+    }
+    this.#upTo = undefined;
+    this.#finishedAt = Date.now();
+    this.#again = 0;
+    this.#triedAt = performance.now();
+    await this.#keep();
+    this.#o.deps.log.info(
+      { bytes: this.#checkedBytes - before, left: this.stats().left.length },
+      'the whole cache was checked',
+    );
+  }
+
+  /** What could not be mended: the registry may be there again, or nobody use the layer any more. */
+  async #checkAgain(): Promise<void> {
+    for (const layer of this.#left.keys()) await this.#check(layer);
+    this.#triedAt = performance.now();
+  }
+
+  async #keep(): Promise<void> {
+    try {
+      await this.#progress.write({ upTo: this.#upTo, finishedAt: this.#finishedAt });
+    } catch (error) {
+      // On a full disk: a process that ends checks again what this one has checked.
+      this.#o.deps.log.debug({ error: errorMessage(error) }, 'how far the cache is checked cannot be kept');
     }
   }
 
@@ -137,24 +200,18 @@ export class Scrubber {
       else left.push(finding);
     };
     const pace = new Pace(this.#o.settings().bandwidth);
-    try {
-      await LayerCheck.run(deps, layer, {
-        repair: true,
-        whole: false,
-        signal,
-        found,
-        pace: async (bytes) => {
-          while (this.#o.isBusy() || !this.#o.settings().enabled) await this.#sleep(this.#timing.pollMs);
-          await pace.take(bytes, signal);
-          this.#checkedBytes += bytes;
-        },
-      });
-    } catch (error) {
-      signal.throwIfAborted();
-      // One layer that cannot be read must not keep the others from being checked.
-      const what = `cannot be checked: ${errorMessage(error)}`;
-      found({ place: 'layer', subject: layer, what, repaired: false, how: undefined });
-    }
+    const options: LayerCheckOptions = {
+      repair: true,
+      whole: false,
+      signal,
+      found,
+      pace: async (bytes) => {
+        while (this.#o.isBusy() || !this.#o.settings().enabled) await this.#sleep(this.#timing.pollMs);
+        await pace.take(bytes, signal);
+        this.#checkedBytes += bytes;
+      },
+    };
+    await guarded(options, { place: 'layer', subject: layer }, () => LayerCheck.run(deps, layer, options));
     if (left.length > 0) this.#left.set(layer, left);
     else this.#left.delete(layer);
   }

@@ -200,7 +200,7 @@ export class LayerMounts {
     }
   }
 
-  /** Undefined too where the row is damaged: it must not keep the others from being restored. */
+  /** Undefined too where the row is damaged: it must not keep the others from being served. */
   #rowOf(slot: number): SlotRow | undefined {
     try {
       return this.#d.state.slots.get(slot);
@@ -264,7 +264,7 @@ export class LayerMounts {
     const mounts = mountsByDir(await readMountInfo());
     try {
       await forEach(slots, adoptsAtOnce, async (slot) => {
-        const row = this.#d.state.slots.get(slot);
+        const row = this.#rowOf(slot);
         if (row === undefined || row.direct) return;
         try {
           await this.#adoptSlot(adoption, row, mounts.get(this.directory(slot)) ?? []);
@@ -302,10 +302,14 @@ export class LayerMounts {
   /** Leaves no directory that could be taken for the layer. Never rejects. */
   async #fail(slot: number, why: string): Promise<void> {
     try {
-      this.#d.state.slots.setError(slot, why);
       await rmdir(this.directory(slot));
     } catch {
-      // The disk may be full, or nothing was there.
+      // Nothing was there.
+    }
+    try {
+      this.#d.state.slots.setError(slot, why);
+    } catch (error) {
+      this.#d.log.error({ slot, error: errorMessage(error) }, 'why a layer is not mounted cannot be recorded');
     }
   }
 

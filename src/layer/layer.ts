@@ -13,6 +13,7 @@ import { untilAborted } from '../util/until-aborted.ts';
 import type { BlobSource } from './blob-source.ts';
 import { LayerError, errorCode, errorMessage } from './errors.ts';
 import { isSpanContentError, isWindowContentError } from './fetch-errors.ts';
+import { isRefusedByDisk } from './fetch-trouble.ts';
 import type { FetchClass } from './fetch-class.ts';
 import { SpanFetcher } from './fetcher.ts';
 import { fillLayer, type FillOptions } from './fill-layer.ts';
@@ -55,6 +56,9 @@ export interface ReadOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Before a whole layer that could not be recorded as checked is read again for it, ms. */
+const recheckMs = 60_000;
+
 export class Layer {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
@@ -70,6 +74,7 @@ export class Layer {
   readonly #syncs: SyncSchedule;
   #bringing: Bringing | undefined;
   #completing: Promise<void> | undefined;
+  #recheck: NodeJS.Timeout | undefined;
   #dropping: Promise<void> | undefined;
   #broken: string | undefined;
   #closed: Promise<void> | undefined;
@@ -83,7 +88,7 @@ export class Layer {
     this.spans = init.index.spans;
     this.fingerprint = init.index.fingerprint;
     this.cache = init.cache;
-    this.#syncs = new SyncSchedule(() => init.cache.sync(), init.log);
+    this.#syncs = new SyncSchedule(() => this.#sync(), init.log);
     init.cache.onTouch((spans, at) => this.activity.touched(spans, at));
     init.cache.onStall((stalls) => this.activity.stalled(stalls));
     init.cache.onMiss((spans) => {
@@ -248,6 +253,7 @@ export class Layer {
   async #close(): Promise<void> {
     await this.#bringing?.fetcher.close();
     await this.#completing;
+    clearTimeout(this.#recheck);
     await this.#dropping;
     await this.#bringing?.windows?.close();
     await this.#syncs.close();
@@ -259,6 +265,17 @@ export class Layer {
     this.#syncs.spanLanded();
     this.activity.fetched(fetch);
     this.#completeIfWhole();
+  }
+
+  /** Errors: errno codes. */
+  async #sync(): Promise<void> {
+    try {
+      await this.cache.sync();
+    } catch (error) {
+      // What it did not take is brought again when it is wanted, and must not be at once and for ever.
+      if (isRefusedByDisk(error)) this.activity.refused(error);
+      throw error;
+    }
   }
 
   #completeIfWhole(): void {
@@ -301,9 +318,13 @@ export class Layer {
       // Readers that do not come through here must not get these bytes either.
       await cache.close();
     } catch (error) {
+      this.#completing = undefined;
       // Evicted before it was pinned: it is tried again when it is whole again.
-      if (errorCode(error) === 'ENODATA') this.#completing = undefined;
-      else log.warn({ layer: this.descriptor.digest, error: errorMessage(error) }, 'cannot check the whole layer');
+      if (errorCode(error) === 'ENODATA') return;
+      log.warn({ layer: this.descriptor.digest, error: errorMessage(error) }, 'cannot check the whole layer');
+      if (isRefusedByDisk(error)) this.activity.refused(error);
+      clearTimeout(this.#recheck);
+      if (this.#isServed) this.#recheck = setTimeout(() => this.#completeIfWhole(), recheckMs).unref();
     } finally {
       unpin();
     }

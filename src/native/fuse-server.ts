@@ -178,7 +178,7 @@ export class FuseServer {
     return this.#native.fuseServerKnownBlob(this.#handle, name);
   }
 
-  /** Of an adopted connection, once: serves, and sees to what was left unanswered. */
+  /** Of an adopted connection, once: serves, and sees to what was left unanswered. Throws EAGAIN when no thread can be started: leave it then. */
   start(): void {
     this.#native.fuseServerStart(this.#handle);
   }

@@ -1,85 +1,28 @@
 // One image while it is being pulled: what it is, its index, and its layers, which open side by side although containerd asks for one
 // after the other.
 import { setMaxListeners } from 'node:events';
-import type { ContentFetcher } from '../image/content.ts';
-import type { IndexChoice } from '../image/index-choice.ts';
-import { IndexFinder } from '../image/index-finder.ts';
-import type { Discovery } from '../image/index-finder.ts';
-import type { IndexFormats } from '../image/index-formats.ts';
-import { filledLease } from '../image/filled-lease.ts';
-import type { LazyLayers } from '../image/lazy-layers.ts';
 import type { LayerRef } from '../image/layer-trees.ts';
 import { openOrigin } from '../image/open-image.ts';
-import type { OpenLayers, LayerLease } from '../image/open-layers.ts';
-import type { OpenOrigin, Origin } from '../image/origin.ts';
 import { resolveImage } from '../image/resolve.ts';
 import type { ResolvedImage } from '../image/resolve.ts';
-import type { LayerBuild } from '../index/layer-build.ts';
-import type { Layer } from '../layer/layer.ts';
-import type { LayerStore } from '../layer/layer-store.ts';
-import type { MadeTree } from '../layer/made-tree.ts';
 import { fetchSlots } from '../layer/permits.ts';
-import type { Logger } from '../observe/log.ts';
 import { chainIds } from '../oci/chain-id.ts';
 import type { Digest } from '../oci/digest.ts';
 import { formatReference } from '../oci/reference.ts';
-import type { State } from '../state/state.ts';
-import { Semaphore } from '../util/semaphore.ts';
+import type { Semaphore } from '../util/semaphore.ts';
 import { untilAborted } from '../util/until-aborted.ts';
 import { refLabel } from './committed-layer.ts';
-import { defer, deferralOf, isUnpackable } from './deferral.ts';
-import type { Deferral } from './deferral.ts';
+import { defer } from './deferral.ts';
 import type { LabelledImage } from './image-labels.ts';
 import type { LayerWish } from './layer-provider.ts';
 import { layerRef } from './layer-ref.ts';
-import { knownSource, openSessionLayer, openShownLayer } from './session-layer.ts';
+import type { OpenOutcome, SessionDeps, SessionImage } from './session-deps.ts';
+import { knownSource } from './session-layer.ts';
+import { SessionOpener } from './session-opener.ts';
+import type { Found } from './session-opener.ts';
 import { preferProfile } from './session-profile.ts';
 import { SessionUnpacks } from './session-unpacks.ts';
-import type { SessionUnpacksDeps, UnpackOutcome, UnpackWish } from './session-unpacks.ts';
-
-export interface SessionDeps {
-  readonly state: State;
-  readonly store: LayerStore;
-  readonly open: OpenLayers;
-  readonly content: ContentFetcher;
-  readonly openOrigin: OpenOrigin;
-  readonly log: Logger;
-  readonly formats: IndexFormats;
-  readonly choice: IndexChoice;
-  /** Bytes of blob; a layer that its image's index leaves out is downloaded whole up to this. */
-  readonly wholeLayerLimit: number;
-  readonly downloadsPerImage: number;
-  /** Has spans fetched that earlier starts read; undefined: nothing is asked for before it is read. */
-  readonly prefer: ((layer: Layer, spans: readonly number[]) => void) | undefined;
-  /** What goes on behind the layers, from the moment when they are open; undefined: nothing. */
-  readonly lazy?: LazyLayers | undefined;
-  /** For overlays with `userxattr`. */
-  readonly userXattr: boolean;
-  /** Told of the trees that were made together with the layers' indexes. */
-  readonly onTree: (made: MadeTree) => void;
-  /** Told of every layer that is open together with all below it, lowest first: what has to be made of them may begin. */
-  readonly onOpened: (layer: LayerRef, below: readonly LayerRef[]) => void;
-  /** Undefined: what cannot be served is containerd's. */
-  readonly unpacking: SessionUnpacking | undefined;
-}
-
-export interface SessionUnpacking extends SessionUnpacksDeps {
-  /** `always`: without looking for an index. */
-  readonly when: 'always' | 'not lazy';
-  readonly userXattr: boolean;
-  /** Told of every layer that was decoded. */
-  readonly onBuilt?: ((built: BuiltLayer) => Promise<void>) | undefined;
-}
-
-export interface BuiltLayer {
-  readonly image: ResolvedImage;
-  readonly layer: Digest;
-  readonly build: LayerBuild;
-  /** Of who waits for it to be made use of. */
-  readonly signal: AbortSignal;
-}
-
-export type OpenOutcome = { readonly kind: 'open'; readonly lease: LayerLease } | Deferral;
+import type { UnpackOutcome, UnpackWish } from './session-unpacks.ts';
 
 /** What comes unpacked or open is of whoever took it. */
 export type LayerOutcome = OpenOutcome | UnpackOutcome | There;
@@ -88,14 +31,6 @@ export type LayerOutcome = OpenOutcome | UnpackOutcome | There;
 export interface There {
   readonly kind: 'there';
 }
-
-export interface SessionImage {
-  readonly origin: Origin;
-  readonly image: ResolvedImage;
-}
-
-/** `unpack`: it is to be unpacked, for this reason. */
-type Found = OpenOutcome | { readonly kind: 'unpack'; readonly reason: string };
 
 interface Opening {
   readonly promise: Promise<Found>;
@@ -114,15 +49,14 @@ export class ImageSession {
   readonly #labels: LabelledImage;
   /** Of the image's requests, and of its layers that open at once. */
   readonly slots: Semaphore;
-  readonly #turns: Semaphore;
   readonly #ending = new AbortController();
   readonly #openings = new Map<number, Opening>();
   /** Layers that containerd was told to unpack: asked for once more they mean a new pull, which looks for an index anew. */
   readonly #refused = new Set<number>();
   #resolving: Promise<SessionImage> | undefined;
-  #discovering: Promise<Discovery> | undefined;
   /** The position that was asked for first; undefined before that. What is below it is on the node in some form. */
   #first: number | undefined;
+  readonly #opener: SessionOpener;
   readonly #unpacks: SessionUnpacks | undefined;
   #closed: Promise<void> | undefined;
   readonly #uses = new Set<Promise<unknown>>();
@@ -134,7 +68,13 @@ export class ImageSession {
     this.#labels = labels;
     this.image = formatReference(labels.reference);
     this.slots = fetchSlots(deps.downloadsPerImage);
-    this.#turns = new Semaphore(deps.downloadsPerImage);
+    this.#opener = new SessionOpener(deps, {
+      index: labels.index,
+      image: this.image,
+      slots: this.slots,
+      resolve: () => this.#resolve(),
+      signal: this.#ending.signal,
+    });
     this.#unpacks = deps.unpacking && new SessionUnpacks(deps.unpacking, this.image);
     setMaxListeners(0, this.#ending.signal);
   }
@@ -255,7 +195,7 @@ export class ImageSession {
 
   #startAnew(): void {
     this.#refused.clear();
-    this.#discovering = undefined;
+    this.#opener.forgetIndexes();
     this.#first = undefined;
     for (const [position, { outcome }] of this.#openings) {
       if (outcome?.kind === 'deferred' || outcome?.kind === 'unpack') this.#openings.delete(position);
@@ -266,7 +206,7 @@ export class ImageSession {
   #opening(position: number): Opening {
     const known = this.#openings.get(position);
     if (known !== undefined) return known;
-    const opening: Opening = { promise: this.#open(position), outcome: undefined };
+    const opening: Opening = { promise: this.#opener.open(position), outcome: undefined };
     this.#openings.set(position, opening);
     void opening.promise.then((outcome) => {
       opening.outcome = outcome;
@@ -279,15 +219,15 @@ export class ImageSession {
   /** Side by side with those that containerd asks for before. */
   #unpackAhead(position: number, reason: string): void {
     if (position < (this.#first ?? 0) || this.#ending.signal.aborted) return;
-    this.#resolve().then(
-      ({ image }) => {
+    this.#resolve()
+      .then(({ image }) => {
         const wish = this.#unpackWish(image, position, reason);
         // Whoever asked for it meanwhile has it.
         if (wish === undefined || !this.#openings.has(position) || this.#isThere(image, position)) return;
         this.#unpacks?.begin(position, wish);
-      },
-      () => {},
-    );
+      })
+      // It begins when it is asked for, or says then why not.
+      .catch(() => {});
   }
 
   /** Whether some snapshot has it, above whatever: whoever needs another one will ask. */
@@ -330,82 +270,11 @@ export class ImageSession {
     return below;
   }
 
-  /** Never rejects: a layer that fails is no reason for the others to. */
-  async #open(position: number): Promise<Found> {
-    const { unpacking, lazy } = this.#d;
-    const found = unpacking?.when === 'always' ? await this.#openShown(position) : await this.#openLazy(position);
-    // Its mount comes after those of the layers below, and a container later still.
-    if (found.kind === 'open' && lazy !== undefined) return { ...found, lease: filledLease(lazy, found.lease) };
-    const isUnpacked = unpacking !== undefined && found.kind === 'deferred' && isUnpackable(found);
-    return isUnpacked ? { kind: 'unpack', reason: found.reason } : found;
-  }
-
-  /** Never rejects. */
-  async #openShown(position: number): Promise<OpenOutcome> {
-    try {
-      const { origin, image } = await this.#resolve();
-      this.#learnSource(image, position);
-      const where = { image, origin, position, slots: this.slots, index: undefined };
-      const lease = await openShownLayer(this.#d, where, { signal: this.#ending.signal });
-      if (lease !== undefined) return { kind: 'open', lease };
-      return defer('no_index', 'no index is looked for: snapshotter.mode is "eager" in the configuration');
-    } catch (error) {
-      return deferralOf(error);
-    }
-  }
-
-  /** Only now is it known that this repository has the layer for us. */
-  #learnSource(image: ResolvedImage, position: number): void {
-    const layer = image.manifest.layers[position]?.digest;
-    if (layer !== undefined) this.#d.state.layerSources.put([layer], this.image);
-  }
-
-  /** Never rejects. */
-  async #openLazy(position: number): Promise<OpenOutcome> {
-    const { signal } = this.#ending;
-    try {
-      const { origin, image } = await this.#resolve();
-      this.#learnSource(image, position);
-      const where = { image, origin, position, slots: this.slots, index: this.#labels.index };
-      return await this.#turns.run(
-        () => openSessionLayer(this.#d, where, { discover: () => this.#discover(), signal }),
-        { signal },
-      );
-    } catch (error) {
-      return deferralOf(error);
-    }
-  }
-
   /** Never rejects. */
   async #prefer(all: readonly Promise<Found>[]): Promise<void> {
     const layers = (await Promise.all(all)).flatMap((found) => (found.kind === 'open' ? [found.lease.layer] : []));
-    const discovery = await this.#discovering?.catch(() => undefined);
+    const discovery = await this.#opener.discovered();
     if (layers.length === 0 || this.#ending.signal.aborted) return;
     await preferProfile(this.#d, { ...(await this.#resolve()), layers, discovery, signal: this.#ending.signal });
-  }
-
-  #discover(): Promise<Discovery> {
-    if (this.#discovering !== undefined) return this.#discovering;
-    const discovering = this.#find();
-    this.#discovering = discovering;
-    const forget = () => {
-      if (this.#discovering === discovering) this.#discovering = undefined;
-    };
-    discovering.then(({ error }) => {
-      if (error !== undefined) forget();
-    }, forget);
-    return discovering;
-  }
-
-  async #find(): Promise<Discovery> {
-    const { state, content, formats, choice, log } = this.#d;
-    const { origin, image } = await this.#resolve();
-    return await new IndexFinder(state.indexes, content).find(origin, image, {
-      mode: this.#labels.index ?? 'auto',
-      formats,
-      choice,
-      onWarning: (warning) => log.warn({ image: this.image }, warning),
-      signal: this.#ending.signal,
-    });
   }
 }

@@ -14,7 +14,7 @@ import type { Digest } from '../oci/digest.ts';
 import type { Semaphore } from '../util/semaphore.ts';
 import { defer, deferralCode } from './deferral.ts';
 import type { Deferral } from './deferral.ts';
-import type { OpenOutcome, SessionDeps } from './image-session.ts';
+import type { OpenOutcome, SessionDeps } from './session-deps.ts';
 
 export interface SessionLayer {
   readonly image: ResolvedImage;

@@ -4,7 +4,7 @@ import type { Discovery } from '../image/index-finder.ts';
 import { ProfileFinder } from '../image/profile-finder.ts';
 import { errorMessage } from '../layer/errors.ts';
 import type { Layer } from '../layer/layer.ts';
-import type { SessionDeps, SessionImage } from './image-session.ts';
+import type { SessionDeps, SessionImage } from './session-deps.ts';
 
 export interface ProfileWish extends SessionImage {
   /** All of the image that are open. */

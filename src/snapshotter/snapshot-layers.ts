@@ -39,7 +39,7 @@ import type { Deferral } from './deferral.ts';
 import { readImageLabels } from './image-labels.ts';
 import type { LabelledImage } from './image-labels.ts';
 import { ImageSession } from './image-session.ts';
-import type { BuiltLayer, SessionDeps, SessionUnpacking } from './image-session.ts';
+import type { BuiltLayer, SessionDeps, SessionUnpacking } from './session-deps.ts';
 import { layerRef } from './layer-ref.ts';
 import { layerUsage } from './layer-usage.ts';
 import type {

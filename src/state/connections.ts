@@ -1,6 +1,7 @@
 import { parseDigest } from '../oci/digest.ts';
 import type { Digest } from '../oci/digest.ts';
 import type { Database } from './database.ts';
+import { readableRows } from './readable-rows.ts';
 
 export interface ConnectionRow {
   readonly id: string;
@@ -103,7 +104,7 @@ export class ConnectionTable {
 
   blobs(id: string): BlobRow[] {
     const rows = this.#db.prepare<[string], RawBlob>('SELECT * FROM blobs WHERE connection = ? ORDER BY node').all(id);
-    return rows.map(({ node, name, place, layer, mode, backing_id: backingId }) => ({
+    return readableRows(rows, ({ node, name, place, layer, mode, backing_id: backingId }) => ({
       node,
       name,
       place,

@@ -39,6 +39,12 @@ const tables: Readonly<Record<string, Rules>> = {
   mounts: { keys: ['id'], digests: ['digest'], mayGo: false },
   mount_layers: { keys: ['mount', 'layer'], digests: ['layer'], mayGo: false },
   slots: { keys: ['slot'], digests: ['layer'], mayGo: false },
+  blobs: {
+    keys: ['connection', 'node'],
+    digests: ['layer'],
+    oneOf: { mode: ['undecided', 'plain', 'passthrough'] },
+    mayGo: false,
+  },
   snapshots: {
     keys: ['key'],
     optionalDigests: ['layer'],

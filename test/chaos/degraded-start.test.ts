@@ -1,9 +1,10 @@
 // Rows and files that are damaged while no daemon runs: the next one starts, serves what is right, and says what is not.
-import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { DaemonProcess } from '../support/daemon-process.ts';
+import { KeeperProcess } from '../support/keeper-process.ts';
 import { canMount, PeelNode } from '../support/peel-node.ts';
 import { runOk } from '../support/run.ts';
 import { tarOf } from '../support/tar-members.ts';
@@ -22,6 +23,10 @@ describe.skipIf(!canMount)('a daemon that finds its state damaged', () => {
       const image = await registry.push(name, layersOf([file]));
       hexes.set(name, image.layers[0]?.descriptor.digest.slice(7) ?? '');
     }
+    // What it kept is adopted before anything else, and no less careful of what is damaged.
+    const run = join(node.dir, 'run');
+    mkdirSync(run, { mode: 0o700 });
+    await KeeperProcess.start({ dir: run });
     const first = await DaemonProcess.start(node);
     const right = await first.mount(registry.reference('right'));
     await first.mount(registry.reference('broken'));
@@ -56,7 +61,8 @@ describe.skipIf(!canMount)('a daemon that finds its state damaged', () => {
     expect(await runOk('cat', [join(right, 'f')])).toBe('right\n'.repeat(5000));
     const { degraded, mounts } = await second.status();
     const tables = (degraded ?? []).map((line) => /^row .* of (\w+) in the database is damaged/.exec(line)?.[1]);
-    for (const table of ['layers', 'slots', 'unpack_jobs', 'profiles', 'mounts']) expect(tables).toContain(table);
+    for (const table of ['layers', 'slots', 'unpack_jobs', 'profiles', 'mounts'])
+      expect(tables).toContain(table);
     expect(mounts.filter(({ error }) => error !== undefined)).toHaveLength(1);
     expect(await node.ok(['status'])).toMatch(/Degraded \(see `peel fsck`\)\nrow /);
     const { code, out } = await node.peel(['fsck']);

@@ -1,77 +1,21 @@
 import { execFileSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, readSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { Node } from '../../src/daemon/node.ts';
-import type { Finding } from '../../src/fsck/finding.ts';
-import { fsckVerdict } from '../../src/fsck/fsck.ts';
-import type { LoadedImage } from '../../src/image/loaded-image.ts';
-import type { Layer } from '../../src/layer/layer.ts';
-import type { LayerPaths } from '../../src/layer/layer-paths.ts';
-import { runIndexJob } from '../../src/layer/run-index-job.ts';
+import type { Digest } from '../../src/oci/digest.ts';
+import { check, fileBytes, fill, situation, withLayer } from '../support/checked-node.ts';
 import { flipBit } from '../support/flip-bit.ts';
-import { ImageLab, labLayer } from '../support/image-lab.ts';
-import type { LabCompression, LabImage, LabLayer } from '../support/image-lab.ts';
-import { tarOf } from '../support/tar-members.ts';
-
-const spanSize = 64 << 10;
-const data = randomBytes(600_000);
-
-interface Situation {
-  readonly lab: ImageLab;
-  readonly node: Node;
-  readonly pushed: LabImage;
-  readonly layer: LabLayer;
-  readonly paths: LayerPaths;
-}
-
-async function situation(o: { compression?: LabCompression; indexed?: boolean } = {}): Promise<Situation> {
-  const { compression = 'none', indexed = true } = o;
-  const lab = await ImageLab.start();
-  const layer = labLayer(tarOf({ path: 'f', data }), compression);
-  const pushed = await lab.push('1', [layer]);
-  if (indexed) await lab.pushIndex(pushed, { spanSize });
-  // Threads need the built code.
-  const node = await lab.node({ jobs: { run: (job) => runIndexJob(job) } });
-  return { lab, node, pushed, layer, paths: node.imageDeps.layers.paths(layer.descriptor.digest) };
-}
-
-async function withLayer<T>(
-  { node, pushed }: Situation,
-  use: (layer: Layer, image: LoadedImage) => Promise<T>,
-): Promise<T> {
-  const image = await node.openImage(pushed.reference);
-  try {
-    return await use(image.openLayers[0] as Layer, image);
-  } finally {
-    await image.close();
-  }
-}
-
-/** As the kernel would read it, and no process of ours. */
-const fileBytes = (paths: LayerPaths, layer: LabLayer) => readFileSync(paths.data).subarray(0, layer.tar.length);
-
-async function fill(s: Situation): Promise<void> {
-  await withLayer(s, (layer) => layer.fillCache({ signal: new AbortController().signal }));
-}
-
-async function check(
-  node: Node,
-  o: { repair?: boolean; names?: readonly string[] } = {},
-): Promise<{ verdict: string; findings: readonly Finding[]; text: string }> {
-  const said: Finding[] = [];
-  const report = await node.fsck({
-    names: o.names ?? [],
-    repair: o.repair ?? false,
-    bandwidth: 0,
-    signal: new AbortController().signal,
-    onFinding: (finding) => said.push(finding),
-  });
-  expect(said).toEqual(report.findings);
-  const text = report.findings.map(({ place, what, how }) => `${place}: ${what}: ${how ?? ''}`).join('\n');
-  return { verdict: fsckVerdict(report), findings: report.findings, text };
-}
+import type { LabCompression } from '../support/image-lab.ts';
 
 describe('fsck', () => {
   it('finds nothing on a node that is as it should be', async () => {
@@ -247,6 +191,34 @@ describe('fsck', () => {
     expect(existsSync(content) || existsSync(kept)).toBe(false);
     await withLayer(s, async (_, image) => void (await image.treeFile()));
     expect(await check(s.node)).toMatchObject({ verdict: 'clean' });
+  });
+
+  it('checks the rest of what is there when one thing of it cannot be read', async () => {
+    const s = await situation();
+    await withLayer(s, async (_, image) => flipBit(await image.treeFile(), 1500));
+    const { root } = s.node.paths;
+    flipBit(join(root, 'content', 'sha256', s.pushed.digest.slice(7)), 10);
+    for (const name of ['0'.repeat(64), 'f'.repeat(64)]) {
+      mkdirSync(join(root, 'content', 'sha256', name));
+      mkdirSync(join(root, 'trees', 'sha256', `${name}.erofs`));
+      writeFileSync(join(root, 'trees', 'sha256', `${name}.erofs.sum`), '');
+    }
+    const { text } = await check(s.node, { repair: true });
+    expect(text.match(/(?:content|tree): cannot be checked: EISDIR/g)).toHaveLength(4);
+    expect(text).toMatch(/content: its bytes are not those of its digest: removed/);
+    expect(text).toMatch(/tree: its bytes are not those that were written: removed/);
+  });
+
+  it('says once that an index is not of the layer', async () => {
+    const s = await situation({ indexed: false });
+    await withLayer(s, async (layer) => {
+      const row = s.node.state.layers.get(layer.descriptor.digest);
+      if (row !== undefined)
+        s.node.state.layers.put({ ...row, diffId: layer.descriptor.digest.replace(/.$/, 'e') as Digest });
+      const { findings, text } = await check(s.node, { repair: true });
+      expect(text).toMatch(/its index describes the stream .*: it is in use, and is made anew/);
+      expect(findings).toHaveLength(1);
+    });
   });
 
   it('checks only what is named', async () => {

@@ -83,7 +83,7 @@ describe.skipIf(!canMount)('mounted layers', () => {
     expect(await sumOf(join(lazy, 'tail'))).toBe(sha256(data));
     // Fetched in full meanwhile: from now on it needs no process either.
     expect(await sumOf(join(lazy, 'head'))).toBe(sha256(whole));
-    await expect.poll(async () => (await second.status())[0]?.serving).toBe('complete');
+    await expect.poll(async () => (await second.status())[0]?.serving, { timeout: 10_000 }).toBe('complete');
     await second.stop();
     const third = await LayersProcess.start(root);
     expect((await third.status()).map(({ direct }) => direct)).toEqual([true, true]);

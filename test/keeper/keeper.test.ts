@@ -8,6 +8,7 @@ import {
   existsSync,
   fstatSync,
   openSync,
+  readFileSync,
   readSync,
   renameSync,
   statSync,
@@ -15,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { FdKeeper } from '../../src/daemon/fd-keeper.ts';
 import { KeeperReturn } from '../../src/daemon/keeper-return.ts';
@@ -60,6 +62,12 @@ async function kept(keeper: KeeperProcess): Promise<Record<string, number>> {
   const found = Object.fromEntries([...client.received].map(([name, fd]) => [name, fstatSync(fd).ino]));
   client.close();
   return found;
+}
+
+/** Of user and system together, a hundredth of a second each. */
+function cpuTicks(pid: number): number {
+  const [user, system] = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/.*\) /, '').split(' ').slice(11, 13);
+  return Number(user) + Number(system);
 }
 
 async function said(keeper: KeeperProcess, what: string): Promise<string[]> {
@@ -154,6 +162,14 @@ describe.each([
     await client.store('fd 0', fd);
     await client.remove('fd 0');
     await client.store('one more', fd);
+    expect((await keeper.status()).fds).toBe(32);
+    // More clients than it can let in: it waits, and does not try without a pause.
+    const crowd = Array.from({ length: 40 }, () => FdConnection.open(keeper.socket));
+    onTestFinished(() => crowd.forEach((connection) => connection.close()));
+    const before = cpuTicks(keeper.pid);
+    await delay(300);
+    expect(cpuTicks(keeper.pid) - before).toBeLessThan(10);
+    for (const connection of crowd) connection.close();
     expect((await keeper.status()).fds).toBe(32);
   });
 

@@ -1,11 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { stat, writeFile } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { checkWindows } from '../../src/fsck/check-windows.ts';
+import { openNodeIndex } from '../../src/index/node-index.ts';
 import type { Layer } from '../../src/layer/layer.ts';
 import { answer, forBlob } from '../support/faults.ts';
 import { noise } from '../index/layers.ts';
+import { flipBit } from '../support/flip-bit.ts';
 import { type LabLayer, labLayer, sha256 } from '../support/image-lab.ts';
 import { LayerLab } from '../support/layer-lab.ts';
 import { type PeelLayer, offering, peelLayer } from '../support/peel-layer.ts';
@@ -78,6 +81,23 @@ describe('a layer with a peel table', () => {
     await expectRead(opened, layer, 0, layer.tar.length);
     await opened.fillCache({ signal: AbortSignal.timeout(20_000) });
     expect(opened.complete).toBe(true);
+  });
+
+  it('has windows that fsck checks, and takes out what is wrong with them', async () => {
+    const { layer, made, lab: node } = await lab();
+    const opened = await node.openBy(layer, offering(made.index));
+    await expectRead(opened, layer, 400_000, 10);
+    const index = await openNodeIndex(opened.paths.index);
+    onTestFinished(() => index.close());
+    const options = { pace: async () => {}, signal: new AbortController().signal, found: () => {} };
+    const damaged = (repair: boolean) => checkWindows(index, opened.paths, { ...options, repair });
+    expect(await damaged(false)).toBe(0);
+    const kept = await readFile(opened.paths.windows);
+    flipBit(
+      opened.paths.windows,
+      kept.findIndex((byte) => byte !== 0),
+    );
+    expect([await damaged(false), await damaged(true), await damaged(false)]).toEqual([1, 1, 0]);
   });
 
   it('drops its windows when it is complete, also those that a crash left', async () => {

@@ -1,5 +1,7 @@
 // A connection that another process has begun: what the new one knows, what it asks the kernel for, and what it leaves.
+#include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include <filesystem>
@@ -8,6 +10,21 @@
 #include "fuse/reply.hpp"
 #include "fuse_fixture.hpp"
 #include "fuse_layer.hpp"
+
+namespace {
+
+// How many threads may still be started.
+std::atomic<int> threadsLeft{1 << 30};
+
+}  // namespace
+
+// In the place of the library's, also for libstdc++.
+extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
+                                                                     void* (*run)(void*), void* argument) {
+  if (threadsLeft.fetch_sub(1) <= 0) return EAGAIN;
+  static const auto next = reinterpret_cast<decltype(&pthread_create)>(::dlsym(RTLD_NEXT, "pthread_create"));
+  return next(thread, attributes, run, argument);
+}
 
 using namespace fuse_fixture;
 using Mode = BlobsServer::Mode;
@@ -178,6 +195,31 @@ TEST(a_session_that_never_starts_ends_without_a_word) {
   world.leave();
   CHECK_EQ(world.kernel->reason(), std::string("left"));
   CHECK(world.kernel->isAsleep());
+}
+
+TEST(fewer_threads_serve_as_well_and_none_is_said) {
+  World world;
+  Kernel& kernel = *world.kernel;
+  world.leave();
+  threadsLeft = 1;
+  kernel.serve(world.second, 3, Adoption{kFlags, true}, world.taken());
+  CHECK_EQ(kernel.session->start(), 0);
+  CHECK(isResend(kernel.receive()));
+  world.layer.bring(0);
+  CHECK_EQ(kernel.call(world.read(10, 0, 512)).header.error, 0);
+  world.leave();
+  auto third = std::make_shared<BlobsServer>();
+  CHECK_EQ(third->adopt("a", world.layer.cache, {kNode, Mode::Plain, 0}), 0);
+  kernel.serve(third, 3, Adoption{kFlags, true}, world.taken());
+  threadsLeft = 0;
+  CHECK_EQ(kernel.session->start(), EAGAIN);
+  CHECK(isResend(kernel.receive()));
+  // The next process may have more luck.
+  world.leave();
+  CHECK_EQ(kernel.reason(), std::string("left"));
+  kernel.serve(std::make_shared<BlobsServer>(), 3);
+  CHECK(kernel.reason().starts_with("no thread can be started: "));
+  threadsLeft = 1 << 30;
 }
 
 TEST(a_file_of_another_kind_is_no_record_of_requests) {

@@ -1,12 +1,29 @@
 // The block cache of one layer on a disk that is full, or fails: reads get their bytes all the same.
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <thread>
 
 #include "cache/decode_run.hpp"
 #include "cache_fixture.hpp"
+
+namespace {
+
+// How many calls fail as they do where the disk did not take what was written before.
+std::atomic<int> failingSyncs{0};
+
+}  // namespace
+
+// In the place of the library's: everything of this program comes here.
+extern "C" int fdatasync(int fd) {
+  if (failingSyncs.load() == 0) return static_cast<int>(syscall(SYS_fdatasync, fd));
+  failingSyncs--;
+  errno = EIO;
+  return -1;
+}
 
 using namespace fixture;
 using peel::HeldSpans;
@@ -231,6 +248,38 @@ TEST(a_disk_that_does_not_give_a_span_again_and_again_is_not_asked_for_it) {
   // Where nobody fetches any more the disk's word is the last one.
   cache->shutdown();
   CHECK(!cache->distrust(layer.spans[6].start, 100));
+}
+
+TEST(what_the_disk_did_not_take_in_the_end_is_not_present) {
+  CacheDir dir;
+  const Layer layer = testLayer();
+  auto cache = dir.open(layer);
+  for (uint32_t span : {1u, 2u}) CHECK_EQ(put(*cache, layer, span), 0);
+  CHECK_EQ(cache->sync(), 0);
+  for (uint32_t span : {3u, 4u}) CHECK_EQ(put(*cache, layer, span), 0);
+  const uint64_t generation = cache->generation();
+  failingSyncs = 1;
+  CHECK_EQ(cache->sync(), -EIO);
+  for (uint32_t span = 0; span < cache->spanCount(); span++) CHECK_EQ(cache->present(span), span == 1 || span == 2);
+  CHECK(!cache->unchanged(generation));
+  Waiter waiter;
+  CHECK_EQ(cache->ensure(layer.spans[3].start, 1, &waiter), 1);
+  CHECK_EQ(put(*cache, layer, 3), 0);
+  CHECK_EQ(waiter.calls.load(), 1);
+  CHECK_EQ(cache->sync(), 0);
+  // Nothing is complete that was not written.
+  putAll(*cache, layer);
+  failingSyncs = 1;
+  CHECK_EQ(cache->markComplete(), -EIO);
+  CHECK(!cache->complete());
+  CHECK_EQ(cache->presentCount(), 3u);
+  putAll(*cache, layer);
+  CHECK_EQ(cache->markComplete(), 0);
+  // What was written before stays.
+  failingSyncs = 1;
+  CHECK_EQ(cache->sync(), -EIO);
+  CHECK(cache->complete());
+  CHECK_EQ(cache->presentCount(), cache->spanCount());
 }
 
 TEST(many_readers_on_a_full_disk) {

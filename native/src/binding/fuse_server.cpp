@@ -2,6 +2,7 @@
 
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 
 #include "binding/args.hpp"
@@ -12,6 +13,7 @@
 #include "fuse/blobs_server.hpp"
 #include "fuse/session.hpp"
 #include "fuse/tree_server.hpp"
+#include "sys/pool.hpp"
 
 namespace peel {
 namespace {
@@ -189,7 +191,7 @@ Napi::Value start(const Napi::CallbackInfo& info) {
   const auto box = ServerHandle::get(info[0], kTag);
   if (!box->waits) throw Napi::TypeError::New(info.Env(), "the server was started before");
   box->waits = false;
-  box->session->start();
+  if (const int err = box->session->start()) throw errnoError(info.Env(), -err, "start threads");
   return info.Env().Undefined();
 }
 
@@ -233,14 +235,19 @@ Napi::Value stop(const Napi::CallbackInfo& info) {
   const auto box = ServerHandle::get(info[0], kTag);
   box->waits = false;
   // A thread of its own: those of a pool may be waiting for an answer of this very session.
-  std::thread([session = box->session, leave = boolArg(info[1])] {
+  const auto end = [session = box->session, leave = boolArg(info[1])] {
     if (leave) {
       session->leave();
     } else {
       session->stop();
     }
     session->join();
-  }).detach();
+  };
+  try {
+    std::thread(end).detach();
+  } catch (const std::system_error&) {
+    Pool::io().submit(end);
+  }
   return info.Env().Undefined();
 }
 

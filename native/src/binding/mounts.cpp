@@ -4,8 +4,8 @@
 #include "binding/errors.hpp"
 #include "binding/loop.hpp"
 #include "binding/path_arg.hpp"
+#include "sys/fd_message.hpp"
 #include "sys/mount.hpp"
-#include "sys/receive_fd.hpp"
 
 namespace peel {
 namespace {

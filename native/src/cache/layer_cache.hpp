@@ -138,7 +138,8 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   // when a read found less than there should be. 0 or -errno.
   int mendLength();
 
-  // fdatasync(data), then the durable bitmap: write new, fsync, rename. 0 or -errno.
+  // fdatasync(data), then the durable bitmap: write new, fsync, rename. 0 or -errno. What a failing disk did not take is not
+  // present any more.
   int sync();
   // sync() with the complete flag; -ENODATA while a span is missing.
   int markComplete();
@@ -194,6 +195,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   enum class BitsMark : uint8_t { AsIs, Complete };
   int writePresent(BitsMark mark);
   int writeBits(BitsMark mark);
+  void dropUnsynced();
   int digestData(std::array<uint8_t, 32>& out);
   int evictAlone(const std::vector<uint32_t>& spans, Evicted& out);
   int evictClaimed(const std::vector<uint32_t>& spans, const std::vector<uint32_t>& claimed, Evicted& out);
@@ -219,6 +221,7 @@ class LayerCache : public std::enable_shared_from_this<LayerCache> {
   std::shared_ptr<MissHandler> missHandler_;
   std::atomic<bool> shut_{false};
 
+  std::atomic<uint64_t> syncFailures_{0};
   std::mutex syncMutex_;
   std::mutex lengthMutex_;
 };

@@ -103,6 +103,7 @@ int LayerCache::decodeAlone(uint32_t span, const DecodeInput& input, DecodeResul
 int LayerCache::decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResult& result, StreamTail* tail) {
   // Of an eviction that was killed between the bits and the generation readers do not know yet.
   if (live_.evicting()) live_.nextGeneration();
+  const uint64_t failures = syncFailures_.load();
   uint64_t stored = 0;
   int err = decodeToFile(span, input, result, tail, stored);
   if (!err) err = writeFully(sums_.get(), &stored, sizeof stored, uint64_t{span} * sizeof stored);
@@ -110,6 +111,12 @@ int LayerCache::decodeToDisk(uint32_t span, const DecodeInput& input, DecodeResu
   if (input.openEnded) live_.setTrailingZeros(result.trailingZeros);
   live_.use(span, span, LiveBits::coarseNow());
   live_.set(span);
+  if (syncFailures_.load() != failures) {
+    // It may be among what was lost, and its bit be set after those were cleared.
+    live_.clear(span);
+    live_.nextGeneration();
+    return -EIO;
+  }
   held_.drop(span);
   HeldSpans::expire();
   return 0;
@@ -215,8 +222,25 @@ int LayerCache::writeBits(BitsMark mark) {
   // Taken before the sync: a bit that is set meanwhile may speak of bytes that are not on the disk yet.
   BitsContent content = live_.snapshot();
   content.complete = content.complete || mark == BitsMark::Complete;
-  if (::fdatasync(data_.get()) < 0 || ::fdatasync(sums_.get()) < 0) return -errno;
+  if (::fdatasync(data_.get()) < 0 || ::fdatasync(sums_.get()) < 0) {
+    const int err = -errno;
+    dropUnsynced();
+    return err;
+  }
   return peel::writePresent(options_.dir + "/present", identity_, content);
+}
+
+// The kernel says once that it could not write, and forgets what it could not: it reads as it was on the disk before, as soon as memory
+// is needed for something else. What the durable bitmap has was written by an earlier sync.
+void LayerCache::dropUnsynced() {
+  syncFailures_++;
+  BitsContent durable;
+  if (readPresent(options_.dir + "/present", identity_, durable) != 0) durable.words.clear();
+  durable.words.resize((size_t{spanCount()} + 63) / 64);
+  for (uint32_t span = 0; span < spanCount(); span++) {
+    if (!(durable.words[span / 64] >> (span % 64) & 1) && live_.test(span)) live_.clear(span);
+  }
+  live_.nextGeneration();
 }
 
 int LayerCache::sync() { return writePresent(BitsMark::AsIs); }

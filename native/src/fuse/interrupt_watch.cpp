@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <system_error>
 
 namespace peel::fuse {
 namespace {
@@ -15,7 +16,11 @@ void InterruptWatch::add(uint64_t unique) {
   std::lock_guard lock(mutex_);
   if (stopping_) return;
   watched_.push_back(unique);
-  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  try {
+    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error&) {
+    // The next one tries again; until then a process that is killed waits for what it reads.
+  }
   wakeUp_.notify_one();
 }
 

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "fuse/reply.hpp"
 #include "fuse/session.hpp"
@@ -38,12 +39,16 @@ void Session::failOrphans() {
   if (!failRange(fd(), last + kPast, near, stopping_) || near <= kUniqueStep) return;
   const uint64_t far = near > kFar ? near - kFar : kUniqueStep;
   // What is newly sent has larger numbers than any of these.
-  orphans_ = std::thread([this, near, far] {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  try {
+    orphans_ = std::thread([this, near, far] {
+      sigset_t all;
+      ::sigfillset(&all);
+      ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+      failRange(fd(), near - kUniqueStep, far, stopping_);
+    });
+  } catch (const std::system_error&) {
     failRange(fd(), near - kUniqueStep, far, stopping_);
-  });
+  }
 }
 
 }  // namespace peel::fuse

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <new>
+#include <system_error>
 
 #include "fuse/backing.hpp"
 #include "fuse/reply.hpp"
@@ -56,25 +57,39 @@ Session::Session(Options options) : options_(std::move(options)), fd_(options_.f
   watch_ = std::make_unique<InterruptWatch>(parked_);
   installWakeSignal();
   if (!options_.adoption) {
-    startThreads();
+    if (const int err = startThreads()) {
+      reason_ = std::string("no thread can be started: ") + ::strerror(err);
+      started_ = true;
+      finish();
+    }
     return;
   }
   agreed_ = options_.adoption->flags;
   if (agreed_ != 0) options_.filesystem->onInit(agreed_);
 }
 
-void Session::startThreads() {
+/** 0, or an errno when not a single one could be started. Fewer than were asked for serve as well. */
+int Session::startThreads() {
   const unsigned threads = options_.threads == 0 ? 1 : options_.threads;
   std::lock_guard lock(mutex_);
+  threads_.reserve(threads);
+  for (unsigned i = 0; i < threads; ++i) {
+    try {
+      threads_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error& error) {
+      if (threads_.empty()) return error.code().value();
+      break;
+    }
+    ++running_;
+  }
   started_ = true;
-  running_ = threads;
-  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
+  return 0;
 }
 
-void Session::start() {
+int Session::start() {
   // Before anything is read: what this process has taken itself must neither be sent again nor failed.
   if (!options_.adoption->resend || notifyResend(fd()) == EINVAL) failOrphans();
-  startThreads();
+  return startThreads();
 }
 
 Session::~Session() {

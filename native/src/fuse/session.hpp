@@ -55,8 +55,8 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /** Of an adopted connection, once: serves, and sees to what was left unanswered. */
-  void start();
+  /** Of an adopted connection, once: serves, and sees to what was left unanswered. 0, or an errno when no thread can be started: leave() then. */
+  int start();
   /** Asks the threads to end; onClosed follows. Reads that wait are answered ENOTCONN. */
   void stop();
   /** The same without an answer: for a connection whose fd somebody else holds as well. */
@@ -74,7 +74,7 @@ class Session {
   size_t waiting() const { return parked_->size(); }
 
  private:
-  void startThreads();
+  int startThreads();
   void work(unsigned index);
   void finish();
   void failOrphans();

@@ -21,6 +21,7 @@ namespace peel::keeper {
 namespace {
 
 constexpr size_t kMaxConnections = 64;
+constexpr useconds_t kNoRoomUs = 20'000;
 constexpr int64_t kSweepNs = INT64_C(10'000'000'000);
 /** For the daemon where no service manager says otherwise: WatchdogSec= of peel.service. */
 constexpr int64_t kWatchdogNs = INT64_C(60'000'000'000);
@@ -189,7 +190,11 @@ void Keeper::tellAlive(int64_t nowNs) {
 void Keeper::accept() {
   for (;;) {
     Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket.valid()) return;
+    if (!socket.valid()) {
+      // Who cannot be let in stays in the queue, and poll(2) does not wait for that to change.
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) ::usleep(kNoRoomUs);
+      return;
+    }
     if (connections_.size() < kMaxConnections && isTrusted(socket.get()))
       connections_.push_back(std::make_unique<Connection>(std::move(socket), nextId_++));
   }

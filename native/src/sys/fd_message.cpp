@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <utility>
+
 #include "sys/clock.hpp"
 
 namespace peel {
@@ -101,6 +103,22 @@ int receiveFdMessage(int socket, FdMessage& out, int flags) {
                                                            : 0;
   if (lost != 0) out.fds.clear();
   return lost;
+}
+
+int makeFdSocket(Fd& ours, Fd& theirs) {
+  int pair[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return -errno;
+  ours.reset(pair[0]);
+  theirs.reset(pair[1]);
+  return 0;
+}
+
+int receiveFd(int socket, Fd& out) {
+  FdMessage message;
+  const int err = receiveFdMessage(socket, message, 0);
+  if (err == -ENOTCONN || (err == 0 && message.fds.size() != 1)) return -ENODATA;
+  if (err == 0) out = std::move(message.fds[0]);
+  return err;
 }
 
 int exchangeFdMessages(int socket, const std::string& request, int fd, int timeoutMs, std::vector<FdMessage>& answers) {

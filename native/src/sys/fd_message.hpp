@@ -1,4 +1,5 @@
-// Messages with file descriptors beside them (SCM_RIGHTS), over a SOCK_SEQPACKET unix socket: what the keeper and the daemon say to each other.
+// Messages with file descriptors beside them (SCM_RIGHTS): what the keeper and the daemon say to each other over a SOCK_SEQPACKET unix socket,
+// and how fusermount3 gives its connection.
 #pragma once
 #include <stddef.h>
 
@@ -28,6 +29,12 @@ int sendFdMessage(int socket, const std::string& text, int fd, int flags);
  * could be opened here: what came of it is closed, and the next message can be read.
  */
 int receiveFdMessage(int socket, FdMessage& out, int flags);
+
+/** Both ends of a stream socket, close-on-exec: spawning with one as a stdio entry clears that. 0 or -errno. */
+int makeFdSocket(Fd& ours, Fd& theirs);
+
+/** Waits for one fd, whatever is said beside it (fusermount3: a byte). 0; -ENODATA when the peer closed without sending one; -errno. */
+int receiveFd(int socket, Fd& out);
 
 /**
  * Sends a request and receives its answers: all messages with an fd, and the first without, which is the last. -ETIMEDOUT when one of them

@@ -3,6 +3,7 @@ import { isDigest } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
 import { maxManifestBytes } from '../../oci/manifest.ts';
 import { isIndexType, isManifestType } from '../../oci/media-type.ts';
+import { allNamesIn } from '../../util/all-names-in.ts';
 import { statIfPresent } from './content-pool.ts';
 import type { ContentPool } from './content-pool.ts';
 import { readIfPresent } from './durable-file.ts';
@@ -13,7 +14,7 @@ import { manifestNode } from './manifest-graph.ts';
 import type { ManifestStore } from './manifest-store.ts';
 import type { StorePaths } from './paths.ts';
 import { RepositoryCollector, removeIfEmpty } from './repository-collector.ts';
-import { allNamesIn, namesIn, repositoriesOf, visitFolders } from './repository-folders.ts';
+import { namesIn, repositoriesOf, visitFolders } from './repository-folders.ts';
 import type { RepositoryLocks } from './repository-locks.ts';
 import { isTagEntry } from './tag-index.ts';
 

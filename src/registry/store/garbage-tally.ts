@@ -4,7 +4,7 @@ import type { Digest } from '../../oci/digest.ts';
 import { statIfPresent } from './content-pool.ts';
 import { garbageKinds } from './garbage-report.ts';
 import type { GarbageCount, GarbageKind, GarbageOptions } from './garbage-report.ts';
-import { allNamesIn } from './repository-folders.ts';
+import { allNamesIn } from '../../util/all-names-in.ts';
 
 /** Removes, or only counts, and knows what is old enough. */
 export class GarbageTally {

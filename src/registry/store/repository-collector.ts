@@ -3,6 +3,7 @@ import { rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { isDigest } from '../../oci/digest.ts';
 import type { Digest } from '../../oci/digest.ts';
+import { allNamesIn } from '../../util/all-names-in.ts';
 import { hasCode } from '../errors.ts';
 import { statIfPresent } from './content-pool.ts';
 import { readIfPresent, syncDirectory } from './durable-file.ts';
@@ -12,7 +13,7 @@ import type { ManifestNode } from './manifest-graph.ts';
 import { digestsIn } from './manifest-store.ts';
 import type { ManifestStore } from './manifest-store.ts';
 import type { StorePaths } from './paths.ts';
-import { allNamesIn, namesIn } from './repository-folders.ts';
+import { namesIn } from './repository-folders.ts';
 import type { RepositoryLocks } from './repository-locks.ts';
 
 type Nodes = Map<Digest, ManifestNode>;

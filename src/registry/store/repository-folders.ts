@@ -2,6 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { isRepository } from '../../oci/reference.ts';
+import { allNamesIn } from '../../util/all-names-in.ts';
 import { isNotFound } from './durable-file.ts';
 import type { StorePaths } from './paths.ts';
 
@@ -38,13 +39,4 @@ export async function visitFolders(
 /** Names in a folder without temporary files, sorted; undefined when there is no such folder. */
 export async function namesIn(dir: string): Promise<string[] | undefined> {
   return (await allNamesIn(dir))?.filter((name) => !name.startsWith('.')).sort();
-}
-
-export async function allNamesIn(dir: string): Promise<string[] | undefined> {
-  try {
-    return await readdir(dir);
-  } catch (error) {
-    if (isNotFound(error)) return undefined;
-    throw error;
-  }
 }
