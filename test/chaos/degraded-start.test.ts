@@ -61,8 +61,7 @@ describe.skipIf(!canMount)('a daemon that finds its state damaged', () => {
     expect(await runOk('cat', [join(right, 'f')])).toBe('right\n'.repeat(5000));
     const { degraded, mounts } = await second.status();
     const tables = (degraded ?? []).map((line) => /^row .* of (\w+) in the database is damaged/.exec(line)?.[1]);
-    for (const table of ['layers', 'slots', 'unpack_jobs', 'profiles', 'mounts'])
-      expect(tables).toContain(table);
+    for (const table of ['layers', 'slots', 'unpack_jobs', 'profiles', 'mounts']) expect(tables).toContain(table);
     expect(mounts.filter(({ error }) => error !== undefined)).toHaveLength(1);
     expect(await node.ok(['status'])).toMatch(/Degraded \(see `peel fsck`\)\nrow /);
     const { code, out } = await node.peel(['fsck']);
