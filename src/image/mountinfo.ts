@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 
 /** One line of /proc/self/mountinfo (proc(5)). */
 export interface MountInfo {
@@ -12,9 +13,29 @@ export interface MountInfo {
   readonly superOptions: readonly string[];
 }
 
+/** Stays open, so that it can be read where no more files may be opened. */
+let own: Promise<FileHandle> | undefined;
+let lastRead: Promise<unknown> = Promise.resolve();
+
 /** Reading this never touches a mount, so it cannot hang on a dead one. In order of mounting: the last one at a directory is seen. */
-export async function readMountInfo(path = '/proc/self/mountinfo'): Promise<MountInfo[]> {
-  return parseMountInfo(await readFile(path, 'utf8'));
+export async function readMountInfo(): Promise<MountInfo[]> {
+  own ??= open('/proc/self/mountinfo');
+  own.catch(() => (own = undefined));
+  const file = await own;
+  // One after the other: the kernel goes on with the next mount only where the read before ended.
+  const reading = lastRead.then(() => readFromStart(file));
+  lastRead = reading.catch(() => {});
+  return parseMountInfo(await reading);
+}
+
+async function readFromStart(file: FileHandle): Promise<string> {
+  const parts: Buffer[] = [];
+  for (let at = 0; ; ) {
+    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(64 << 10), { position: at });
+    if (bytesRead === 0) return Buffer.concat(parts).toString('utf8');
+    parts.push(buffer.subarray(0, bytesRead));
+    at += bytesRead;
+  }
 }
 
 export function parseMountInfo(text: string): MountInfo[] {

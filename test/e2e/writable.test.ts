@@ -26,7 +26,9 @@ describe.skipIf(!canMount)('a writable mount', () => {
   afterEach(() => node.close());
 
   for (const transport of ['kernel', 'native'] as const) {
-    it(`takes changes, keeps them in --upper, and leaves the image alone, ${transport}`, async () => {
+    // To unmount an overlay writes out all that the disk of its changes has yet to write, whoever wrote it.
+    const timeout = 240_000;
+    it(`takes changes, keeps them in --upper, and leaves the image alone, ${transport}`, { timeout }, async () => {
       const upper = await node.newDir('upper');
       const dir = await node.mount(registry.reference('zoo'), transport, '--rw', '--upper', upper);
       const script =

@@ -31,9 +31,11 @@ async function overDir(): Promise<DistributionTarget> {
 
 distributionConformance('the embedded server over a directory', overDir);
 
-// Of the stores one is enough for a short run: what they have in common has tests of its own.
-if (isFullScale())
+// For a short run one store is enough: what stores and caches have in common has tests of its own.
+if (isFullScale()) {
   distributionConformance('the embedded server over memory', async () => await served(new MemoryRegistry()));
+  distributionConformance('the embedded server as a caching proxy', cachingProxy);
+}
 
 distributionConformance('the embedded server in front of the client', async () => {
   const inner = await overDir();
@@ -44,7 +46,7 @@ distributionConformance('the embedded server in front of the client', async () =
   });
 });
 
-distributionConformance('the embedded server as a caching proxy', async () => {
+async function cachingProxy(): Promise<DistributionTarget> {
   const upstream = await overDir();
   const dir = keptMemoryDir();
   const client = new RemoteRegistry({ host: new URL(upstream.url).host });
@@ -55,7 +57,7 @@ distributionConformance('the embedded server as a caching proxy', async () => {
     await upstream.close();
     dir[Symbol.dispose]();
   });
-});
+}
 
 distributionConformance(
   'docker-registry',
