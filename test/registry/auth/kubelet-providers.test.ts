@@ -261,7 +261,7 @@ describe('kubelet credential providers', () => {
     const { open, install, answer } = world();
     install(script);
     answer(null);
-    const error: unknown = await open({ timeoutMs: script.startsWith('yes') ? 20_000 : 500 })
+    const error: unknown = await open({ timeoutMs: script.endsWith('sleep 60') ? 500 : 20_000 })
       .lookup('r.io', { repository: 'a' })
       .catch((failure: unknown) => failure);
     expect(error).toMatchObject({ code: 'CREDENTIALS_INVALID', message: expect.stringMatching(message) });
