@@ -18,7 +18,7 @@
     {
       "target_name": "peel-keeper",
       "type": "executable",
-      "sources": ["<!@(find src/keeper -name '*.cpp' | sort)", "src/sys/capabilities.cpp", "src/sys/fd_message.cpp", "src/sys/files.cpp"],
+      "sources": ["<!@(node sources.mjs keeper)"],
       "include_dirs": ["src"],
       "defines": ["_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],

@@ -1,9 +1,11 @@
-// The addon's sources for binding.gyp; with `apart` those that the Makefile compiles alone, too. A folder is compiled in one piece, which parses its headers once and takes a third of the time; not the
+// The addon's sources for binding.gyp; with `keeper` those of peel-keeper, with `apart` those that the Makefile compiles alone, too. A folder is compiled in one piece, which parses its headers once and takes a third of the time; not the
 // bindings, nor the files that name something as another one does.
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 
 const apart = ['src/cache/present_file.cpp', 'src/gzip/isal_inflater.cpp', 'src/gzip/isal_member_inflater.cpp'];
 const outside = ['binding', 'keeper'];
+/** What the keeper takes of sys. */
+const beside = ['capabilities', 'fd_message', 'files'];
 const made = 'build/folders';
 
 function sourcesOf(folder) {
@@ -28,6 +30,10 @@ function pieceOf(folder) {
 
 if (process.argv[2] === 'apart') {
   process.stdout.write(apart.join('\n'));
+  process.exit();
+}
+if (process.argv[2] === 'keeper') {
+  process.stdout.write([pieceOf('keeper'), ...beside.map((name) => `src/sys/${name}.cpp`)].join('\n'));
   process.exit();
 }
 const folders = readdirSync('src').filter((name) => !outside.includes(name));
