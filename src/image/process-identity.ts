@@ -9,7 +9,8 @@ export interface ProcessIdentity {
   readonly boot: string;
 }
 
-const gone: ReadonlySet<string> = new Set(['ENOENT', 'ESRCH']);
+/** The last two where /proc hides the processes of others: none of them is ours. */
+const gone: ReadonlySet<string> = new Set(['ENOENT', 'ESRCH', 'EACCES', 'EPERM']);
 
 /** Do not change, and are asked for where no more files may be opened. */
 let boot: string | undefined;
